@@ -1,0 +1,228 @@
+"""The cheapest whole replica counts that carry one workload, proved by branch and bound on the counts alone.
+
+Minimise    c·y     over whole y, lower <= y <= upper, side rows, y carries the workload (`planner.transport`)
+
+A node is a box of counts. Its bound is a Lagrangian one: for any capacity prices m,
+    c·y >= F(m) + sum_g min over the box of (c[g] - m[g]) y[g],
+so every cut found anywhere bounds every node without solving anything. Only when all known cuts are too weak is the small
+linear program solved and new prices asked. Counts are tried by rounding up every relaxed point. Branching takes the option
+whose two children the known cuts already bound best: strong branching for the price of a matrix product.
+"""
+
+import heapq
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from planner.transport import Floats, Relaxed, Transport
+
+_TOLERANCE = 1e-7
+_EPSILON_USD = 1e-9
+_ROUNDS_BEFORE_BRANCHING = 2  # measured: 2 rounds of pricing, then branch, needs the least CPU time on the shared instances
+_MOST_ROUNDS = 400
+_MOST = 1e5  # no option is wanted more often than this
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to stop: after `nodes`, when `stop()` says so, or when the gap is small enough."""
+
+    nodes: int = 200_000
+    gap_ratio: float = 0.0
+    gap_usd: float = 0.0
+    stop: Callable[[], bool] | None = None
+
+    def reached(self, nodes: int) -> bool:
+        """True when the search must end."""
+        return nodes >= self.nodes or (self.stop is not None and self.stop())
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """`counts` None = nothing found; then `bound` is inf if nothing exists. `seen`: all feasible counts met on the way."""
+
+    counts: Floats | None
+    cost: float
+    bound: float
+    nodes: int
+    seen: tuple[Floats, ...] = ()
+
+
+@dataclass(order=True, slots=True)
+class _Node:
+    bound: float
+    order: int
+    counts: Floats = field(compare=False)
+    lower: Floats = field(compare=False)
+    upper: Floats = field(compare=False)
+
+
+def price_step(costs: Floats) -> float:
+    """The largest step of which all costs are whole multiples (0 when there is none of at least $0.0001)."""
+    units = np.round(costs * 1e4)
+    if np.any(np.abs(units - costs * 1e4) > 1e-6) or not units.any():
+        return 0.0
+    return float(np.gcd.reduce(units.astype(np.int64))) / 1e4
+
+
+class _Search:
+    """State of one branch and bound."""
+
+    def __init__(self, transport: Transport, costs: Floats, upper: Floats, limits: Limits) -> None:
+        self.transport, self.costs, self.upper, self.limits = transport, costs, upper, limits
+        self.step = price_step(costs)
+        self.best: Floats | None = None
+        self.cost = math.inf
+        self.closed = math.inf  # the least bound of what was pruned
+        self.nodes = 0
+        self.seen: dict[bytes, Floats] = {}
+
+    def pruned(self, bound: float) -> bool:
+        """True when nothing in a box of this bound is worth looking at. Costs are multiples of a step: bounds round up."""
+        if self.cost == math.inf:
+            return False
+        rounded = math.ceil(bound / self.step - 1e-7) * self.step if self.step and math.isfinite(bound) else bound
+        slack = max(_EPSILON_USD, self.limits.gap_usd, self.limits.gap_ratio * abs(self.cost))
+        return rounded >= self.cost - slack
+
+    def offer(self, fractional: Floats) -> None:
+        """Round up: if the relaxed counts carry the workload, so do the next whole ones."""
+        counts = np.ceil(fractional - _TOLERANCE)
+        side = self.transport.side
+        if (counts > self.upper).any() or (side.matrix @ counts > side.limits + _EPSILON_USD).any():
+            return
+        self.seen.setdefault(counts.tobytes(), counts)
+        cost = float(self.costs @ counts)
+        if cost < self.cost - _EPSILON_USD:
+            self.cost, self.best = cost, counts
+
+    def bound(self, lower: Floats, upper: Floats) -> tuple[float, Floats | None]:
+        """A lower bound of the box, and its relaxed counts, or None when the box is done with."""
+        self.nodes += 1
+        transport = self.transport
+        bounds, _ = transport.cut_bounds(lower, upper)
+        best = int(bounds.argmax())
+        proved, centre = float(bounds[best]), transport.prices[best]
+        if self.pruned(proved):
+            return proved, None
+        now = None
+        for round_ in range(_MOST_ROUNDS):
+            now = transport.relax(lower, upper)
+            if now is None:
+                return math.inf, None
+            if now.unserved <= _EPSILON_USD:
+                self.offer(now.counts)
+            known = transport.cuts
+            learnt = _learn(transport, now, centre)
+            bounds, _ = transport.cut_bounds(lower, upper, known)
+            if bounds.max() > proved:
+                proved, centre = float(bounds.max()), transport.prices[known + int(bounds.argmax())]
+            if self.pruned(proved):
+                return proved, None
+            if not learnt:
+                return (math.inf, None) if now.unserved > _TOLERANCE else (proved, now.counts)
+            whole = now.unserved <= _TOLERANCE and bool(np.abs(now.counts - np.round(now.counts)).max() <= 1e-6)
+            if round_ >= _ROUNDS_BEFORE_BRANCHING and not whole and not self.pruned(now.value):
+                break
+        assert now is not None
+        return proved, now.counts
+
+    def branch_on(self, node: _Node, fraction: Floats) -> int:
+        """The fractional option whose two children the known cuts bound best (product of gains)."""
+        base, net = self.transport.cut_bounds(node.lower, node.upper)
+        choice, best = int(np.argmax(fraction)), -1.0
+        for option in np.flatnonzero(fraction):
+            price, floor = net[:, option], math.floor(node.counts[option])
+            low, high = node.lower[option], node.upper[option]
+            rest = base - np.where(price > 0, price * low, price * high)
+            down = float((rest + np.where(price > 0, price * low, price * floor)).max()) - node.bound
+            up = float((rest + np.where(price > 0, price * (floor + 1), price * high)).max()) - node.bound
+            share, cost = fraction[option], 1e-3 * self.costs[option]
+            score = (max(down, 0.0) + cost * share) * (max(up, 0.0) + cost * (1 - share))
+            if score > best:
+                choice, best = int(option), score
+        return choice
+
+
+def _learn(transport: Transport, now: Relaxed, centre: Floats) -> bool:
+    """Ask for a split that would make the relaxed counts cheaper; False when there is none, that is, `now` is exact."""
+    small = 1e-9 * max(1.0, abs(now.worth))
+    # Prices halfway to the best known ones zigzag less (in-out separation).
+    for prices in (0.5 * now.prices + 0.5 * centre, now.prices):
+        _, split = transport.price(prices)
+        improves = float(now.prices[: transport.options] @ transport.load_of(split)) < now.worth - small
+        if improves and transport.keep(split):
+            return True
+    return False
+
+
+def _children(search: _Search, node: _Node) -> list[_Node]:
+    fraction = node.counts - np.floor(node.counts + _TOLERANCE)
+    fraction[fraction < _TOLERANCE] = 0.0
+    if not fraction.any():  # whole already, offered already: only rounding noise keeps the bound below its cost
+        search.closed = min(search.closed, node.bound)
+        return []
+    option = search.branch_on(node, fraction)
+    floor = math.floor(node.counts[option])
+    boxes = []
+    for low, high in ((node.lower[option], float(floor)), (float(floor + 1), node.upper[option])):
+        if low <= high:
+            lower, upper = node.lower.copy(), node.upper.copy()
+            lower[option], upper[option] = low, high
+            boxes.append((lower, upper))
+    children = []
+    for side, (lower, upper) in enumerate(boxes):
+        bound, counts = search.bound(lower, upper)
+        bound = max(bound, node.bound)
+        if counts is None or search.pruned(bound):
+            search.closed = min(search.closed, bound)
+        else:
+            children.append(_Node(bound, 2 * search.nodes + side, counts, lower, upper))
+    return sorted(children)
+
+
+def cheapest(
+    transport: Transport,
+    costs: Floats,
+    *,
+    upper: Floats | None = None,
+    lower: Floats | None = None,
+    limits: Limits | None = None,
+    known: Sequence[Floats] = (),
+) -> Counts:
+    """The cheapest whole counts in a box that carry the workload. `known`: feasible counts to start from."""
+    limits = limits or Limits()
+    transport.charge(costs)
+    most = np.full(transport.options, _MOST) if upper is None else np.minimum(upper, _MOST)
+    low = np.zeros(transport.options) if lower is None else lower
+    search = _Search(transport, costs, most, limits)
+    _, split = transport.price(np.concatenate([costs, np.zeros(len(transport.side.limits))]))
+    transport.keep(split)
+    for counts in [*known, *transport.split_loads]:
+        search.offer(np.maximum(counts, low))
+    if search.cost < math.inf:  # nothing dearer than what is in hand is worth a look
+        affordable = np.full_like(most, _MOST)
+        np.divide(search.cost, costs, out=affordable, where=costs > 0)
+        most = np.maximum(np.minimum(most, np.floor(affordable + _TOLERANCE)), low)
+    bound, relaxed = search.bound(low, most)
+    stack: list[_Node] = []
+    heap: list[_Node] = []
+    if relaxed is None:
+        search.closed = bound
+    else:
+        stack.append(_Node(bound, 0, relaxed, low, most))
+    while (stack or heap) and not limits.reached(search.nodes):  # dive first, else the best bound
+        node = stack.pop() if stack else heapq.heappop(heap)
+        if search.pruned(node.bound):
+            search.closed = min(search.closed, node.bound)
+            continue
+        children = _children(search, node)
+        stack.extend(children[:1])
+        for child in children[1:]:
+            heapq.heappush(heap, child)
+    proved = min([search.closed, search.cost, *(node.bound for node in stack + heap)])
+    if not stack and not heap and limits.gap_usd == limits.gap_ratio == 0.0:
+        proved = search.cost  # what was pruned could at most round up to it
+    return Counts(search.best, search.cost, proved, search.nodes, tuple(search.seen.values()))

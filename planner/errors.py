@@ -1,0 +1,39 @@
+"""Every error that the planner raises on purpose, in one tree.
+
+MusterError                 what, got, allowed and where: printed as one line, exit code 2
+  BadInput                  a file or an argument that cannot be used
+    UnknownName             a name that is not in a catalogue; says which are
+  MissingFigure             a figure that no source states is needed; nothing is invented in its place
+  SolverFault               the solver answered with a state that has no meaning here: a bug, ours or its
+
+An infeasible problem is no error: `planner.plan.Infeasible` is a value.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MusterError(Exception):
+    """Base of all errors that a user can act on; `str()` is the line to print."""
+
+
+class BadInput(MusterError):
+    """A file or an argument that cannot be used."""
+
+
+class UnknownName(BadInput):
+    """A name that is not in a catalogue."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
+
+
+class MissingFigure(MusterError):
+    """A figure that no source states is needed."""
+
+
+class SolverFault(MusterError):
+    """The solver answered with a state that has no meaning here."""

@@ -1,0 +1,186 @@
+"""HiGHS, and nothing else: the one module that imports highspy.
+
+Models are handed over as arrays in one call; building a model object by object costs more CPU than solving it.
+Runs are repeatable: one thread, a fixed seed, limits in nodes unless the caller gives seconds.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import highspy
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import SolverFault
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+INFINITY = float(highspy.kHighsInf)
+
+_QUIET: dict[str, bool | int | float | str] = {"output_flag": False, "threads": 1, "random_seed": 0}
+# Tiny programs that are re-solved thousands of times: presolve, scaling and perturbation cost more than they save.
+_RESOLVED: dict[str, bool | int | float | str] = {
+    "presolve": "off",
+    "solver": "simplex",
+    "simplex_scale_strategy": 0,
+    "dual_simplex_cost_perturbation_multiplier": 0.0,
+    "primal_simplex_bound_perturbation_multiplier": 0.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A sparse matrix by columns: entries of column j are `index[start[j]:start[j + 1]]`, `value[...]`."""
+
+    start: Ints
+    index: Ints
+    value: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class LinearModel:
+    """Minimise cost·x subject to row_lower <= A x <= row_upper and lower <= x <= upper; `integer` marks counts."""
+
+    cost: Floats
+    lower: Floats
+    upper: Floats
+    row_lower: Floats
+    row_upper: Floats
+    matrix: Columns
+    integer: NDArray[np.bool_] | None = None
+
+
+class Outcome(Enum):
+    """How a solve ended."""
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"  # a limit was reached with an incumbent
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"  # a limit was reached with nothing in hand
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """x is empty unless the outcome is OPTIMAL or FEASIBLE; `bound` is proved in any case (-inf where nothing is)."""
+
+    outcome: Outcome
+    objective: float
+    bound: float
+    x: Floats
+    row_dual: Floats
+
+
+def columns_of(rows: Ints, cols: Ints, values: Floats, count: int) -> Columns:
+    """Triplets (no duplicates) as columns; `count` columns in all."""
+    order = np.argsort(cols, kind="stable")
+    start = np.zeros(count + 1, np.int32)
+    np.cumsum(np.bincount(cols, minlength=count), out=start[1:])
+    return Columns(start, rows[order].astype(np.int32), values[order].astype(np.float64))
+
+
+def _engine(options: dict[str, bool | int | float | str]) -> highspy.Highs:
+    engine: highspy.Highs = highspy.Highs()  # type: ignore[no-untyped-call]  # its stub has no annotation here
+    for name, value in options.items():
+        engine.setOptionValue(name, value)
+    return engine
+
+
+def _passed(engine: highspy.Highs, model: LinearModel) -> None:
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = len(model.cost), len(model.row_lower)
+    lp.col_cost_, lp.col_lower_, lp.col_upper_ = model.cost, model.lower, model.upper
+    lp.row_lower_, lp.row_upper_ = model.row_lower, model.row_upper
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = (
+        model.matrix.start,
+        model.matrix.index,
+        model.matrix.value,
+    )
+    if model.integer is not None:
+        kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+        lp.integrality_ = [kinds[int(i)] for i in model.integer]
+    if engine.passModel(lp) == highspy.HighsStatus.kError:
+        raise SolverFault("HiGHS refused the model: an index, a bound or a coefficient is not a number")
+
+
+def solve(
+    model: LinearModel,
+    *,
+    gap_ratio: float = 0.0,
+    nodes: int | None = None,
+    time_limit_s: float | None = None,
+    start: Floats | None = None,
+) -> Solution:
+    """Solve once, as a mixed-integer program where `model.integer` marks any column.
+
+    `start`: a feasible point to begin from. `time_limit_s` is wall time and makes the answer depend on the machine;
+    `nodes` does not.
+    """
+    engine = _engine({**_QUIET, "mip_rel_gap": gap_ratio})
+    if nodes is not None:
+        engine.setOptionValue("mip_max_nodes", nodes)
+    if time_limit_s is not None:
+        engine.setOptionValue("time_limit", time_limit_s)
+    _passed(engine, model)
+    if start is not None:
+        given = highspy.HighsSolution()
+        given.col_value = list(start)
+        engine.setSolution(given)
+    engine.run()
+    return _answer(engine, model)
+
+
+def _answer(engine: highspy.Highs, model: LinearModel) -> Solution:
+    status, info = engine.getModelStatus(), engine.getInfo()
+    solution = engine.getSolution()
+    nothing: Floats = np.empty(0)
+    mixed = model.integer is not None and bool(model.integer.any())
+    bound = info.mip_dual_bound if mixed else info.objective_function_value
+    done = highspy.HighsModelStatus
+    # primal_solution_status 2 = a feasible point is in hand; a model status alone does not say so.
+    if status == done.kOptimal or info.primal_solution_status == 2:
+        outcome = Outcome.OPTIMAL if status == done.kOptimal else Outcome.FEASIBLE
+        bound = bound if mixed or status == done.kOptimal else -INFINITY
+        dual = nothing if mixed else np.array(solution.row_dual)
+        return Solution(outcome, info.objective_function_value, bound, np.array(solution.col_value), dual)
+    if status in (done.kInfeasible, done.kUnboundedOrInfeasible):
+        return Solution(Outcome.INFEASIBLE, INFINITY, INFINITY, nothing, nothing)
+    if status in (done.kTimeLimit, done.kIterationLimit, done.kSolutionLimit, done.kInterrupt):
+        return Solution(Outcome.UNKNOWN, INFINITY, bound if mixed else -INFINITY, nothing, nothing)
+    raise SolverFault(f"HiGHS ended with {engine.modelStatusToString(status)!r}")
+
+
+class Resolved:
+    """A small linear program kept hot: columns are added and bounds and costs changed between solves."""
+
+    def __init__(self, model: LinearModel) -> None:
+        self._engine = _engine({**_QUIET, **_RESOLVED})
+        _passed(self._engine, model)
+        self._first = np.arange(len(model.cost), dtype=np.int32)
+        self._rows = np.arange(len(model.row_lower), dtype=np.int32)
+
+    def add(self, column: Floats) -> None:
+        """Add a free-of-charge column x >= 0; `column` has one entry per row."""
+        self._engine.addCol(0.0, 0.0, INFINITY, len(self._rows), self._rows, column)
+
+    def charge(self, cost: Floats) -> None:
+        """Change the cost of the first columns."""
+        self._engine.changeColsCost(len(cost), self._first[: len(cost)], cost)
+
+    def solve(self, lower: Floats, upper: Floats) -> Solution:
+        """Solve under new bounds on the first columns, from the last basis."""
+        self._engine.changeColsBounds(len(lower), self._first[: len(lower)], lower, upper)
+        self._engine.run()
+        if self._engine.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            self._engine.clearSolver()  # a stale basis can stall; from scratch the status is final
+            self._engine.run()
+        return self._read()
+
+    def _read(self) -> Solution:
+        status = self._engine.getModelStatus()
+        if status == highspy.HighsModelStatus.kInfeasible:
+            return Solution(Outcome.INFEASIBLE, INFINITY, INFINITY, np.empty(0), np.empty(0))
+        if status != highspy.HighsModelStatus.kOptimal:
+            raise SolverFault(f"HiGHS ended a linear program with {self._engine.modelStatusToString(status)!r}")
+        found, value = self._engine.getSolution(), self._engine.getInfo().objective_function_value
+        return Solution(Outcome.OPTIMAL, value, value, np.array(found.col_value), np.array(found.row_dual))

@@ -1,0 +1,128 @@
+"""What the planner answers: options that were profiled, the plan, or why there is none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from planner.service import Bucket
+
+Source = Literal["measured", "modelled", "extrapolated"]
+Status = Literal["optimal", "feasible", "infeasible", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one replica runs, apart from where. `techniques` are names in `planner.techniques`, in order of name."""
+
+    gpu: str
+    tp: int = 1
+    pp: int = 1
+    ep: int = 1
+    max_batch: int = 1
+    techniques: tuple[str, ...] = ()
+    power_cap_w: float | None = None
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one replica."""
+        return self.tp * self.pp
+
+    def __str__(self) -> str:
+        """As shown to people: `2xL4 tp2 fp8 cap250W`."""
+        count = f"{self.gpus}x" if self.gpus > 1 else ""
+        degrees = [f"{k}{v}" for k, v in (("tp", self.tp), ("pp", self.pp), ("ep", self.ep)) if v > 1]
+        cap = [f"cap{self.power_cap_w:.0f}W"] if self.power_cap_w else []
+        return " ".join([f"{count}{self.gpu}", *degrees, *self.techniques, *cap])
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the performance model expects of one replica under its planned load, at the SLO's percentile."""
+
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+    tokens_per_s: float
+    utilisation_ratio: float
+    kv_cache_bytes: float
+    weights_bytes: float
+    power_w: float
+    cold_start_s: float
+    source: Source = "modelled"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolProfile:
+    """One pool of a recipe ("serve", or "prefill" and "decode").
+
+    `load`: bucket -> replicas needed to carry 1 request/s at the SLO; a bucket that is absent cannot be served.
+    `power_w`: one replica (all its GPUs) at full load.
+    """
+
+    pool: str
+    gpus_per_replica: int
+    load: Mapping[Bucket, float]
+    power_w: float
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A recipe that can serve at least one bucket of a service."""
+
+    service: str
+    recipe: Recipe
+    pools: tuple[PoolProfile, ...]
+    source: Source = "modelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A recipe (or a whole GPU type) that was not offered to the solver, and why, in words for the user."""
+
+    service: str
+    recipe: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """`replicas` equal replicas of one pool in one node group, and the share of each bucket they carry."""
+
+    service: str
+    model: str
+    pool: str
+    node_group: str
+    zone: str
+    recipe: Recipe
+    replicas: int
+    gpus_per_replica: int
+    usd_per_hour: float
+    power_w: float
+    predicted: Prediction
+    shares: Mapping[Bucket, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    """Why there is no plan: constraints that conflict, and the cheapest change that would make one exist."""
+
+    why: str
+    constraints: tuple[str, ...]
+    relaxation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The answer to one planning problem. `bound_usd_per_hour` is proved: no plan costs less."""
+
+    status: Status
+    usd_per_hour: float | None
+    bound_usd_per_hour: float | None
+    gap_ratio: float | None
+    power_w: float | None
+    solve_s: float
+    allocations: tuple[Allocation, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    infeasible: Infeasible | None = None
+    one_type: Mapping[str, float] = field(default_factory=dict)  # GPU type -> $/h of the best fleet of it alone

@@ -1,0 +1,194 @@
+"""Which replica counts can carry a workload: the transport polytope seen from the counts alone.
+
+Data        w[g, s]   replicas of option g that bucket s keeps busy when g carries all of it; inf = g cannot serve s
+Question    for which counts y is there a split x >= 0, sum_g x[g, s] = 1, sum_s w[g, s] x[g, s] <= y[g] ?
+Answer      y carries the workload iff for all prices m >= 0:   m·y >= F(m) = sum_s min_g m[g] w[g, s]
+            (linear-programming duality: m[g] prices the capacity of option g; each bucket goes where it is cheapest)
+
+So thousands of shares become a handful of counts. Every price vector ever tried is a valid inequality (a *cut*) for every
+later problem over the same workload, whatever its costs and bounds; every cheapest split for some prices is a *split*
+whose convex combinations are shares. `Transport` keeps both, and a small linear program over counts and splits.
+Side rows `rows @ y <= limits` (a budget, a fleet size) are carried along: their multipliers enter the cuts.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.highs import INFINITY, LinearModel, Outcome, Resolved, columns_of
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_NEVER = 1e30  # stands for an infinite load, so that argmin has no nan to meet
+_LEAST_PRICE = 1e-12  # a capacity that costs nothing still may not carry what it cannot serve
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class SideRows:
+    """Linear limits on counts: matrix @ y <= limits; matrix is (rows, options)."""
+
+    matrix: Floats
+    limits: Floats
+
+    @staticmethod
+    def none(options: int) -> "SideRows":
+        """No limits."""
+        return SideRows(np.zeros((0, options)), np.zeros(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxed:
+    """The cheapest fractional counts within bounds, over the splits known so far.
+
+    `unserved` is the part of the workload that found no capacity. `prices` (m and the side rows' multipliers) and `worth`
+    (what carrying the whole workload is worth) are the duals.
+    """
+
+    value: float
+    counts: Floats
+    weights: Floats
+    unserved: float
+    prices: Floats
+    worth: float
+
+
+class Transport:
+    """Cuts and splits of one workload, grown as they are needed. `load` is w above, shape (options, buckets)."""
+
+    def __init__(self, load: Floats, costs: Floats, side: SideRows | None = None) -> None:
+        self.options, self.buckets = load.shape
+        self.side = side or SideRows.none(self.options)
+        self._load = np.where(np.isfinite(load), load, _NEVER)
+        self._each = np.arange(self.buckets)
+        self.splits: list[Ints] = []  # for each split, which option carries bucket s
+        self.split_loads: list[Floats] = []
+        self.prices: list[Floats] = []  # of each cut: m, then the multipliers of the side rows
+        self._cut_prices = np.empty((64, self.options))
+        self._cut_least = np.empty(64)
+        self.cuts = 0
+        self.costs = costs
+        self._lp = Resolved(self._model(costs))
+        whole = np.flatnonzero(np.isfinite(load).all(axis=1))
+        for option in whole:  # one option alone is always worth knowing
+            self.keep(np.full(self.buckets, option))
+
+    def _model(self, costs: Floats) -> LinearModel:
+        """Columns: counts, then the unserved part, then splits. Rows: capacity by option, the whole workload, side rows."""
+        options, extra = self.options, len(self.side.limits)
+        # Leaving work undone must never pay: far dearer than the cheapest unlimited fleet.
+        self.penalty = 1e4 * (float(costs @ np.ceil(self.greedy_load(costs))) + float(costs.max(initial=0.0)) + 1.0)
+        side_row, side_col = np.nonzero(self.side.matrix)
+        matrix = columns_of(
+            np.concatenate([np.arange(options + 1), options + 1 + side_row]).astype(np.int32),
+            np.concatenate([np.arange(options + 1), side_col]).astype(np.int32),
+            np.concatenate([np.ones(options + 1), self.side.matrix[side_row, side_col]]),
+            options + 1,
+        )
+        return LinearModel(
+            cost=np.append(costs, self.penalty),
+            lower=np.zeros(options + 1),
+            upper=np.full(options + 1, INFINITY),
+            row_lower=np.concatenate([np.zeros(options), [1.0], np.full(extra, -INFINITY)]),
+            row_upper=np.concatenate([np.full(options, INFINITY), [1.0], self.side.limits]),
+            matrix=matrix,
+        )
+
+    def greedy_load(self, prices: Floats) -> Floats:
+        """Load by option when every bucket goes where it is cheapest."""
+        split = np.argmin(np.maximum(prices, _LEAST_PRICE)[:, None] * self._load, axis=0)
+        return self.load_of(split)
+
+    def load_of(self, split: Ints) -> Floats:
+        """Replicas kept busy, by option, under a split."""
+        busy: Floats = np.bincount(split, self._load[split, self._each], self.options).astype(np.float64)
+        return busy
+
+    def charge(self, costs: Floats) -> None:
+        """Change the costs; cuts and splits stay valid."""
+        self.costs = costs
+        self._lp.charge(costs)
+
+    def keep(self, split: Ints) -> bool:
+        """Offer a split to the linear program; False when it uses an option for what it cannot serve."""
+        load = self.load_of(split)
+        if load.max(initial=0.0) >= _NEVER / 1e3:
+            return False
+        self._lp.add(np.concatenate([-load, [1.0], np.zeros(len(self.side.limits))]))
+        self.splits.append(split)
+        self.split_loads.append(load)
+        return True
+
+    def price(self, prices: Floats) -> tuple[float, Ints]:
+        """F(m) and the split that attains it; remembers the cut. `prices` may carry side multipliers behind m."""
+        capacity = np.maximum(prices[: self.options], _LEAST_PRICE)
+        multipliers = prices[self.options :]
+        split = np.argmin(capacity[:, None] * self._load, axis=0)
+        least = float(capacity[split] @ self._load[split, self._each])
+        self.prices.append(np.concatenate([capacity, multipliers]))
+        self._remember(capacity - multipliers @ self.side.matrix, least - float(multipliers @ self.side.limits))
+        return least, split
+
+    def _remember(self, net: Floats, least: float) -> None:
+        if self.cuts == len(self._cut_least):
+            self._cut_prices = np.concatenate([self._cut_prices, np.empty_like(self._cut_prices)])
+            self._cut_least = np.concatenate([self._cut_least, np.empty_like(self._cut_least)])
+        self._cut_prices[self.cuts], self._cut_least[self.cuts] = net, least
+        self.cuts += 1
+
+    def cut_bounds(self, lower: Floats, upper: Floats, since: int = 0) -> tuple[Floats, Floats]:
+        """What each cut from number `since` on proves of the cost of counts in the box, and its net price of each option."""
+        net = self.costs - self._cut_prices[since : self.cuts]
+        return self._cut_least[since : self.cuts] + np.where(net > 0, net * lower, net * upper).sum(axis=1), net
+
+    def violates_a_cut(self, counts: Floats) -> NDArray[np.bool_]:
+        """For candidate counts, shape (candidates, options): True where a known cut says no. Side rows are not looked at."""
+        if len(self.side.limits):
+            raise ValueError("cuts with side rows are not cuts of the workload alone")
+        least = self._cut_least[: self.cuts, None]
+        return np.asarray((self._cut_prices[: self.cuts] @ counts.T < least * (1 - _TOLERANCE) - _TOLERANCE).any(axis=0))
+
+    def relax(self, lower: Floats, upper: Floats) -> Relaxed | None:
+        """The linear program over the splits known so far, counts within bounds; None when side rows forbid all counts."""
+        found = self._lp.solve(lower, upper)
+        if found.outcome is not Outcome.OPTIMAL:
+            return None
+        options = self.options
+        prices = np.concatenate(
+            [np.maximum(found.row_dual[:options], 0.0), np.maximum(-found.row_dual[options + 1 :], 0.0)]
+        )
+        return Relaxed(
+            value=found.objective,
+            counts=found.x[:options],
+            weights=found.x[options + 1 :],
+            unserved=float(found.x[options]),
+            prices=prices,
+            worth=float(found.row_dual[options]),
+        )
+
+    def shares(self, weights: Floats) -> Floats:
+        """x[g, s] of a convex combination of splits; each bucket's shares sum to 1."""
+        x = np.zeros((self.options, self.buckets))
+        for weight, split in zip(weights, self.splits, strict=True):
+            if weight > 0:
+                x[split, self._each] += weight
+        shares: Floats = x / x.sum(axis=0)
+        return shares
+
+    def carries(self, counts: Floats, rounds: int = 400) -> Relaxed | None:
+        """The split of the workload over exactly these counts, or None when they cannot carry it."""
+        for _ in range(rounds):
+            now = self.relax(counts, counts)
+            if now is None:
+                return None
+            if now.unserved <= _TOLERANCE:
+                return now
+            least, split = self.price(now.prices)
+            afforded = float(now.prices[: self.options] @ counts)
+            if least > afforded * (1 + _TOLERANCE) + _TOLERANCE:
+                return None  # a cut: at these prices the workload is worth more than the counts can carry
+            if not self.keep(split):
+                return None
+        return None
