@@ -1,0 +1,52 @@
+# make demo   install into .venv and plan the example service on the example cluster
+# make test   install what the tests need and run every check
+# Both need python3 (3.11 or newer), make and a package registry; PYTHON=/path/to/python3 picks another Python.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test constraints
+
+help:
+	@sed -n '/^# make/s/^# //p' Makefile
+
+demo: .venv/product
+	$(BIN)/muster plan deploy/examples/chat.yaml --inventory deploy/examples/cluster.yaml
+
+test: .venv/tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .cache/import-linter
+	$(BIN)/pytest -n 2 --dist worksteal
+
+# Writes constraints.txt anew, with the newest versions that pyproject.toml allows.
+constraints:
+	rm -rf .cache/newest && mkdir -p .cache && $(PYTHON) -m venv .cache/newest
+	.cache/newest/bin/python -m pip install --quiet --upgrade setuptools wheel
+	.cache/newest/bin/python -m pip install --quiet --no-build-isolation --editable '.[test]'
+	.cache/newest/bin/python -m pip freeze --all --exclude-editable --exclude pip | LC_ALL=C sort --ignore-case > constraints.txt
+
+# The stamps make a second run quick: they are older than their sources only when something must be installed.
+.venv/product: .venv/python
+	$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+.venv/tests: .venv/python
+	$(PIP_INSTALL) --no-build-isolation --editable '.[test]'
+	@touch $@ .venv/product
+
+.venv/python: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("muster needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Try: make PYTHON=/path/to/a/newer/python3")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(INSTALL_VENV)
+	$(PYTHON) -m venv .venv
+	$(PIP_INSTALL) setuptools wheel
+	@touch $@
+
+# Debian packs venv apart from Python; root can install it, others are told how.
+define INSTALL_VENV
+{ \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy python3-venv; \
+	else echo 'Python has no venv module here; install it (Debian: apt-get install python3-venv) and try again' >&2; exit 1; fi; }
+endef

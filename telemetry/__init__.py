@@ -1,0 +1,1 @@
+"""Watches GPUs while they work: samples, detectors, energy. Nothing is in here yet."""
