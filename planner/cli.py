@@ -1,0 +1,256 @@
+"""The planner's commands: plan, allocate, validate, catalog, schema.
+
+Each reads its files, calls one function and prints. Exit codes: 0 a plan, 2 bad input, 3 infeasible, 4 no plan in time.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from planner.errors import BadInput, MusterError
+
+OK, BAD_INPUT, INFEASIBLE, UNKNOWN = 0, 2, 3, 4
+_MOST_BYTES = 64 * 2**20
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+catalog = typer.Typer(no_args_is_help=True, help="List the GPUs and models that Muster knows.")
+
+
+def _exit_code(status: str) -> int:
+    return {"optimal": OK, "feasible": OK, "infeasible": INFEASIBLE, "unknown": UNKNOWN}[status]
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def _leave(code: int) -> NoReturn:
+    raise typer.Exit(code)
+
+
+def plan(
+    specs: Annotated[list[Path], typer.Argument(help="GPUService files.", show_default=False)],
+    inventory: Annotated[Path, typer.Option("--inventory", "-i", help="ClusterInventory file.", show_default=False)],
+    current: Annotated[
+        Path | None, typer.Option("--current", help="The plan that runs now: changes to it are paid for.")
+    ] = None,
+    start_cost: Annotated[str, typer.Option(help="Price of starting one GPU, with --current.")] = "$0.50",
+    horizon: Annotated[str, typer.Option(help="How long the new plan is expected to stay, with --current.")] = "1h",
+    time_limit: Annotated[float | None, typer.Option("--time-limit", min=0.0, help="Seconds to look for a plan.")] = None,
+    gap: Annotated[float, typer.Option("--gap", min=0.0, max=1.0, help="Stop at this distance from the proved bound.")] = 0.0,
+    explain: Annotated[bool, typer.Option("--explain", help="Also print routing weights and every refused recipe.")] = False,
+    energy: Annotated[bool, typer.Option("--energy", help="Price energy on rented nodes too, not only on owned ones.")] = False,
+    as_json: AsJson = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan (kind Plan) to this file.")] = None,
+) -> None:
+    """Find the cheapest allocation that keeps every latency objective, and prove it.
+
+    Example: muster plan deploy/examples/chat.yaml --inventory deploy/examples/cluster.yaml
+    """
+    from planner.decide import Search
+    from planner.planning import plan as make_plan
+    from planner.program import Objective
+    from planner.spec import load_inventory, load_services
+    from planner.spec.plan_file import load_plan, plan_text
+    from planner.units import DURATION, MONEY
+
+    services = [service for path in specs for service in load_services(path)]
+    _refuse_twins([service.name for service in services])
+    hardware = load_inventory(inventory)
+    running = load_plan(current) if current else None
+    objective = Objective(
+        usd_per_joule=hardware.usd_per_joule,
+        energy_everywhere=energy,
+        start_usd=MONEY.parse(start_cost),
+        horizon_s=DURATION.parse(horizon),
+    )
+    search = Search(gap_ratio=gap, time_limit_s=time_limit)
+    counts = {(a.service, str(a.recipe), a.pool, a.node_group): a.replicas for a in running.allocations} if running else {}
+    began_s = time.process_time()
+    console = Console(stderr=True)
+    with console.status("planning") as status:
+        answer = make_plan(
+            services, hardware, objective=objective, current=counts, search=search, progress=lambda text: status.update(text)
+        )
+    from dataclasses import replace
+
+    answer = replace(answer, solve_s=time.process_time() - began_s)
+    if output is not None and answer.status in ("optimal", "feasible"):
+        _write(output, plan_text(answer, services[0].name))
+    if as_json:
+        from planner.view import plan_json
+
+        _print_json(plan_json(answer))
+    else:
+        from planner.show import plan_report, printed
+
+        printed(plan_report(answer, services, hardware, explain))
+    _leave(_exit_code(answer.status))
+
+
+def _refuse_twins(names: list[str]) -> None:
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise BadInput(f"got the service name {twins[0]!r} twice, allowed: every service once")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write beside and move into place, so that a full disk or a kill never leaves half a plan."""
+    beside = path.with_name(path.name + ".part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot write the plan: {error.strerror}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot read: {error.strerror}") from None
+    if len(data) > _MOST_BYTES:
+        raise BadInput(f"{path}: got more than {_MOST_BYTES >> 20} MiB, allowed: up to that")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 text: byte {error.start} is {data[error.start]:#04x}") from None
+
+
+def _caps(pairs: list[str]) -> dict[str, int]:
+    caps = {}
+    for pair in pairs:
+        gpu, _, count = pair.rpartition("=")
+        if not gpu or not count.isdecimal() or len(count) > 9:
+            raise BadInput(f"--cap: got {pair!r}, allowed: GPU=N such as H100=4")
+        caps[gpu] = int(count)
+    return caps
+
+
+def allocate(
+    instance: Annotated[Path, typer.Argument(help="Instance in Mélange's input format.", show_default=False)],
+    cap: Annotated[list[str] | None, typer.Option("--cap", help="At most N of a GPU, as GPU=N; repeatable.")] = None,
+    max_gpus: Annotated[int | None, typer.Option("--max-gpus", help="At most this many GPUs in all (2xL4 counts two).")] = None,
+    budget: Annotated[float | None, typer.Option("--budget", help="At most this many dollars per hour.")] = None,
+    time_limit: Annotated[float | None, typer.Option("--time-limit", min=0.0, help="CPU seconds to look.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Solve an instance in Mélange's input format exactly: GPU counts and routing weights.
+
+    Example: muster allocate instance.json --cap H100=4 --budget 40 --json
+    """
+    from planner.allocate import FleetLimits
+    from planner.allocate import allocate as solve
+    from planner.branch import Limits
+    from planner.instance import parse_instance
+
+    problem = parse_instance(_text(instance), str(instance))
+    limits = FleetLimits(_caps(cap or []), max_gpus, budget)
+    began_s = time.process_time()
+    stop = None if time_limit is None else (lambda: time.process_time() - began_s > time_limit)
+    answer = solve(problem, limits, Limits(stop=stop))
+    solve_s = time.process_time() - began_s
+    if as_json:
+        from planner.view import infeasible_json
+
+        _print_json(
+            {
+                "status": answer.status,
+                "usd_per_hour": answer.usd_per_hour,
+                "bound_usd_per_hour": answer.bound_usd_per_hour,
+                "gap_ratio": answer.gap_ratio,
+                "counts": dict(answer.counts),
+                "weights": {gpu: table.tolist() for gpu, table in answer.weights.items()},
+                "solve_s": solve_s,
+                "infeasible": infeasible_json(answer.infeasible),
+            }
+        )
+    else:
+        from planner.show import allocation_report, printed
+
+        printed(allocation_report(answer))
+    _leave(_exit_code(answer.status))
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="GPUService and ClusterInventory files.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Check spec and inventory files without planning; prints every problem, with file and line.
+
+    Example: muster validate deploy/examples/*.yaml
+    """
+    from planner.spec import validate as problems_of
+
+    problems = {str(path): problems_of(path) for path in files}
+    if as_json:
+        _print_json({"valid": not any(problems.values()), "files": problems})
+    else:
+        for path, found in problems.items():
+            sys.stdout.write("\n".join(found) + "\n" if found else f"{path}: valid\n")
+    _leave(BAD_INPUT if any(problems.values()) else OK)
+
+
+def schema(
+    kind: Annotated[str, typer.Argument(help="gpuservice or inventory.", show_default=False)],
+) -> None:
+    """Print the JSON Schema of a kind, for editors and CI.
+
+    Example: muster schema gpuservice > gpuservice.json
+    """
+    from planner.spec import schema as schema_of
+
+    if kind not in ("gpuservice", "inventory"):
+        raise BadInput(f"schema: got {kind!r}, allowed: gpuservice, inventory")
+    _print_json(schema_of(kind))
+
+
+@catalog.command("gpus")
+def catalog_gpus(as_json: AsJson = False) -> None:
+    """List GPU types: memory, bandwidth, peak FLOP/s, power, published price."""
+    from dataclasses import asdict
+
+    from planner.catalog import gpus
+
+    if as_json:
+        _print_json([{**asdict(gpu), "aliases": list(gpu.aliases)} for gpu in gpus()])
+        return
+    from planner.show import gpu_table, printed
+
+    printed(gpu_table(gpus()))
+
+
+@catalog.command("models")
+def catalog_models(as_json: AsJson = False) -> None:
+    """List models: parameters in all and active per token, layers, context."""
+    from planner.architecture import active_parameters, parameters
+    from planner.catalog import models
+
+    if as_json:
+        rows = [
+            {
+                "name": m.name,
+                "family": m.family,
+                "parameters": parameters(m),
+                "active_parameters": active_parameters(m),
+                "layers": sum(block.count for block in m.blocks),
+                "max_context_tokens": m.max_context,
+                "aliases": list(m.aliases),
+                "source": m.source,
+            }
+            for m in models()
+        ]
+        _print_json(rows)
+        return
+    from planner.show import model_table, printed
+
+    printed(model_table(models(), [(parameters(m), active_parameters(m)) for m in models()]))
+
+
+__all__ = ["MusterError", "allocate", "catalog", "plan", "schema", "validate"]

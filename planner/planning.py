@@ -1,0 +1,37 @@
+"""From services and an inventory to a plan: profile every recipe worth trying, then decide."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from planner.decide import Key, Progress, Search, decide
+from planner.hardware import Inventory
+from planner.plan import Plan, Profile, Refusal
+from planner.profile import profiles as profiles_of
+from planner.program import Objective
+from planner.service import ServiceSpec
+
+
+def plan(
+    services: Sequence[ServiceSpec],
+    inventory: Inventory,
+    *,
+    objective: Objective | None = None,
+    current: Mapping[Key, int] | None = None,
+    search: Search | None = None,
+    compare: bool = True,
+    progress: Progress = lambda _: None,
+) -> Plan:
+    """The cheapest plan with its proof, or why there is none. `compare`: also price the best fleet of each GPU type alone.
+
+    `solve_s` is left 0: the caller owns the clock.
+    """
+    found: list[Profile] = []
+    refused: list[Refusal] = []
+    for service in services:
+        progress(f"profiling {service.name}")
+        offered, turned_down = profiles_of(service, inventory)
+        found.extend(offered)
+        refused.extend(turned_down)
+    objective = objective or Objective(usd_per_joule=inventory.usd_per_joule)
+    answer = decide(services, found, inventory, objective, current or {}, search or Search(), compare, progress)
+    return replace(answer, refused=tuple(refused))

@@ -1,0 +1,77 @@
+"""A plan as the JSON of the command line and the API: snake_case keys that carry their units."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TypeAlias
+
+from planner.plan import Allocation, Infeasible, Plan, Prediction, Refusal
+from planner.service import Bucket
+
+JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+
+
+def plan_json(plan: Plan) -> dict[str, JSON]:
+    """The view that `muster plan --json` prints; its keys are a public interface."""
+    return {
+        "status": plan.status,
+        "usd_per_hour": plan.usd_per_hour,
+        "bound_usd_per_hour": plan.bound_usd_per_hour,
+        "gap_ratio": plan.gap_ratio,
+        "power_w": plan.power_w,
+        "solve_s": plan.solve_s,
+        "allocations": [allocation_json(a) for a in plan.allocations],
+        "refused": [refusal_json(r) for r in plan.refused],
+        "infeasible": infeasible_json(plan.infeasible),
+        "one_type_usd_per_hour": dict(plan.one_type),
+    }
+
+
+def allocation_json(allocation: Allocation) -> dict[str, JSON]:
+    """One allocation; `shares` are rows [SLO class, input tokens, output tokens, share]."""
+    recipe = allocation.recipe
+    return {
+        "service": allocation.service,
+        "model": allocation.model,
+        "pool": allocation.pool,
+        "node_group": allocation.node_group,
+        "zone": allocation.zone,
+        "gpu": recipe.gpu,
+        "replicas": allocation.replicas,
+        "gpus_per_replica": allocation.gpus_per_replica,
+        "tp": recipe.tp,
+        "pp": recipe.pp,
+        "ep": recipe.ep,
+        "max_batch": recipe.max_batch,
+        "techniques": list(recipe.techniques),
+        "power_cap_w": recipe.power_cap_w,
+        "usd_per_hour": allocation.usd_per_hour,
+        "power_w": allocation.power_w,
+        "predicted": prediction_json(allocation.predicted),
+        "shares": share_rows(allocation.shares),
+    }
+
+
+def share_rows(shares: Mapping[Bucket, float]) -> list[list[JSON]]:
+    """Shares as rows, in order of bucket."""
+    return [[b.slo_class, b.input_tokens, b.output_tokens, share] for b, share in sorted(shares.items())]
+
+
+def prediction_json(prediction: Prediction) -> dict[str, JSON]:
+    """What the model expects of one replica."""
+    return asdict(prediction)
+
+
+def refusal_json(refusal: Refusal) -> dict[str, JSON]:
+    """One refused recipe."""
+    return {"service": refusal.service, "recipe": refusal.recipe, "reason": refusal.reason}
+
+
+def infeasible_json(infeasible: Infeasible | None) -> dict[str, JSON] | None:
+    """Why there is no plan, or None."""
+    if infeasible is None:
+        return None
+    return {
+        "why": infeasible.why,
+        "constraints": list(infeasible.constraints),
+        "relaxation": infeasible.relaxation,
+    }
