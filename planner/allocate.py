@@ -119,7 +119,9 @@ def _solve(instance: Instance, load: Floats, limits: FleetLimits, search: Limits
     use = np.flatnonzero(~dominated(load, costs, gpus, caps) & (caps > 0))
     if not np.isfinite(load[use]).any(axis=0).all():
         return nothing
-    if limits.max_gpus is not None:  # the smallest fleet first: without it, proving that none is small enough takes long
+    if (
+        limits.max_gpus is not None
+    ):  # the smallest fleet first: without it, proving that none is small enough takes long
         smallest = cheapest(Transport(load[use], gpus[use]), gpus[use], upper=caps[use], limits=search)
         if smallest.bound > limits.max_gpus:
             return nothing
@@ -181,7 +183,11 @@ def _drop(limits: FleetLimits, name: str) -> FleetLimits:
 
 
 def _names(limits: FleetLimits) -> list[str]:
-    present = {"caps": bool(limits.caps), "max_gpus": limits.max_gpus is not None, "budget": limits.usd_per_hour is not None}
+    present = {
+        "caps": bool(limits.caps),
+        "max_gpus": limits.max_gpus is not None,
+        "budget": limits.usd_per_hour is not None,
+    }
     return [name for name, there in present.items() if there]
 
 
@@ -236,12 +242,19 @@ def _raised_caps(instance: Instance, limits: FleetLimits) -> tuple[float, str] |
     both = SideRows(np.hstack([side.matrix, side.matrix]), side.limits)
     aim = np.concatenate([costs * 1e-3, costs])
     transport = Transport(np.vstack([load, load]), aim, both)
-    found = cheapest(transport, aim, upper=np.concatenate([caps, np.full(len(caps), np.inf)]), limits=Limits(nodes=2000))
+    found = cheapest(
+        transport, aim, upper=np.concatenate([caps, np.full(len(caps), np.inf)]), limits=Limits(nodes=2000)
+    )
     if found.counts is None:
         return None
-    if limits.usd_per_hour is not None and float(np.tile(costs, 2) @ found.counts) > limits.usd_per_hour + _CENT_FRACTION:
+    if (
+        limits.usd_per_hour is not None
+        and float(np.tile(costs, 2) @ found.counts) > limits.usd_per_hour + _CENT_FRACTION
+    ):
         return None
     within, beyond = found.counts[: len(caps)], found.counts[len(caps) :]
-    raised = [f"{gpu} to {int(caps[i] + n)}" for i, (gpu, n) in enumerate(zip(instance.gpus, beyond, strict=True)) if n > 0]
+    raised = [
+        f"{gpu} to {int(caps[i] + n)}" for i, (gpu, n) in enumerate(zip(instance.gpus, beyond, strict=True)) if n > 0
+    ]
     cost = float(costs @ (within + beyond))
     return cost, f"raise the cap of {', '.join(raised)} (then ${cost:.2f}/h)"

@@ -20,7 +20,9 @@ from planner.transport import Floats, Relaxed, Transport
 
 _TOLERANCE = 1e-7
 _EPSILON_USD = 1e-9
-_ROUNDS_BEFORE_BRANCHING = 2  # measured: 2 rounds of pricing, then branch, needs the least CPU time on the shared instances
+_ROUNDS_BEFORE_BRANCHING = (
+    2  # measured: 2 rounds of pricing, then branch, needs the least CPU time on the shared instances
+)
 _MOST_ROUNDS = 400
 _MOST = 1e5  # no option is wanted more often than this
 

@@ -13,9 +13,7 @@ def violations(
     plan: Plan, services: Sequence[ServiceSpec], inventory: Inventory, profiles: Sequence[Profile]
 ) -> list[str]:
     """Everything that the plan promises and does not keep; empty for a sound plan."""
-    loads = {
-        (p.service, p.recipe, pool.pool): pool.load for p in profiles for pool in p.pools
-    }
+    loads = {(p.service, p.recipe, pool.pool): pool.load for p in profiles for pool in p.pools}
     out: list[str] = []
     for service in services:
         mine = [a for a in plan.allocations if a.service == service.name]

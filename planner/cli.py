@@ -41,12 +41,22 @@ def plan(
     ] = None,
     start_cost: Annotated[str, typer.Option(help="Price of starting one GPU, with --current.")] = "$0.50",
     horizon: Annotated[str, typer.Option(help="How long the new plan is expected to stay, with --current.")] = "1h",
-    time_limit: Annotated[float | None, typer.Option("--time-limit", min=0.0, help="Seconds to look for a plan.")] = None,
-    gap: Annotated[float, typer.Option("--gap", min=0.0, max=1.0, help="Stop at this distance from the proved bound.")] = 0.0,
-    explain: Annotated[bool, typer.Option("--explain", help="Also print routing weights and every refused recipe.")] = False,
-    energy: Annotated[bool, typer.Option("--energy", help="Price energy on rented nodes too, not only on owned ones.")] = False,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", min=0.0, help="Seconds to look for a plan.")
+    ] = None,
+    gap: Annotated[
+        float, typer.Option("--gap", min=0.0, max=1.0, help="Stop at this distance from the proved bound.")
+    ] = 0.0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also print routing weights and every refused recipe.")
+    ] = False,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Price energy on rented nodes too, not only on owned ones.")
+    ] = False,
     as_json: AsJson = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan (kind Plan) to this file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the plan (kind Plan) to this file.")
+    ] = None,
 ) -> None:
     """Find the cheapest allocation that keeps every latency objective, and prove it.
 
@@ -70,12 +80,19 @@ def plan(
         horizon_s=DURATION.parse(horizon),
     )
     search = Search(gap_ratio=gap, time_limit_s=time_limit)
-    counts = {(a.service, str(a.recipe), a.pool, a.node_group): a.replicas for a in running.allocations} if running else {}
+    counts = (
+        {(a.service, str(a.recipe), a.pool, a.node_group): a.replicas for a in running.allocations} if running else {}
+    )
     began_s = time.process_time()
     console = Console(stderr=True)
     with console.status("planning") as status:
         answer = make_plan(
-            services, hardware, objective=objective, current=counts, search=search, progress=lambda text: status.update(text)
+            services,
+            hardware,
+            objective=objective,
+            current=counts,
+            search=search,
+            progress=lambda text: status.update(text),
         )
     from dataclasses import replace
 
@@ -136,7 +153,9 @@ def _caps(pairs: list[str]) -> dict[str, int]:
 def allocate(
     instance: Annotated[Path, typer.Argument(help="Instance in Mélange's input format.", show_default=False)],
     cap: Annotated[list[str] | None, typer.Option("--cap", help="At most N of a GPU, as GPU=N; repeatable.")] = None,
-    max_gpus: Annotated[int | None, typer.Option("--max-gpus", help="At most this many GPUs in all (2xL4 counts two).")] = None,
+    max_gpus: Annotated[
+        int | None, typer.Option("--max-gpus", help="At most this many GPUs in all (2xL4 counts two).")
+    ] = None,
     budget: Annotated[float | None, typer.Option("--budget", help="At most this many dollars per hour.")] = None,
     time_limit: Annotated[float | None, typer.Option("--time-limit", min=0.0, help="CPU seconds to look.")] = None,
     as_json: AsJson = False,

@@ -253,7 +253,10 @@ def _demands(program: Program, service: ServiceSpec, objective: Objective) -> No
         rows.row(f"min replicas of {service.name}", n, [1.0] * len(n), least=float(demands.min_replicas))
     weights = [capacity_weight(program.options[i], service) for i in mine]
     if demands.max_spot_share < 1.0:
-        spot = [w * (float(program.options[i].group.spot) - demands.max_spot_share) for i, w in zip(mine, weights, strict=True)]
+        spot = [
+            w * (float(program.options[i].group.spot) - demands.max_spot_share)
+            for i, w in zip(mine, weights, strict=True)
+        ]
         row = rows.row(f"spot share of {service.name}", n, spot, most=0.0)
         program.relaxable[row] = (f"requests/s on spot for {service.name}", 0.1)
     _zones(program, service, mine, weights)
@@ -294,9 +297,7 @@ def _commitments(program: Program, inventory: Inventory) -> None:
         program.rows.row(f"committed_{group.name}", cols, [*gpus, -1.0], most=float(group.commitment.gpus))
 
 
-def _price_of_change(
-    program: Program, objective: Objective, current: Mapping[tuple[str, str, str, str], int]
-) -> None:
+def _price_of_change(program: Program, objective: Objective, current: Mapping[tuple[str, str, str, str], int]) -> None:
     """n[i] = what runs now + started - stopped."""
     if not current or (objective.start_usd == 0 and objective.stop_usd == 0):
         return
@@ -311,9 +312,7 @@ def _price_of_change(
 
 def shares_of(program: Program, x: Floats) -> dict[int, dict[Bucket, float]]:
     """profile index -> bucket -> share, from a solution; solver dust is dropped and each bucket sums to 1."""
-    raw = {
-        index: {b: float(x[c]) for b, c in columns.items() if x[c] > 1e-9} for index, columns in program.x.items()
-    }
+    raw = {index: {b: float(x[c]) for b, c in columns.items() if x[c] > 1e-9} for index, columns in program.x.items()}
     totals: dict[tuple[str, Bucket], float] = {}
     for index, shares in raw.items():
         for b, share in shares.items():

@@ -43,7 +43,12 @@ class Rows:
         return np.arange(first, first + count, dtype=np.float64)
 
     def row(
-        self, name: str, cols: Floats | list[int], values: Floats | list[float], *, least: float = -INFINITY,
+        self,
+        name: str,
+        cols: Floats | list[int],
+        values: Floats | list[float],
+        *,
+        least: float = -INFINITY,
         most: float = INFINITY,
     ) -> int:
         """least <= values·x[cols] <= most; returns the row's index."""
@@ -75,6 +80,8 @@ class Rows:
             upper=np.array(self.upper),
             row_lower=np.array(self.row_lower),
             row_upper=np.array(self.row_upper),
-            matrix=columns_of((keys % width).astype(np.int32), (keys // width).astype(np.int32), summed, len(self.cost)),
+            matrix=columns_of(
+                (keys % width).astype(np.int32), (keys // width).astype(np.int32), summed, len(self.cost)
+            ),
             integer=np.array(self.integer, dtype=np.bool_),
         )

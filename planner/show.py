@@ -98,7 +98,11 @@ def _carried(service: ServiceSpec, allocation: Allocation) -> float:
 
 def _idle(plan: Plan, services: Sequence[ServiceSpec]) -> list[Text]:
     busy = {a.service for a in plan.allocations}
-    return [Text(f"{s.name}: no traffic, no replicas (the first request waits for a cold start)") for s in services if s.name not in busy]
+    return [
+        Text(f"{s.name}: no traffic, no replicas (the first request waits for a cold start)")
+        for s in services
+        if s.name not in busy
+    ]
 
 
 def one_type(plan: Plan) -> Text:
@@ -108,7 +112,9 @@ def one_type(plan: Plan) -> Text:
     gpu, cost = min(plan.one_type.items(), key=lambda item: item[1])
     if len({a.recipe.gpu for a in plan.allocations}) == 1 and plan.allocations[0].recipe.gpu == gpu:
         return Text(f"One type is best here: {gpu} alone.")
-    return Text(f"Best one-type fleet: {gpu} alone at {dollars(cost)}/h, {cost / plan.usd_per_hour - 1:+.1%} against this plan.")
+    return Text(
+        f"Best one-type fleet: {gpu} alone at {dollars(cost)}/h, {cost / plan.usd_per_hour - 1:+.1%} against this plan."
+    )
 
 
 def not_chosen(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventory) -> Table:
@@ -149,10 +155,14 @@ def routing(plan: Plan) -> Table:
     """The router's weights: share of each size that each allocation carries."""
     table = _table("SERVICE", "CLASS", "INPUT <=", "OUTPUT <=", "TO", "SHARE", right=("INPUT <=", "OUTPUT <=", "SHARE"))
     rows = sorted(
-        (a.service, bucket, f"{a.recipe} in {a.node_group}", share) for a in plan.allocations for bucket, share in a.shares.items()
+        (a.service, bucket, f"{a.recipe} in {a.node_group}", share)
+        for a in plan.allocations
+        for bucket, share in a.shares.items()
     )
     for service, bucket, target, share in rows:
-        table.add_row(service, bucket.slo_class, str(bucket.input_tokens), str(bucket.output_tokens), target, f"{share:.1%}")
+        table.add_row(
+            service, bucket.slo_class, str(bucket.input_tokens), str(bucket.output_tokens), target, f"{share:.1%}"
+        )
     return table
 
 
@@ -196,7 +206,17 @@ def allocation_report(answer: GPUAllocation) -> RenderableType:
 
 def gpu_table(gpus: Sequence[GPUType]) -> Table:
     """The catalogue of GPUs."""
-    table = _table("GPU", "VENDOR", "MEMORY", "BANDWIDTH", "BF16", "FP8", "TDP", "$/h", right=("MEMORY", "BANDWIDTH", "BF16", "FP8", "TDP", "$/h"))
+    table = _table(
+        "GPU",
+        "VENDOR",
+        "MEMORY",
+        "BANDWIDTH",
+        "BF16",
+        "FP8",
+        "TDP",
+        "$/h",
+        right=("MEMORY", "BANDWIDTH", "BF16", "FP8", "TDP", "$/h"),
+    )
     for gpu in gpus:
         half = gpu.flops_per_s.get("bf16", gpu.flops_per_s.get("fp16"))
         fp8 = gpu.flops_per_s.get("fp8")
@@ -215,10 +235,25 @@ def gpu_table(gpus: Sequence[GPUType]) -> Table:
 
 def model_table(models: Sequence[Model], sizes: Sequence[tuple[float, float]]) -> Table:
     """The catalogue of models; `sizes` are (parameters, active parameters)."""
-    table = _table("MODEL", "FAMILY", "PARAMETERS", "ACTIVE", "LAYERS", "CONTEXT", right=("PARAMETERS", "ACTIVE", "LAYERS", "CONTEXT"))
+    table = _table(
+        "MODEL",
+        "FAMILY",
+        "PARAMETERS",
+        "ACTIVE",
+        "LAYERS",
+        "CONTEXT",
+        right=("PARAMETERS", "ACTIVE", "LAYERS", "CONTEXT"),
+    )
     for model, (total, active) in zip(models, sizes, strict=True):
         layers = sum(block.count for block in model.blocks)
-        table.add_row(model.name, model.family, f"{total / 1e9:.2f} B", f"{active / 1e9:.2f} B", str(layers), f"{model.max_context:,}")
+        table.add_row(
+            model.name,
+            model.family,
+            f"{total / 1e9:.2f} B",
+            f"{active / 1e9:.2f} B",
+            str(layers),
+            f"{model.max_context:,}",
+        )
     return table
 
 

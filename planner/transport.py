@@ -148,7 +148,9 @@ class Transport:
         if len(self.side.limits):
             raise ValueError("cuts with side rows are not cuts of the workload alone")
         least = self._cut_least[: self.cuts, None]
-        return np.asarray((self._cut_prices[: self.cuts] @ counts.T < least * (1 - _TOLERANCE) - _TOLERANCE).any(axis=0))
+        return np.asarray(
+            (self._cut_prices[: self.cuts] @ counts.T < least * (1 - _TOLERANCE) - _TOLERANCE).any(axis=0)
+        )
 
     def relax(self, lower: Floats, upper: Floats) -> Relaxed | None:
         """The linear program over the splits known so far, counts within bounds; None when side rows forbid all counts."""

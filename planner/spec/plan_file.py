@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from planner.errors import BadInput
 from planner.plan import Plan
-from planner.spec.yaml_text import Document, Plain, dump, read, show_path
 from planner.view import JSON, plan_json
+from planner.yaml_text import Document, Plain, dump, read, show_path
 
 API_VERSION = "muster.dev/v1alpha1"
 _AS_WRITTEN = {"oneTypeUsdPerHour"}  # its keys are GPU names

@@ -222,7 +222,9 @@ def test_the_optimum_equals_enumeration_on_tiny_problems(seed: int) -> None:
         for name in ("G1", "G2")
     ]
     prices = [float(rng.integers(1, 9)), float(rng.integers(1, 9))]
-    hardware = inventory(*(group(n, g, gpus_per_node=4, nodes=1, usd=p) for n, g, p in zip("ab", ("G1", "G2"), prices, strict=True)))
+    hardware = inventory(
+        *(group(n, g, gpus_per_node=4, nodes=1, usd=p) for n, g, p in zip("ab", ("G1", "G2"), prices, strict=True))
+    )
 
     plan = decided([service(rates=rates)], offers, hardware)
 
@@ -245,7 +247,9 @@ def test_random_plans_add_up(seed: int) -> None:
     services, offers = [], []
     for s in range(3):
         rates = {b: float(r) for b, r in zip(buckets, rng.gamma(1, 1, len(buckets)), strict=True)}
-        services.append(service(f"s{s}", rates, survive_replicas=int(s == 0), min_zones=1 + int(s == 1), max_spot_share=0.5))
+        services.append(
+            service(f"s{s}", rates, survive_replicas=int(s == 0), min_zones=1 + int(s == 1), max_spot_share=0.5)
+        )
         for k in range(3):
             load = {b: float(rng.uniform(0.02, 0.4)) for b in buckets if rng.random() < 0.9}
             offers.append(profile(f"s{s}", f"G{k}", load, gpus=int(rng.choice([1, 2]))))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import BadInput
-from planner.spec.yaml_text import MAX_BYTES, MAX_NODES, Plain, parse, read
+from planner.yaml_text import MAX_BYTES, MAX_NODES, Plain, dump, parse, read
 
 
 def values(text: str) -> list[Plain]:
@@ -104,6 +104,31 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name(tmp_path: Path, nam
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbfa: 1\n")
     assert read(tmp_path / "a.yaml")[0].root.plain() == {"a": 1}
+
+
+_SCALARS = st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.floats() | st.text(max_size=8)
+_LOOK_ALIKES = st.sampled_from(["1e3", "0o17", "0x1F", ".5", "5.", "no", "null", "~", "<<", "=", "1:30", ".inf", "- a"])
+
+
+def _nested(inner: st.SearchStrategy[Plain]) -> st.SearchStrategy[Plain]:
+    return st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5) | _LOOK_ALIKES,
+        st.recursive(_SCALARS | _LOOK_ALIKES, _nested, max_leaves=8),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_what_is_dumped_reads_back_as_the_same_value(value: dict[str, Plain]) -> None:
+    assert repr(parse(dump(value).encode(), "a.yaml")[0].root.plain()) == repr(value)
+
+
+def test_a_value_that_stands_twice_is_written_twice() -> None:
+    twice: list[Plain] = ["a"]
+    assert dump({"x": twice, "y": twice}) == "x:\n- a\ny:\n- a\n"
 
 
 @settings(max_examples=300)

@@ -1,4 +1,4 @@
-"""YAML text to plain values with the line of each: the one module that imports YAML.
+"""YAML text to plain values with the line of each, and values to text: the one module that imports YAML.
 
 Only data is read: no tags, no merge keys. Plain scalars follow the core schema of YAML 1.2, so `no` is a word and
 not a falsehood. Whatever the bytes, the outcome is documents or BadInput: size, depth and the growth of aliases
@@ -121,6 +121,26 @@ def parse(data: bytes, file: str) -> tuple[Document, ...]:
     return documents
 
 
+def dump(value: Plain) -> str:
+    """The value as YAML that `parse` reads back as the same value, keys in their order."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Writes every value out in full, and quotes each text that a reader of YAML 1.2 would take for something else."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
+    quoted = _INTEGER.fullmatch(text) or _FLOAT.fullmatch(text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if quoted else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def _syntax_message(error: yaml.YAMLError, file: str) -> str:
     """Where and why a text is no YAML, on one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
@@ -222,7 +242,7 @@ class _Composer:
         if text in _TRUTH:
             return _TRUTH[text]
         if _INTEGER.fullmatch(text):
-            if len(text) > _MAX_INTEGER_DIGITS:
+            if len(text.lstrip("+-")) > _MAX_INTEGER_DIGITS:
                 raise self._refuse(event, f"the number {got(text)}", f"integers of {_MAX_INTEGER_DIGITS} digits")
             return int(text, 0 if text[:2] in ("0o", "0x") else 10)
         if _FLOAT.fullmatch(text):

@@ -1,0 +1,162 @@
+"""Continuous batching in closed form: what one replica carries at each batch size, and the largest load that holds.
+
+With B sequences in flight and requests of n output tokens, B / n prefills fall on every decode step. So
+    TPOT = t_decode(B) + (B / n) t_prefill,     requests/s = B / (n TPOT) = 1 / (t_prefill + n t_decode(B) / B)
+where t_prefill is what one prompt adds to the replica's work. At a percentile, the prefills that fall into one
+request's life are Poisson. A prompt that rides on decode steps in chunks cannot be taken in faster than a chunk a step.
+TTFT adds the step in progress, the wait for a slot, the wait for prefills that came before, and the prompt's own time,
+each at the percentile (an upper bound: they are not all late at once).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.calibration import MAX_UTILISATION_RATIO, PREFILL_SCV, EngineCosts
+from planner.cost import Cost, Figure
+from planner.hardware import GPUType
+from planner.queueing import count_quantile, deviates, wait_quantile_s
+from planner.roofline import step_time
+from planner.service import SLO
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+# Loads to try, as shares of what the replica could carry if requests came just in time.
+LOADS = np.array([MAX_UTILISATION_RATIO, 0.9, 0.8, 0.7, 0.55, 0.4, 0.2])
+
+
+class Sizes(NamedTuple):
+    """Request sizes, one row a bucket: mean tokens for the load, and the largest prompt for its own TTFT."""
+
+    input_tokens: Array
+    output_tokens: Array
+    largest_input_tokens: Array
+
+
+class Steady(NamedTuple):
+    """A replica in steady state, by (bucket, batch); seconds, and requests per second."""
+
+    decode_s: Array
+    prefill_s: Array  # what one prompt adds to the replica's work
+    prompt_s: Array  # how long one largest prompt takes, alone
+    prefill_slot_s: Array  # how long one prompt keeps the next one waiting
+    requests_per_s: Array
+    compute_s: Array  # per request and GPU: compute units busy
+    hbm_s: Array
+
+
+class Operating(NamedTuple):
+    """Chosen points, one row a bucket; `batch` 0 = none meets the objective."""
+
+    batch: Array
+    requests_per_s: Array
+    utilisation_ratio: Array
+    ttft_s: Array
+    tpot_s: Array
+    e2e_s: Array
+
+
+def steady(cost: Cost, gpu: GPUType, engine: EngineCosts, sizes: Sizes, batch: Array, lanes: int) -> Steady:
+    """A replica with `batch` sequences in each of `lanes` pipeline lanes, prefill and decode on the same GPUs."""
+    decode, prefill = cost.phases["decode"], cost.phases["prefill"]
+    step, own = step_time(decode, gpu, engine), step_time(prefill, gpu, engine)
+    prompts = sizes.input_tokens / prefill.tokens  # prefill steps per prompt; below 1 where prompts share a step
+    added_s = own.total_s * prompts
+    per_token_s = step.total_s / batch
+    work_s = added_s + sizes.output_tokens * per_token_s
+    waits_s = step.total_s if prefill.rides == "decode" else 0.0
+    slot_s = prompts * (own.total_s + waits_s)
+    largest = np.maximum(sizes.largest_input_tokens / prefill.tokens, 1.0)
+    if prefill.rides == "decode":
+        # A chunk holds no more than the prompts that are there: at least one, at most all that arrive in a step.
+        arriving = np.maximum(batch / sizes.output_tokens, 1.0) * sizes.largest_input_tokens
+        filled = np.minimum(arriving / prefill.tokens, 1.0)
+        work_s = np.maximum(work_s, slot_s)
+        prompt_s = largest * (own.total_s * filled + waits_s)
+    else:
+        prompt_s = largest * own.total_s
+    compute_s = own.compute_s * prompts + step.compute_s / batch * sizes.output_tokens
+    hbm_s = own.hbm_s * prompts + step.hbm_s / batch * sizes.output_tokens
+    shape = np.broadcast_shapes(np.shape(work_s), np.shape(batch))
+    figures = (step.total_s, added_s, prompt_s, slot_s, lanes / work_s, compute_s / lanes, hbm_s / lanes)
+    return Steady(*(np.broadcast_to(figure, shape) for figure in figures))
+
+
+class Objective(NamedTuple):
+    """Latency limits, one row a bucket; infinite = not asked for. Percentiles that are all equal are one row."""
+
+    ttft_s: Array
+    tpot_s: Array
+    e2e_s: Array
+    percentile: Array
+    deviates: Array  # the same, in standard deviations of a normal distribution
+
+
+def objective(slos: list[SLO]) -> Objective:
+    """The limits of each bucket's SLO."""
+
+    def column(figures: Sequence[float | None]) -> Array:
+        return np.array([[np.inf if figure is None else figure] for figure in figures])
+
+    # No open queue keeps every request within a limit: "all" is read as all but one in a million.
+    percentiles = [min(slo.percentile, 1 - 1e-6) for slo in slos]
+    if len(set(percentiles)) == 1:
+        percentiles = percentiles[:1]  # one row for all: the waits are then computed once a batch, not once a bucket
+    return Objective(
+        column([slo.ttft_s for slo in slos]),
+        column([slo.tpot_s for slo in slos]),
+        column([slo.e2e_s for slo in slos]),
+        column(percentiles),
+        column([deviates(percentile) for percentile in percentiles]),
+    )
+
+
+def unloaded(run: Steady, sizes: Sizes, batch: Array, limits: Objective) -> tuple[Array, Array]:
+    """TTFT without any wait, and TPOT with `batch` in flight, in seconds at the limits' percentile."""
+    met = count_quantile(batch, limits.deviates)
+    return run.decode_s + run.prompt_s, run.decode_s + met / sizes.output_tokens * run.prefill_s
+
+
+def wait_s(run: Steady, sizes: Sizes, batch: Array, lanes: int, limits: Objective, load: float) -> Figure:
+    """Wait for a slot and then for the prefills ahead, of a replica at a share `load` of its capacity."""
+    if load >= 1:  # no steady state: a batch job, all of whose requests are there from the start
+        return 0.0
+    in_flight_s = sizes.output_tokens * run.decode_s + batch * run.prefill_s
+    slot_s = wait_quantile_s(load, batch * lanes, in_flight_s, limits.percentile)
+    busy = load * run.requests_per_s * run.prefill_slot_s / lanes
+    return slot_s + wait_quantile_s(busy, 1.0, run.prefill_slot_s, limits.percentile, PREFILL_SCV)
+
+
+def operate(
+    run: Steady, sizes: Sizes, batch: Array, lanes: int, fits: Mask, limits: Objective, loads: Array
+) -> Operating:
+    """The batch and load that carry most requests per second within the limits, for each bucket.
+
+    `fits`: where (bucket, batch) stays within memory. Loads are tried from the highest down.
+    """
+    ttft_s, tpot_s = unloaded(run, sizes, batch, limits)
+    decoding_s = (sizes.output_tokens - 1) * tpot_s
+    slack_s = np.minimum(limits.ttft_s - ttft_s, limits.e2e_s - decoding_s - ttft_s)  # what may be spent waiting
+    left = fits & (tpot_s <= limits.tpot_s)
+    left &= wait_s(run, sizes, batch, lanes, limits, loads[-1]) <= slack_s  # the rest waits too long at any load
+    rows = np.arange(len(fits))
+    rate, load_at, waits_s, column = (np.zeros(len(fits)) for _ in range(4))
+    for load in loads:
+        left &= load * run.requests_per_s > rate[:, None]
+        if not left.any():
+            break
+        waited_s = np.broadcast_to(wait_s(run, sizes, batch, lanes, limits, load), fits.shape)
+        met = left & (waited_s <= slack_s)
+        offered = np.where(met, load * run.requests_per_s, 0.0)
+        pick = offered.argmax(axis=1)
+        better = offered[rows, pick] > rate
+        rate, load_at = np.where(better, offered[rows, pick], rate), np.where(better, load, load_at)
+        waits_s, column = np.where(better, waited_s[rows, pick], waits_s), np.where(better, pick, column)
+        left &= ~met
+    at = (rows, column.astype(int))
+    first_s = ttft_s[at] + waits_s
+    return Operating(
+        np.where(rate > 0, batch[0, at[1]] * lanes, 0), rate, load_at, first_s, tpot_s[at], first_s + decoding_s[at]
+    )

@@ -1,0 +1,154 @@
+"""Demand before hardware: what a way of running a model asks for, whatever GPU it lands on.
+
+A `Cost` holds phases (prefill, decode), a phase holds ops, an op holds flops on one engine and traffic by (item, place).
+Resources within an op overlap, ops of a phase follow one another. A technique changes a Cost through the verbs below,
+each of which returns a new one; nothing here knows a second or a watt (`planner.roofline`, `planner.power` do).
+
+Every figure is per GPU and may be an array: one Cost can carry a whole grid of (request size, batch) at once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.hardware import GPUType
+from planner.model import Model
+
+Figure = float | NDArray[np.float64]
+
+
+class At(NamedTuple):
+    """Something held or moved, and where: `At("weights", "hbm")`, `At("activations", "scale_up")`.
+
+    Places that carry bytes: hbm, scale_up, pcie, network. Counts of things that cost time each are items too:
+    `At("layers", "host")`, `At("hops", "scale_up")`.
+    """
+
+    item: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One point to cost, or a grid of points (the figures broadcast): a model on `tp` x `pp` GPUs of a type.
+
+    `batch` sequences decode together; `prompts` prompts of `input_tokens` are prefilled in one step.
+    """
+
+    model: Model
+    gpu: GPUType
+    batch: Figure = 1.0
+    input_tokens: Figure = 1024.0
+    output_tokens: Figure = 128.0
+    prompts: Figure = 1.0
+    tp: int = 1
+    pp: int = 1
+    ep: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Op:
+    """One kernel, or equal kernels of equal layers: `flops` on `engine` (a dtype) while `traffic` moves."""
+
+    name: str
+    flops: Figure = 0.0
+    engine: str = "bf16"
+    traffic: Mapping[At, Figure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Phase:
+    """One engine step: its ops, what must stay resident meanwhile, and the `tokens` by which it makes progress.
+
+    `rides`: the phase whose steps this one shares; it then costs its own ops on top and waits for the other's.
+    """
+
+    ops: tuple[Op, ...]
+    resident: Mapping[At, Figure]
+    tokens: Figure
+    rides: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cost:
+    """Phases by name; `pools` says which of them share GPUs."""
+
+    phases: Mapping[str, Phase]
+    pools: tuple[tuple[str, ...], ...]
+
+    def scale(self, item: str, factor: Figure, *phases: str) -> "Cost":
+        """`item` takes `factor` as many bytes wherever it is held or moved."""
+        cost = self.hold(item, factor, *phases)
+        return cost.map_ops(lambda op: replace(op, traffic=_scaled(op.traffic, item, factor)), *phases)
+
+    def hold(self, item: str, factor: Figure, *phases: str) -> "Cost":
+        """`item` takes `factor` as many bytes where it is held; what is moved stays."""
+        return self._each(lambda p: replace(p, resident=_scaled(p.resident, item, factor)), *phases)
+
+    def move(self, item: str, share: Figure, held: str, via: str) -> "Cost":
+        """A `share` of `item` leaves HBM: it is held at `held`, and each read of that share goes through `via`."""
+        cost = self._each(lambda p: replace(p, resident=_split(p.resident, item, share, held)))
+        return cost.map_ops(lambda op: replace(op, traffic=_split(op.traffic, item, share, via)))
+
+    def add(self, phase: str, *ops: Op) -> "Cost":
+        """More ops at the end of a phase."""
+        return self._each(lambda p: replace(p, ops=p.ops + ops), phase)
+
+    def map_ops(self, change: Callable[[Op], Op], *phases: str) -> "Cost":
+        """Every op of the phases (all, if none is named) through `change`."""
+        return self._each(lambda p: replace(p, ops=tuple(change(op) for op in p.ops)), *phases)
+
+    def fuse(self, phase: str, first: str, second: str) -> "Cost":
+        """Two ops of a phase become one, so that their demands on different resources overlap."""
+
+        def fused(p: Phase) -> Phase:
+            one, two = (next(op for op in p.ops if op.name == name) for name in (first, second))
+            traffic = dict(one.traffic)
+            for at, amount in two.traffic.items():
+                traffic[at] = traffic.get(at, 0.0) + amount
+            engine = one.engine if np.any(one.flops) else two.engine
+            both = Op(f"{first}+{second}", one.flops + two.flops, engine, traffic)
+            return replace(p, ops=tuple(both if op is one else op for op in p.ops if op is not two))
+
+        return self._each(fused, phase)
+
+    def times(self, phase: str, factor: Figure) -> "Cost":
+        """A step of the phase does `factor` as much: its work and its progress; what is resident stays."""
+
+        def more(op: Op) -> Op:
+            return replace(op, flops=op.flops * factor, traffic={at: x * factor for at, x in op.traffic.items()})
+
+        return self._each(lambda p: replace(p, ops=tuple(map(more, p.ops)), tokens=p.tokens * factor), phase)
+
+    def keep(self, *phases: str) -> "Cost":
+        """Only these phases, on the same pools as before."""
+        pools = tuple(kept for pool in self.pools if (kept := tuple(name for name in pool if name in phases)))
+        return Cost({name: p for name, p in self.phases.items() if name in phases}, pools)
+
+    def resident(self, pool: tuple[str, ...], place: str = "hbm") -> Mapping[str, Figure]:
+        """Bytes by item that one GPU of a pool holds at `place`: phases on the same GPUs share what they hold."""
+        held: dict[str, Figure] = {}
+        for name in pool:
+            for at, amount in self.phases[name].resident.items():
+                if at.place == place:
+                    held[at.item] = np.maximum(held[at.item], amount) if at.item in held else amount
+        return held
+
+    def _each(self, change: Callable[[Phase], Phase], *phases: str) -> "Cost":
+        names = phases or tuple(self.phases)
+        return replace(self, phases={name: change(p) if name in names else p for name, p in self.phases.items()})
+
+
+def _scaled(amounts: Mapping[At, Figure], item: str, factor: Figure) -> Mapping[At, Figure]:
+    return {at: x * factor if at.item == item else x for at, x in amounts.items()}
+
+
+def _split(amounts: Mapping[At, Figure], item: str, share: Figure, place: str) -> Mapping[At, Figure]:
+    here, there = At(item, "hbm"), At(item, place)
+    if here not in amounts:
+        return amounts
+    moved = amounts[here] * share
+    return {**amounts, here: amounts[here] - moved, there: amounts.get(there, 0.0) + moved}

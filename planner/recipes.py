@@ -1,0 +1,107 @@
+"""Every way worth trying to run one replica of a service: GPU type x degrees x techniques x power cap.
+
+Memory, latency and the techniques' own objections are judged later (`planner.profile`); what is left out here cannot
+be run at all, or is excluded by the service's owner.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import chain, combinations
+from typing import NamedTuple
+
+from planner.hardware import GPUType, Inventory
+from planner.model import Model
+from planner.plan import Recipe, Refusal
+from planner.power import capped
+from planner.service import Constraints, ServiceSpec
+from planner.technique import Stage
+from planner.techniques import techniques
+
+DEGREES = (1, 2, 4, 8)
+# Power caps to try on GPUs behind a breaker, as shares of the rated power: H100s keep nearly all of their speed in
+# decode at a half, most of it in prefill at 0.7 (see planner.power).
+CAP_RATIOS = (0.7, 0.5)
+
+
+class Offer(NamedTuple):
+    """One GPU type of an inventory: how many a node holds at most, and whether some lie in a power domain."""
+
+    gpu: GPUType
+    gpus_per_node: int
+    metered: bool
+
+
+def offers(inventory: Inventory, constraints: Constraints) -> list[Offer]:
+    """The GPU types that the service may use, in the inventory's order."""
+    found: dict[str, Offer] = {}
+    for group in inventory.node_groups:
+        name = group.gpu.name
+        if (constraints.gpu_types and name not in constraints.gpu_types) or name in constraints.excluded_gpu_types:
+            continue
+        before = found.get(name, Offer(group.gpu, 0, False))
+        metered = before.metered or group.power_domain is not None
+        found[name] = Offer(before.gpu, max(before.gpus_per_node, group.gpus_per_node), metered)
+    return list(found.values())
+
+
+def recipes(service: ServiceSpec, inventory: Inventory) -> tuple[list[Recipe], list[Refusal]]:
+    """All recipes with `max_batch` 1, and what the quality floor or the model's shape excludes."""
+    sets, refused = technique_sets(service)
+    made = [
+        Recipe(offer.gpu.name, tp=tp, pp=pp, ep=ep, techniques=names, power_cap_w=cap_w)
+        for offer in offers(inventory, service.constraints)
+        for tp, pp, ep in degrees(service.model, offer.gpus_per_node)
+        for names in sets
+        for cap_w in caps_w(offer)
+    ]
+    return made, refused
+
+
+def technique_sets(service: ServiceSpec) -> tuple[list[tuple[str, ...]], list[Refusal]]:
+    """Names by set: at most one number format, any of the rest; sets below the quality floor are refused."""
+    wanted = service.constraints.techniques
+    known = {name: made for name, made in techniques().items() if wanted is None or name in wanted}
+    formats = [name for name, made in known.items() if made.stage == Stage.PRECISION]
+    rest = [name for name in known if name not in formats]
+    sets, refused = [], []
+    for one in [(), *((name,) for name in formats)]:
+        for others in _subsets(rest):
+            names = tuple(sorted(one + others))
+            kept = math.prod(known[name].recovery_ratio for name in names)
+            if kept >= service.quality_floor:
+                sets.append(names)
+                continue
+            reason = f"keeps {kept:.4f} of the 16-bit model's accuracy, the quality floor is {service.quality_floor:g}"
+            refused.append(Refusal(service.name, " ".join(names), reason))
+    return sets, refused
+
+
+def degrees(model: Model, gpus_per_node: int) -> list[tuple[int, int, int]]:
+    """(tp, pp, ep) of one replica within a node: tp divides the heads, ep is 1 or tp and divides the experts.
+
+    Pipeline stages only where the heads leave GPUs of a node that no tp can use: memory is what they are for.
+    """
+    heads = [block.attention.heads for block in model.blocks if block.attention is not None]
+    experts = [block.ffn.experts for block in model.blocks if block.ffn is not None and block.ffn.experts]
+    widths = [tp for tp in DEGREES if tp <= gpus_per_node and not any(count % tp for count in heads)]
+    shapes = [(tp, 1, 1) for tp in widths]
+    shapes += [(tp, 1, tp) for tp in widths if experts and tp > 1 and not any(count % tp for count in experts)]
+    return shapes + [(widths[-1], pp, 1) for pp in DEGREES if pp > 1 and widths[-1] * pp <= gpus_per_node]
+
+
+def caps_w(offer: Offer) -> list[float | None]:
+    """No cap, and the shares of the rated power that the driver accepts, where watts are scarce at all."""
+    gpu = offer.gpu
+    if not offer.metered or gpu.min_cap_w is None:
+        return [None]
+    return [None, *(gpu.tdp_w * ratio for ratio in CAP_RATIOS if gpu.tdp_w * ratio >= gpu.min_cap_w)]
+
+
+def gpu_of(recipe: Recipe, inventory: Inventory) -> GPUType:
+    """The GPU that a recipe runs on, power cap applied."""
+    gpu = next(group.gpu for group in inventory.node_groups if group.gpu.name == recipe.gpu)
+    return gpu if recipe.power_cap_w is None else capped(gpu, recipe.power_cap_w)
+
+
+def _subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
+    return list(chain.from_iterable(combinations(names, size) for size in range(len(names) + 1)))
