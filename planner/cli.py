@@ -64,7 +64,7 @@ def plan(
     """
     from planner.decide import Search
     from planner.planning import plan as make_plan
-    from planner.program import Objective
+    from planner.options import Objective
     from planner.spec import load_inventory, load_services
     from planner.spec.plan_file import load_plan, plan_text
     from planner.units import DURATION, MONEY

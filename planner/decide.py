@@ -6,21 +6,27 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from planner.billing import committed_usd_per_hour
 from planner.check import violations
 from planner.errors import SolverFault
 from planner.hardware import Inventory
 from planner.highs import Floats, LinearModel, Outcome, Solution, solve
 from planner.infeasible import explain, unserved
+from planner.options import Key, Objective, billed_usd_per_hour
 from planner.plan import Allocation, Infeasible, Plan, Profile, Status
-from planner.program import Objective, Program, billed_usd_per_hour, build, shares_of, used
+from planner.program import build, shares_of, used
+from planner.program_rows import Program
 from planner.service import ServiceSpec
 
 _OPTIMAL_GAP = 1e-6
-_DEFAULT_NODES = 20_000
+_DEFAULT_NODES = 5_000
 _ONE_TYPE_NODES = 200
+_ONE_TYPE_GAP = 0.001
+
+# Of a time limit in seconds, the share that the comparison with one-type fleets may use up.
+_COMPARE_RATIO = 0.2
 
 Progress = Callable[[str], None]
-Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ def decide(
     compare: bool = False,
     progress: Progress = lambda _: None,
 ) -> Plan:
-    """The plan for recipes that are profiled already; raises SolverFault rather than return one that does not add up."""
+    """The plan for recipes that are profiled already; raises SolverFault for one that does not add up."""
     stranded = unserved(list(services), list(profiles))
     if stranded is not None:
         return _none("infeasible", stranded)
@@ -50,24 +56,24 @@ def decide(
     program = build(services, profiles, inventory, objective, current)
     model = program.rows.model()
     progress(f"solving {len(program.n)} counts, {len(model.cost) - len(program.n)} shares")
-    solved = _solve(model, search)
+    limit_s = search.time_limit_s
+    main_s = limit_s if limit_s is None or not compare else limit_s * (1 - _COMPARE_RATIO)
+    solved = solve(model, gap_ratio=search.gap_ratio, nodes=search.nodes, time_limit_s=main_s)
     if solved.outcome is Outcome.INFEASIBLE:
         progress("looking for the constraints that conflict")
-        return _none("infeasible", explain(program))
+        return _none("infeasible", explain(program, services))
     if solved.outcome is Outcome.UNKNOWN:
         return _none("unknown", None, solved.bound)
-    answer = _read(program, solved, services, objective)
+    paid_anyway = committed_usd_per_hour(inventory)
+    answer = _read(program, solved, services, objective, paid_anyway)
     wrong = violations(answer, services, inventory, profiles)
     if wrong:
         raise SolverFault(f"the solver's plan does not add up: {'; '.join(wrong[:3])}")
     if compare:
         progress("pricing one-type fleets")
-        answer = replace(answer, one_type=_one_type(model, program))
+        alone = _one_type(model, program, None if limit_s is None else limit_s * _COMPARE_RATIO)
+        answer = replace(answer, one_type={gpu: cost + paid_anyway for gpu, cost in alone.items()})
     return answer
-
-
-def _solve(model: LinearModel, search: Search) -> Solution:
-    return solve(model, gap_ratio=search.gap_ratio, nodes=search.nodes, time_limit_s=search.time_limit_s)
 
 
 def _none(status: Status, why: Infeasible | None, bound: float | None = None) -> Plan:
@@ -75,15 +81,21 @@ def _none(status: Status, why: Infeasible | None, bound: float | None = None) ->
     return Plan(status, None, proved, None, None, 0.0, infeasible=why)
 
 
-def _read(program: Program, solved: Solution, services: Sequence[ServiceSpec], objective: Objective) -> Plan:
+def _read(
+    program: Program, solved: Solution, services: Sequence[ServiceSpec], objective: Objective, paid_anyway: float
+) -> Plan:
+    """The plan of a solution. Its cost is what the fleet costs per hour, commitments whole, changes not counted."""
     gap = max(0.0, (solved.objective - solved.bound) / abs(solved.objective)) if abs(solved.objective) > 1e-9 else 0.0
-    allocations = _allocations(program, solved.x, services, objective)
+    cost = program.rows.cost
+    changes = sum(cost[column] * float(solved.x[column]) for column in program.changes)
+    running = solved.objective - changes + paid_anyway
     optimal = gap <= _OPTIMAL_GAP
+    allocations = _allocations(program, solved.x, services, objective)
     return Plan(
         status="optimal" if optimal else "feasible",
-        usd_per_hour=sum(a.usd_per_hour for a in allocations),
-        bound_usd_per_hour=solved.objective if optimal else solved.bound,
-        gap_ratio=0.0 if optimal else gap,
+        usd_per_hour=running,
+        bound_usd_per_hour=running if optimal else running - (solved.objective - solved.bound),
+        gap_ratio=0.0 if optimal else (solved.objective - solved.bound) / running,
         power_w=sum(a.power_w for a in allocations),
         solve_s=0.0,
         allocations=tuple(allocations),
@@ -128,15 +140,20 @@ def _allocations(
     return out
 
 
-def _one_type(model: LinearModel, program: Program) -> dict[str, float]:
-    """GPU type -> $/h of the cheapest plan that uses this type alone; a type that cannot do it alone is absent."""
+def _one_type(model: LinearModel, program: Program, limit_s: float | None) -> dict[str, float]:
+    """GPU type -> $/h of the cheapest plan of this type alone, changes not counted; absent if it cannot do it alone."""
     out = {}
-    for gpu in sorted({o.group.gpu.name for o in program.options}):
+    types = sorted({o.group.gpu.name for o in program.options})
+    cost = model.cost.copy()
+    cost[program.changes] = 0.0
+    each_s = None if limit_s is None else limit_s / len(types)
+    for gpu in types:
         upper = model.upper.copy()
         for column, option in zip(program.n, program.options, strict=True):
             if option.group.gpu.name != gpu:
                 upper[column] = 0.0
-        alone = solve(replace(model, upper=upper), gap_ratio=0.001, nodes=_ONE_TYPE_NODES)
+        only = replace(model, cost=cost, upper=upper)
+        alone = solve(only, gap_ratio=_ONE_TYPE_GAP, nodes=_ONE_TYPE_NODES, time_limit_s=each_s)
         if alone.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE):
             out[gpu] = float(np.round(alone.objective, 6))
     return out

@@ -1,17 +1,18 @@
 """Why a program has no solution: constraints that conflict, and the cheapest loosening that gives it one.
 
-Each relaxable row gets a slack column priced in $/h per unit. The cheapest slacks are the relaxation; the rows that matter
-are found by a deletion filter (Chinneck and Dravnieks 1991, "Locating minimal infeasible constraint sets in linear
-programs"): a row without which the rest still conflicts is no part of the conflict.
+Each relaxable row gets a slack column priced in $/h per unit. The cheapest slacks are the relaxation; the rows that
+matter are found by a deletion filter (Chinneck and Dravnieks 1991, "Locating minimal infeasible constraint sets in
+linear programs"): a row without which the rest still conflicts is no part of the conflict.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from planner.highs import INFINITY, LinearModel, Outcome, columns_of, solve
 from planner.plan import Infeasible, Profile
-from planner.program import Program
+from planner.program_rows import Program
 from planner.service import ServiceSpec
 
 _ENOUGH = 1e-6
@@ -32,13 +33,13 @@ def unserved(services: list[ServiceSpec], profiles: list[Profile]) -> Infeasible
             return Infeasible(
                 why=f"{service.name}: no GPU in the inventory serves {share:.2%} of the requests, such as {size}",
                 constraints=(f"slo of {service.name}", "gpus in the inventory"),
-                relaxation=f"loosen the SLO of {service.name}, add a GPU type that meets it (the refused list says what each"
-                " one lacks), or leave these sizes out of the workload",
+                relaxation=f"loosen the SLO of {service.name}, add a GPU type that meets it (the refused list says what"
+                " each one lacks), or leave these sizes out of the workload",
             )
     return None
 
 
-def explain(program: Program) -> Infeasible:
+def explain(program: Program, services: Sequence[ServiceSpec]) -> Infeasible:
     """The conflict and the way out of an infeasible program."""
     model = program.rows.model()
     loosened, rows = _elastic(model, program)
@@ -47,7 +48,8 @@ def explain(program: Program) -> Infeasible:
         return Infeasible(
             why="constraints that cannot be loosened (survival of a loss, least replicas) need more than there is",
             constraints=tuple(_demanding(program)),
-            relaxation="lower minReplicas or the redundancy, or add nodes or another group",
+            relaxation="lower minReplicas or the redundancy, or add nodes or another group"
+            + _leave_out(model, program, services),
         )
     slack = found.x[len(model.cost) :]
     ways = []
@@ -60,8 +62,21 @@ def explain(program: Program) -> Infeasible:
     return Infeasible(
         why=f"no plan keeps {' and '.join(names)}" if names else "no plan keeps all constraints",
         constraints=names,
-        relaxation=" and ".join(ways) if ways else "none needed: try again with a longer time limit",
+        relaxation=(" and ".join(ways) if ways else "none needed: try again with a longer time limit")
+        + _leave_out(model, program, services),
     )
+
+
+def _leave_out(model: LinearModel, program: Program, services: Sequence[ServiceSpec]) -> str:
+    """The services of lowest priority without which the others fit, in words; empty where that says nothing."""
+    rows = [row for dues in program.dues.values() for row in dues]
+    dropped: list[str] = []
+    for service in sorted(services, key=lambda s: s.priority)[:-1]:
+        dropped.append(service.name)
+        kept = [row for name, dues in program.dues.items() if name not in dropped for row in dues]
+        if not _is_infeasible(replace(model, cost=np.zeros_like(model.cost)), rows, kept):
+            return f"; or leave out {' and '.join(dropped)} (lowest priority)"
+    return ""
 
 
 def _rounded(amount: float, program: Program, row: int) -> str:

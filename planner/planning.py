@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from planner.decide import Key, Progress, Search, decide
+from planner.decide import Progress, Search, decide
 from planner.hardware import Inventory
+from planner.options import Key, Objective
 from planner.plan import Plan, Profile, Refusal
 from planner.profile import profiles as profiles_of
-from planner.program import Objective
 from planner.service import ServiceSpec
 
 
@@ -21,8 +21,9 @@ def plan(
     compare: bool = True,
     progress: Progress = lambda _: None,
 ) -> Plan:
-    """The cheapest plan with its proof, or why there is none. `compare`: also price the best fleet of each GPU type alone.
+    """The cheapest plan with its proof, or why there is none.
 
+    `compare`: also price the best fleet of each GPU type alone.
     `solve_s` is left 0: the caller owns the clock.
     """
     found: list[Profile] = []

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from planner.plan import Allocation, Infeasible, Plan, Prediction, Refusal
 from planner.service import Bucket
 
-JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
 
 def plan_json(plan: Plan) -> dict[str, JSON]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import EntryPoint
+from itertools import chain
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -97,7 +98,7 @@ def test_constraints_pin_every_requirement_by_version_alone() -> None:
     assert lines == sorted(lines, key=str.upper)
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     extras = pyproject["project"]["optional-dependencies"].values()
-    wanted = [*pyproject["build-system"]["requires"], *pyproject["project"]["dependencies"], *sum(extras, [])]
+    wanted = [*pyproject["build-system"]["requires"], *pyproject["project"]["dependencies"], *chain(*extras)]
     pinned = {re.sub("[-_.]+", "-", line.partition("==")[0]).lower() for line in lines}
     assert {re.split(r"[<>=!~ ]", name)[0].lower() for name in wanted} - pinned == set()
 
@@ -183,10 +184,10 @@ def test_in_ci_a_skipped_shared_data_test_counts_as_a_failure(tmp_path: Path) ->
             "no:cacheprovider",
             "--rootdir",
             str(tmp_path),
-            tmp_path,
+            str(tmp_path),
         ]
         ended = subprocess.run(pytest_run, env=environment, capture_output=True, text=True, check=False)
-        return ended.stdout.splitlines()[-1]
+        return str(ended.stdout.splitlines()[-1])
 
     assert summary_line("true").startswith("1 failed")
     assert summary_line("").startswith("1 skipped")

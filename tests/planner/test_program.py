@@ -1,8 +1,9 @@
-"""The fleet program: each constraint by a hand calculation, the whole against enumeration, every plan by its own arithmetic."""
+"""The fleet program: each constraint by hand, the whole against enumeration, every plan by its own arithmetic."""
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from planner.check import violations
 from planner.decide import Search, decide
 from planner.hardware import Commitment, Inventory, PowerDomain
+from planner.options import Objective
 from planner.plan import Plan, Profile
-from planner.program import Objective
 from planner.service import Bucket, ServiceSpec
 from tests.planner.factories import LARGE, SMALL, group, inventory, profile, service
 
@@ -119,6 +120,29 @@ def test_committed_gpus_are_used_before_cheaper_looking_ones() -> None:
     assert replicas(plan) == {"a": 2}  # paid for anyway; two of b would cost $2 more
 
 
+def test_commitments_are_part_of_the_bill_whether_used_or_not() -> None:
+    groups = inventory(group("a", usd=3.0, commitment=Commitment(2, 2.0)))
+    used = decided([service()], [profile()], groups)  # 2 replicas, both committed
+    idle = decided([service(rates={SMALL: 4.0})], [profile()], groups)  # 1 replica
+    beyond = decided([service(rates={SMALL: 30.0})], [profile()], groups)  # 3 replicas
+
+    assert used.usd_per_hour == idle.usd_per_hour == pytest.approx(4.0)
+    assert beyond.usd_per_hour == beyond.bound_usd_per_hour == pytest.approx(7.0)
+    assert beyond.one_type == {}  # not asked for
+
+
+def test_a_replica_of_four_gpus_stays_within_a_node_of_six() -> None:
+    # 4 nodes of 6 GPUs hold 4 replicas of 4, not the 6 that 24 GPUs would suggest.
+    wide = profile(load={SMALL: 0.1}, gpus=4)
+    groups = inventory(group("a", gpus_per_node=6))
+    fits = decided([service(rates={SMALL: 40.0})], [wide], groups)
+    too_many = decided([service(rates={SMALL: 41.0})], [wide], groups)
+
+    assert replicas(fits) == {"a": 4}
+    assert too_many.infeasible is not None
+    assert too_many.infeasible.constraints == ("gpus of a, 4 in one node",)
+
+
 def test_min_and_max_replicas_hold() -> None:
     least = decided([service(min_replicas=5)], [profile()], inventory())
     slow = profile(gpu_name="G2", load={SMALL: 0.2, LARGE: 1.0})
@@ -184,6 +208,23 @@ def test_a_budget_that_is_too_small_is_named_with_what_it_lacks() -> None:
     assert plan.infeasible.relaxation == "0.50 more $/h in the budget of chat"
 
 
+def test_what_has_least_priority_is_named_as_a_thing_to_leave_out() -> None:
+    groups = inventory(group("a", gpus_per_node=2, nodes=1))
+    pair = [replace(service("main"), priority=5), service("extra")]  # each needs 2 GPUs
+    plan = decided(pair, [profile("main"), profile("extra")], groups)
+
+    assert plan.infeasible is not None
+    assert plan.infeasible.relaxation == "2 more G1 GPUs in a; or leave out extra (lowest priority)"
+
+
+def test_the_best_fleet_of_each_type_is_priced() -> None:
+    cheap = profile(gpu_name="G2", load={SMALL: 0.2})  # cannot serve LARGE
+    groups = inventory(group("a"), group("b", "G2", usd=0.2))
+    plan = decide([service()], [profile(), cheap], groups, Objective(), {}, Search(), compare=True)
+
+    assert plan.one_type == {"G1": pytest.approx(2.0)}
+
+
 def test_sizes_that_nothing_serves_are_named() -> None:
     plan = decided([service()], [profile(load={SMALL: 0.1})], inventory())
 
@@ -193,7 +234,7 @@ def test_sizes_that_nothing_serves_are_named() -> None:
 
 
 def cheapest_by_enumeration(rates: Mapping[Bucket, float], offers: Sequence[Profile], prices: Sequence[float]) -> float:
-    """Try all counts up to 4 of each of two types; two sizes, so the best split is at a corner or where one type is full."""
+    """Try all counts up to 4 of each of two types; of two sizes, one is split in steps and the other fills up."""
     best = math.inf
     a, b = (p.pools[0].load for p in offers)
     for counts in itertools.product(range(5), repeat=2):
@@ -240,19 +281,28 @@ def test_random_plans_add_up(seed: int) -> None:
     rng = np.random.default_rng(1000 + seed)
     buckets = [Bucket("std", 2**i, 2**j) for i in range(7, 11) for j in range(6, 9)]
     groups = [
-        group(f"g{k}", f"G{k % 3}", nodes=int(rng.integers(1, 6)), zone=f"z{k % 2}", usd=float(rng.uniform(0.5, 4)), spot=k == 4, domain="rack")
+        group(
+            f"g{k}",
+            f"G{k % 3}",
+            gpus_per_node=int(rng.choice([4, 6, 8])),
+            nodes=int(rng.integers(1, 6)),
+            zone=f"z{k % 2}",
+            usd=float(rng.uniform(0.5, 4)),
+            spot=k == 4,
+            domain="rack",
+        )
         for k in range(5)
-    ]  # fmt: skip
+    ]
     hardware = inventory(*groups, domains=(PowerDomain("rack", 30e3),))
     services, offers = [], []
     for s in range(3):
         rates = {b: float(r) for b, r in zip(buckets, rng.gamma(1, 1, len(buckets)), strict=True)}
-        services.append(
-            service(f"s{s}", rates, survive_replicas=int(s == 0), min_zones=1 + int(s == 1), max_spot_share=0.5)
-        )
+        two_zones: dict[str, object] = {"min_zones": 2, "max_zone_share": 0.7}
+        asked = ({"survive_replicas": 1}, two_zones, {"survive_nodes": 1})[s]
+        services.append(service(f"s{s}", rates, max_spot_share=0.5, **asked))
         for k in range(3):
             load = {b: float(rng.uniform(0.02, 0.4)) for b in buckets if rng.random() < 0.9}
-            offers.append(profile(f"s{s}", f"G{k}", load, gpus=int(rng.choice([1, 2]))))
+            offers.append(profile(f"s{s}", f"G{k}", load, gpus=int(rng.choice([1, 2, 4]))))
 
     plan = decided(services, offers, hardware)
 
