@@ -99,7 +99,20 @@ def _read(
         power_w=sum(a.power_w for a in allocations),
         solve_s=0.0,
         allocations=tuple(allocations),
+        idle_cold_start_s=_idle(services, program.profiles, allocations),
     )
+
+
+def _idle(
+    services: Sequence[ServiceSpec], profiles: Sequence[Profile], allocations: Sequence[Allocation]
+) -> dict[str, float]:
+    """Services scaled to zero, and how long the quickest recipe takes to start when their first request comes."""
+    busy = {a.service for a in allocations}
+    starts: dict[str, float] = {}
+    for profile in profiles:
+        start_s = max(pool.prediction.cold_start_s for pool in profile.pools)
+        starts[profile.service] = min(start_s, starts.get(profile.service, math.inf))
+    return {s.name: starts[s.name] for s in services if s.name not in busy and s.name in starts}
 
 
 def _allocations(

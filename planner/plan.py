@@ -36,8 +36,21 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassLatency:
+    """The worst latency of an SLO class's buckets, at the percentile of its SLO."""
+
+    slo_class: str
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the performance model expects of one replica under its planned load, at the SLO's percentile."""
+    """What the performance model expects of one replica under its planned load, at the SLO's percentile.
+
+    `ttft_s`, `tpot_s` and `e2e_s` are the worst over all buckets that the replica serves; `by_class` tells them apart.
+    """
 
     ttft_s: float
     tpot_s: float
@@ -49,6 +62,7 @@ class Prediction:
     power_w: float
     cold_start_s: float
     source: Source = "modelled"
+    by_class: tuple[ClassLatency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +128,11 @@ class Infeasible:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The answer to one planning problem. `bound_usd_per_hour` is proved: no plan costs less."""
+    """The answer to one planning problem.
+
+    `usd_per_hour` counts commitments whole and changes not at all; `bound_usd_per_hour` is proved: no plan is better
+    by more than the difference, changes counted. Power is at full load.
+    """
 
     status: Status
     usd_per_hour: float | None
@@ -126,3 +144,4 @@ class Plan:
     refused: tuple[Refusal, ...] = ()
     infeasible: Infeasible | None = None
     one_type: Mapping[str, float] = field(default_factory=dict)  # GPU type -> $/h of the best fleet of it alone
+    idle_cold_start_s: Mapping[str, float] = field(default_factory=dict)  # service scaled to zero -> its first wait

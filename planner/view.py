@@ -23,6 +23,7 @@ def plan_json(plan: Plan) -> dict[str, JSON]:
         "refused": [refusal_json(r) for r in plan.refused],
         "infeasible": infeasible_json(plan.infeasible),
         "one_type_usd_per_hour": dict(plan.one_type),
+        "idle_cold_start_s": dict(plan.idle_cold_start_s),
     }
 
 

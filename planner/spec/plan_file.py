@@ -5,7 +5,7 @@ written, to the last bit.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +16,7 @@ from planner.view import JSON, plan_json
 from planner.yaml_text import Document, Plain, dump, read, show_path
 
 API_VERSION = "muster.dev/v1alpha1"
-_AS_WRITTEN = {"oneTypeUsdPerHour"}  # its keys are GPU names
+_AS_WRITTEN = {"one_type_usd_per_hour", "idle_cold_start_s"}  # keys are names of GPUs and services
 _RECIPE = ("gpu", "tp", "pp", "ep", "max_batch", "techniques", "power_cap_w")
 _PLAN = TypeAdapter(Plan)
 
@@ -64,15 +64,18 @@ def _snake_key(key: str) -> str:
 
 def _camel(value: JSON) -> Plain:
     if isinstance(value, Mapping):
-        return {_camel_key(k): (dict(v) if k == "one_type_usd_per_hour" else _camel(v)) for k, v in value.items()}  # type: ignore[arg-type, dict-item]  # GPU names stay as they are
-    if isinstance(value, list | tuple):
-        return [_camel(item) for item in value]
-    return value  # type: ignore[return-value]  # a scalar
+        return {_camel_key(k): _plain(v) if k in _AS_WRITTEN else _camel(v) for k, v in value.items()}
+    return [_camel(item) for item in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _plain(value: JSON) -> Plain:
+    return {k: _camel(v) for k, v in value.items()} if isinstance(value, Mapping) else _camel(value)
 
 
 def _snake(value: Plain) -> Plain:
     if isinstance(value, dict):
-        return {_snake_key(k): (v if k in _AS_WRITTEN else _snake(v)) for k, v in value.items()}
+        keyed = {_snake_key(k): v for k, v in value.items()}
+        return {k: v if k in _AS_WRITTEN else _snake(v) for k, v in keyed.items()}
     return [_snake(item) for item in value] if isinstance(value, list) else value
 
 
