@@ -1,6 +1,7 @@
 """What a model's architecture weighs: parameters, weight matrices, KV elements, FLOPs. Counts of elements, no bytes.
 
-A multiply and an add are two FLOPs (Kaplan et al., "Scaling Laws for Neural Language Models", arXiv 2001.08361, section 2.1).
+A multiply and an add are two FLOPs (Kaplan et al., "Scaling Laws for Neural Language Models", arXiv 2001.08361,
+section 2.1).
 """
 
 from typing import Literal, NamedTuple
@@ -57,7 +58,12 @@ def _mixer(hidden: int, a: Attention) -> list[Gemm]:
             Gemm("kv", hidden, 2 * a.kv_heads * a.head_dim, "none"),
             Gemm("out", a.heads * a.head_dim, hidden, "row"),
         ]
-    return [Gemm("mixer", hidden, a.projection_params // hidden, "column")]
+    # A mixer with a fixed state: all its projections in, and the one out again.
+    inner = a.heads * a.head_dim
+    return [
+        Gemm("mixer_in", hidden, a.projection_params // hidden - inner, "column"),
+        Gemm("mixer_out", inner, hidden, "row"),
+    ]
 
 
 def _feed_forward(hidden: int, f: FeedForward) -> list[Gemm]:
@@ -74,7 +80,7 @@ def _feed_forward(hidden: int, f: FeedForward) -> list[Gemm]:
 
 
 def kv_elements(attention: Attention) -> int:
-    """KV elements that one layer keeps of one token: 2 x heads x width, or the latent of MLA, or none for a fixed state."""
+    """KV elements that a layer keeps of a token: 2 x heads x width, or the latent of MLA; none for a fixed state."""
     if attention.kind in ("gqa", "mfa"):
         return 2 * attention.kv_heads * attention.head_dim
     if attention.kind == "mla":
@@ -82,7 +88,7 @@ def kv_elements(attention: Attention) -> int:
     return 0
 
 
-def _small(hidden: int, block: Block) -> int:
+def _small(hidden: int, block: Block, experts: int) -> int:
     """Parameters of a layer that are no matrices: norms, biases, sinks, gates."""
     out = block.norms * hidden
     a, f = block.attention, block.ffn
@@ -95,27 +101,31 @@ def _small(hidden: int, block: Block) -> int:
     if f is not None:
         out += f.router_params
         each = (f.matrices - 1) * f.inner + hidden
-        out += each * max(1, f.experts) if f.bias else 0
+        out += each * (experts if f.experts else 1) if f.bias else 0
     return out
 
 
 def _layer(model: Model, block: Block, experts: int) -> int:
     """Parameters of one layer when `experts` of its routed experts count."""
-    total = _small(model.hidden, block)
+    total = _small(model.hidden, block, experts)
     for gemm in gemms(model, block):
         total += gemm.inputs * gemm.outputs * (experts if gemm.shard == "expert" else 1)
     return total
 
 
 def parameters(model: Model) -> int:
-    """All parameters; tied embeddings count once."""
-    layers = sum(b.count * _layer(model, b, b.ffn.experts if b.ffn else 0) for b in model.blocks)
-    embeddings = model.vocab * model.hidden * (1 if model.tied_embeddings else 2)
-    return layers + embeddings + model.hidden
+    """All parameters of the language model; tied embeddings count once."""
+    return _outside(model) + sum(b.count * _layer(model, b, b.ffn.experts if b.ffn else 0) for b in model.blocks)
 
 
 def active_parameters(model: Model) -> int:
-    """Parameters that one token meets: of the routed experts, only those it is sent to."""
-    layers = sum(b.count * _layer(model, b, b.ffn.experts_per_token if b.ffn else 0) for b in model.blocks)
-    embeddings = model.vocab * model.hidden * (1 if model.tied_embeddings else 2)
-    return layers + embeddings + model.hidden
+    """Parameters of all but the experts, and of the experts that one token is sent to; as most publishers count, the
+    whole table of embeddings is among them."""
+    per_token = ((b, b.ffn.experts_per_token if b.ffn else 0) for b in model.blocks)
+    return _outside(model) + sum(b.count * _layer(model, b, experts) for b, experts in per_token)
+
+
+def _outside(model: Model) -> int:
+    """Parameters outside the layers: embeddings, head, last norm, and what `params_extra` counts."""
+    tables = 1 if model.tied_embeddings else 2
+    return tables * model.vocab * model.hidden + model.hidden + model.params_extra

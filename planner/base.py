@@ -39,7 +39,7 @@ HBM_KV, HBM_STATE, HBM_ACTIVATIONS = At("kv", "hbm"), At("state", "hbm"), At("ac
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """`sequences` advance by `new` tokens each, which meet `context` cached ones; None = a prompt, which meets itself."""
+    """`sequences` advance by `new` tokens each, which meet `context` cached ones; None = a prompt that meets itself."""
 
     sequences: Figure
     new: Figure
@@ -58,8 +58,13 @@ class Step:
         return reach - reach * reach / (2 * self.new)
 
 
+def dialect(model: Model, gpu: GPUType) -> tuple[str, str, str]:
+    """All that the cost of a model knows of a GPU: what its GEMMs and the rest run in, and the link between GPUs."""
+    return arithmetic(model, gpu), sixteen_bit(gpu), _link(gpu)
+
+
 def base_cost(case: Case) -> Cost:
-    """Prefill of `case.prompts` prompts, and one decode step of `case.batch` sequences half way through their output."""
+    """Prefill of `case.prompts` prompts, and a decode step of `case.batch` sequences half way through their output."""
     steps = {
         "prefill": Step(case.prompts, case.input_tokens),
         "decode": Step(case.batch, 1.0, case.input_tokens + case.output_tokens / 2),

@@ -42,6 +42,7 @@ class Steady(NamedTuple):
     prefill_s: Array  # what one prompt adds to the replica's work
     prompt_s: Array  # how long one largest prompt takes, alone
     prefill_slot_s: Array  # how long one prompt keeps the next one waiting
+    in_flight_s: Array  # how long one request holds its place in the batch
     requests_per_s: Array
     compute_s: Array  # per request and GPU: compute units busy
     hbm_s: Array
@@ -80,7 +81,8 @@ def steady(cost: Cost, gpu: GPUType, engine: EngineCosts, sizes: Sizes, batch: A
     compute_s = own.compute_s * prompts + step.compute_s / batch * sizes.output_tokens
     hbm_s = own.hbm_s * prompts + step.hbm_s / batch * sizes.output_tokens
     shape = np.broadcast_shapes(np.shape(work_s), np.shape(batch))
-    figures = (step.total_s, added_s, prompt_s, slot_s, lanes / work_s, compute_s / lanes, hbm_s / lanes)
+    in_flight_s = sizes.output_tokens * step.total_s + batch * added_s
+    figures = (step.total_s, added_s, prompt_s, slot_s, in_flight_s, lanes / work_s, compute_s / lanes, hbm_s / lanes)
     return Steady(*(np.broadcast_to(figure, shape) for figure in figures))
 
 
@@ -119,12 +121,11 @@ def unloaded(run: Steady, sizes: Sizes, batch: Array, limits: Objective) -> tupl
     return run.decode_s + run.prompt_s, run.decode_s + met / sizes.output_tokens * run.prefill_s
 
 
-def wait_s(run: Steady, sizes: Sizes, batch: Array, lanes: int, limits: Objective, load: float) -> Figure:
+def wait_s(run: Steady, batch: Array, lanes: int, limits: Objective, load: float) -> Figure:
     """Wait for a slot and then for the prefills ahead, of a replica at a share `load` of its capacity."""
     if load >= 1:  # no steady state: a batch job, all of whose requests are there from the start
         return 0.0
-    in_flight_s = sizes.output_tokens * run.decode_s + batch * run.prefill_s
-    slot_s = wait_quantile_s(load, batch * lanes, in_flight_s, limits.percentile)
+    slot_s = wait_quantile_s(load, batch * lanes, run.in_flight_s, limits.percentile)
     busy = load * run.requests_per_s * run.prefill_slot_s / lanes
     return slot_s + wait_quantile_s(busy, 1.0, run.prefill_slot_s, limits.percentile, PREFILL_SCV)
 
@@ -137,19 +138,24 @@ def operate(
     `fits`: where (bucket, batch) stays within memory. Loads are tried from the highest down.
     """
     ttft_s, tpot_s = unloaded(run, sizes, batch, limits)
-    decoding_s = (sizes.output_tokens - 1) * tpot_s
-    slack_s = np.minimum(limits.ttft_s - ttft_s, limits.e2e_s - decoding_s - ttft_s)  # what may be spent waiting
     left = fits & (tpot_s <= limits.tpot_s)
-    left &= wait_s(run, sizes, batch, lanes, limits, loads[-1]) <= slack_s  # the rest waits too long at any load
-    rows = np.arange(len(fits))
-    rate, load_at, waits_s, column = (np.zeros(len(fits)) for _ in range(4))
+    # Larger batches than any bucket can use are not looked at again.
+    width = int(np.flatnonzero(left.any(axis=0)).max(initial=0)) + 1
+    run, batch = Steady(*(figure[:, :width] for figure in run)), batch[:, :width]
+    left, ttft_s, tpot_s = left[:, :width], ttft_s[:, :width], tpot_s[:, :width]
+    decoding_s = (sizes.output_tokens - 1) * tpot_s
+    slack_s = np.minimum(limits.ttft_s, limits.e2e_s - decoding_s) - ttft_s  # what may be spent waiting
+    left &= wait_s(run, batch, lanes, limits, loads[-1]) <= slack_s  # the rest waits too long at any load
+    rows = np.arange(len(left))
+    rate, load_at, waits_s, column = (np.zeros(len(left)) for _ in range(4))
     for load in loads:
-        left &= load * run.requests_per_s > rate[:, None]
+        offered = load * run.requests_per_s
+        left &= offered > rate[:, None]
         if not left.any():
             break
-        waited_s = np.broadcast_to(wait_s(run, sizes, batch, lanes, limits, load), fits.shape)
+        waited_s = np.broadcast_to(wait_s(run, batch, lanes, limits, load), left.shape)
         met = left & (waited_s <= slack_s)
-        offered = np.where(met, load * run.requests_per_s, 0.0)
+        offered = np.where(met, offered, 0.0)
         pick = offered.argmax(axis=1)
         better = offered[rows, pick] > rate
         rate, load_at = np.where(better, offered[rows, pick], rate), np.where(better, load, load_at)

@@ -4,9 +4,9 @@ Minimise    c·y     over whole y, lower <= y <= upper, side rows, y carries the
 
 A node is a box of counts. Its bound is a Lagrangian one: for any capacity prices m,
     c·y >= F(m) + sum_g min over the box of (c[g] - m[g]) y[g],
-so every cut found anywhere bounds every node without solving anything. Only when all known cuts are too weak is the small
-linear program solved and new prices asked. Counts are tried by rounding up every relaxed point. Branching takes the option
-whose two children the known cuts already bound best: strong branching for the price of a matrix product.
+so every cut found anywhere bounds every node without solving anything. Only when all known cuts are too weak is the
+small linear program solved and new prices asked. Counts are tried by rounding up every relaxed point. Branching takes
+the option whose two children the known cuts already bound best: strong branching for the price of a matrix product.
 """
 
 import heapq
@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.transport import Floats, Relaxed, Transport
+from planner.transport import MOST_REPLICAS, Floats, Relaxed, Transport
 
-_TOLERANCE = 1e-7
+_TOLERANCE = 1e-7  # of a count (of 1 below 1): what the linear program may be off by
 _EPSILON_USD = 1e-9
-_ROUNDS_BEFORE_BRANCHING = (
-    2  # measured: 2 rounds of pricing, then branch, needs the least CPU time on the shared instances
-)
+_EPSILON_RATIO = 1e-9  # a cost and a bound this close are equal
+_WHOLE_STEPS = 1e-5  # a bound this little above a whole number of price steps may owe it to rounding
+# Measured on instances of 60 to 400 buckets: 2 rounds of pricing, then branch, needs the least CPU time.
+_ROUNDS_BEFORE_BRANCHING = 2
 _MOST_ROUNDS = 400
-_MOST = 1e5  # no option is wanted more often than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """`counts` None = nothing found; then `bound` is inf if nothing exists. `seen`: all feasible counts met on the way."""
+    """`counts` None = nothing found, nothing exists if `bound` is inf; `seen`: all feasible counts met on the way."""
 
     counts: Floats | None
     cost: float
@@ -59,6 +59,12 @@ class _Node:
     counts: Floats = field(compare=False)
     lower: Floats = field(compare=False)
     upper: Floats = field(compare=False)
+
+
+def _slack(counts: Floats) -> Floats:
+    """By how much counts may be off."""
+    slack: Floats = _TOLERANCE * np.maximum(counts, 1.0)
+    return slack
 
 
 def price_step(costs: Floats) -> float:
@@ -82,16 +88,18 @@ class _Search:
         self.seen: dict[bytes, Floats] = {}
 
     def pruned(self, bound: float) -> bool:
-        """True when nothing in a box of this bound is worth looking at. Costs are multiples of a step: bounds round up."""
+        """True when a box of this bound holds nothing worth a look. Costs are multiples of a step: bounds round up."""
         if self.cost == math.inf:
             return False
-        rounded = math.ceil(bound / self.step - 1e-7) * self.step if self.step and math.isfinite(bound) else bound
-        slack = max(_EPSILON_USD, self.limits.gap_usd, self.limits.gap_ratio * abs(self.cost))
+        rounded = bound
+        if self.step and math.isfinite(bound):
+            rounded = max(bound, math.ceil(bound / self.step - _WHOLE_STEPS) * self.step)
+        slack = max(_EPSILON_USD, self.limits.gap_usd, max(_EPSILON_RATIO, self.limits.gap_ratio) * self.cost)
         return rounded >= self.cost - slack
 
     def offer(self, fractional: Floats) -> None:
         """Round up: if the relaxed counts carry the workload, so do the next whole ones."""
-        counts = np.ceil(fractional - _TOLERANCE)
+        counts = np.ceil(fractional - _slack(fractional))
         side = self.transport.side
         if (counts > self.upper).any() or (side.matrix @ counts > side.limits + _EPSILON_USD).any():
             return
@@ -125,7 +133,8 @@ class _Search:
                 return proved, None
             if not learnt:
                 return (math.inf, None) if now.unserved > _TOLERANCE else (proved, now.counts)
-            whole = now.unserved <= _TOLERANCE and bool(np.abs(now.counts - np.round(now.counts)).max() <= 1e-6)
+            off = np.abs(now.counts - np.round(now.counts)) / np.maximum(now.counts, 1.0)
+            whole = bool(off.max() <= 10 * _TOLERANCE)  # then there is nothing to branch on
             if round_ >= _ROUNDS_BEFORE_BRANCHING and not whole and not self.pruned(now.value):
                 break
         assert now is not None
@@ -161,8 +170,9 @@ def _learn(transport: Transport, now: Relaxed, centre: Floats) -> bool:
 
 
 def _children(search: _Search, node: _Node) -> list[_Node]:
-    fraction = node.counts - np.floor(node.counts + _TOLERANCE)
-    fraction[fraction < _TOLERANCE] = 0.0
+    slack = _slack(node.counts)
+    fraction = node.counts - np.floor(node.counts + slack)
+    fraction[fraction < slack] = 0.0
     if not fraction.any():  # whole already, offered already: only rounding noise keeps the bound below its cost
         search.closed = min(search.closed, node.bound)
         return []
@@ -197,15 +207,17 @@ def cheapest(
     """The cheapest whole counts in a box that carry the workload. `known`: feasible counts to start from."""
     limits = limits or Limits()
     transport.charge(costs)
-    most = np.full(transport.options, _MOST) if upper is None else np.minimum(upper, _MOST)
+    most = np.full(transport.options, MOST_REPLICAS) if upper is None else np.minimum(upper, MOST_REPLICAS)
     low = np.zeros(transport.options) if lower is None else lower
     search = _Search(transport, costs, most, limits)
     _, split = transport.price(np.concatenate([costs, np.zeros(len(transport.side.limits))]))
     transport.keep(split)
-    for counts in [*known, *transport.split_loads]:
+    for counts in known:
         search.offer(np.maximum(counts, low))
+    for load in transport.split_loads:  # exact: one replica even for the least load
+        search.offer(np.maximum(np.where(load > 0, np.maximum(load, 1.0), 0.0), low))
     if search.cost < math.inf:  # nothing dearer than what is in hand is worth a look
-        affordable = np.full_like(most, _MOST)
+        affordable = np.full_like(most, MOST_REPLICAS)
         np.divide(search.cost, costs, out=affordable, where=costs > 0)
         most = np.maximum(np.minimum(most, np.floor(affordable + _TOLERANCE)), low)
     bound, relaxed = search.bound(low, most)
@@ -225,6 +237,6 @@ def cheapest(
         for child in children[1:]:
             heapq.heappush(heap, child)
     proved = min([search.closed, search.cost, *(node.bound for node in stack + heap)])
-    if not stack and not heap and limits.gap_usd == limits.gap_ratio == 0.0:
+    if search.best is not None and not stack and not heap and limits.gap_usd == limits.gap_ratio == 0.0:
         proved = search.cost  # what was pruned could at most round up to it
     return Counts(search.best, search.cost, proved, search.nodes, tuple(search.seen.values()))

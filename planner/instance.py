@@ -1,10 +1,11 @@
 """Allocation instances in the input format of Mélange (arXiv 2404.14527): measured throughputs in, GPU counts out.
 
-    {"gpu_info": {"L4": {"cost": 0.7, "tputs": [[req/s at the SLO by input size (row) and output size (column)]]}, ...},
-     "workload_distribution": [[share of requests, same shape, sums to 1]], "total_request_rate": 8.0, "slice_factor": 4}
+    {"gpu_info": {"L4": {"cost": 0.7, "tputs": [[req/s at the SLO by input size (row), output size (column)]]}, ...},
+     "workload_distribution": [[share of requests, same shape, sums to 1]],
+     "total_request_rate": 8.0, "slice_factor": 4}
 
-`gpu_info` may also be a list of objects with a "name". A throughput of 0 says that the GPU cannot meet the SLO for that size.
-`slice_factor` is read and not used: shares are continuous here.
+`gpu_info` may also be a list of objects with a "name". A throughput of 0 says that the GPU cannot meet the SLO for that
+size. Other keys, `slice_factor` among them, are not used: shares are continuous here.
 """
 
 import json
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.errors import BadInput
-from planner.transport import Floats
+from planner.transport import MOST_REPLICAS, Floats
 
 _SUM_TOLERANCE = 1e-6
 _MOST_CELLS = 1_000_000
@@ -32,12 +33,15 @@ class Instance:
     rates: Floats
 
     def load(self) -> Floats:
-        """Replicas kept busy by each cell's whole rate, (GPUs, cells with traffic); inf where the GPU cannot serve it."""
+        """Replicas kept busy by each cell's whole rate, (GPUs, cells with traffic); inf where the GPU cannot serve it.
+
+        A GPU so slow that it would take more than MOST_REPLICAS of it counts as one that cannot.
+        """
         cells = self.rates.ravel()
         busy = cells > 0
         flat = self.throughput.reshape(len(self.gpus), -1)[:, busy]
         out = np.full(flat.shape, np.inf)
-        np.divide(cells[busy], flat, out=out, where=flat > 0)
+        np.divide(cells[busy], flat, out=out, where=flat > cells[busy] / MOST_REPLICAS)
         return out
 
 

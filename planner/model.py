@@ -1,7 +1,7 @@
 """A language model's architecture: enough to count its parameters, KV bytes and FLOPs exactly.
 
-A model is embeddings, a stack of blocks (equal neighbours grouped), and a head. Sizes are counts of elements;
-bytes appear only once a dtype is chosen (`planner.cost`).
+A model is embeddings, a stack of blocks (equal layers grouped, wherever they stand), and a head. Sizes are counts of
+elements; bytes appear only once a dtype is chosen (`planner.cost`).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ AttentionKind = Literal["gqa", "mla", "mfa", "linear", "ssm"]
 class Attention:
     """The token mixer of one block.
 
-    gqa: `heads` queries, `kv_heads` keys and values (1 = MQA, heads = MHA), `head_dim` each; `window` tokens if sliding.
+    gqa: `heads` queries, `kv_heads` keys and values (1 = MQA, heads = MHA), `head_dim` each; `window` tokens or all.
     mla: latent KV of `kv_lora_rank` + `rope_dim` elements a token, shared by all heads; `head_dim` is the part of a
          query or key without position, `v_head_dim` of a value; `q_lora_rank` 0 = queries are not compressed.
     mfa: queries through a rank-`q_lora_rank` factor, one KV head of `head_dim` (Step-3).
@@ -68,7 +68,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model. `weight_dtype` is what its published checkpoint holds; `max_context` in tokens."""
+    """One model. `weight_dtype` is what its published checkpoint holds; `max_context` in tokens.
+
+    `params_extra`: what lies outside the blocks besides embeddings, head and the last norm's weight, such as biases.
+    """
 
     name: str
     family: str
@@ -81,3 +84,4 @@ class Model:
     published_params: float | None = None  # what the publisher states, for the test that compares
     aliases: tuple[str, ...] = ()
     source: str = ""
+    params_extra: int = 0

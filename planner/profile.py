@@ -5,12 +5,13 @@ at the SLO's percentile (`planner.batching`), at the mean sizes of what falls in
 carried in proportion. A prompt's own time is that of the bucket's upper edge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from planner.base import base_cost, dialect
 from planner.batching import (
     LOADS,
     Array,
@@ -27,56 +28,29 @@ from planner.batching import (
 )
 from planner.calibration import ENGINE_START_S, ENGINES, HBM_RATIO, KERNELS, LOAD_BYTES_PER_S
 from planner.cost import Case, Cost
-from planner.dominance import distinct, undominated
+from planner.dominance import undominated
 from planner.errors import MissingFigure
 from planner.hardware import GPUType, Inventory
-from planner.plan import PoolProfile, Prediction, Profile, Recipe, Refusal
+from planner.plan import ClassLatency, PoolProfile, Prediction, Profile, Recipe, Refusal
 from planner.power import power_w
 from planner.recipes import gpu_of, recipes
+from planner.refusals import distinct, too_large, too_slow, too_slow_together
 from planner.roofline import memory_bytes
 from planner.service import SLO, Bucket, ServiceSpec
-from planner.technique import Technique, cost_of
+from planner.technique import cost_of
 from planner.techniques import techniques
 
 # Sequences in flight that are tried, per pipeline lane; engines are seldom told to hold more (vLLM's default: 256).
-BATCHES = np.array(
-    [
-        1,
-        2,
-        3,
-        4,
-        6,
-        8,
-        10,
-        12,
-        14,
-        16,
-        20,
-        24,
-        28,
-        32,
-        40,
-        48,
-        56,
-        64,
-        80,
-        96,
-        112,
-        128,
-        160,
-        192,
-        224,
-        256,
-        320,
-        384,
-        448,
-        512,
-    ],
-    dtype=float,
-)[None, :]
+_UP_TO_16 = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16)
+_ABOVE = [step * 2**power for power in range(2, 7) for step in (5, 6, 7, 8)]
+BATCHES = np.array([*_UP_TO_16, *_ABOVE], dtype=float)[None, :]
 # An engine that does not split prompts takes waiting ones together up to about this many tokens.
 WHOLE_PROMPT_TOKENS = 8192.0
 UNLIMITED = SLO("batch")
+
+
+# Costs without techniques of one service on one grid, by degrees and dialect: few GPU types differ in them.
+Known = dict[tuple[int, int, int, str, str, str], Cost]
 
 
 class Demand(NamedTuple):
@@ -89,20 +63,27 @@ class Demand(NamedTuple):
     loads: Array
 
 
-def profiles(service: ServiceSpec, inventory: Inventory) -> tuple[list[Profile], list[Refusal]]:
-    """Every recipe that serves at least one bucket and that no other recipe of its GPU type dominates."""
+def profiles(
+    service: ServiceSpec, inventory: Inventory, running: Collection[str] = ()
+) -> tuple[list[Profile], list[Refusal]]:
+    """Every recipe that serves at least one bucket and that no other recipe of its GPU type dominates.
+
+    `running`: recipes as shown, of which a dominated one remains, so that the price of replacing it is seen.
+    """
     tried, refused = recipes(service, inventory)
     if not service.workload.rates_per_s:
         return [], refused
     demand = demand_of(service)
     made: list[Profile] = []
+    known: Known = {}
     for recipe in tried:
-        answer = profile(service, recipe, gpu_of(recipe, inventory), demand)
+        answer = profile(service, recipe, gpu_of(recipe, inventory), demand, known)
         if isinstance(answer, Profile):
             made.append(answer)
         else:
             refused.append(answer)
-    kept, dominated = undominated(made, copies=service.constraints.max_replicas is None)
+    watts = bool(inventory.power_domains) or inventory.usd_per_joule > 0
+    kept, dominated = undominated(made, service.constraints.max_replicas is None, watts, running)
     return kept, distinct(refused + dominated)
 
 
@@ -120,13 +101,13 @@ def demand_of(service: ServiceSpec) -> Demand:
     return Demand(buckets, sizes, rates, objective(slos), np.ones(1) if batch else LOADS)
 
 
-def profile(service: ServiceSpec, recipe: Recipe, gpu: GPUType, demand: Demand) -> Profile | Refusal:
-    """One recipe on its (capped) GPU, judged against a service's buckets."""
+def profile(service: ServiceSpec, recipe: Recipe, gpu: GPUType, demand: Demand, known: Known) -> Profile | Refusal:
+    """One recipe on its (capped) GPU, judged against a service's buckets; `known` is added to."""
     chosen = [techniques()[name]() for name in recipe.techniques]
     case = _case(service, recipe, gpu, demand.sizes)
     answer: Profile | str | None = next((why for technique in chosen if (why := technique.objection(case))), None)
     try:
-        answer = answer or _profile(service, recipe, case, chosen, demand)
+        answer = answer or _profile(service, recipe, case, cost_of(case, chosen, _base(case, known)), demand)
     except MissingFigure as missing:
         answer = str(missing)
     return Refusal(service.name, str(recipe), answer) if isinstance(answer, str) else answer
@@ -140,10 +121,14 @@ def _case(service: ServiceSpec, recipe: Recipe, gpu: GPUType, sizes: Sizes) -> C
     return Case(service.model, gpu, BATCHES, sizes.input_tokens, sizes.output_tokens, prompts, *degrees)
 
 
-def _profile(
-    service: ServiceSpec, recipe: Recipe, case: Case, chosen: Sequence[Technique], demand: Demand
-) -> Profile | str:
-    cost = cost_of(case, chosen)
+def _base(case: Case, known: Known) -> Cost:
+    key = (case.tp, case.pp, case.ep, *dialect(case.model, case.gpu))
+    if key not in known:
+        known[key] = base_cost(case)
+    return known[key]
+
+
+def _profile(service: ServiceSpec, recipe: Recipe, case: Case, cost: Cost, demand: Demand) -> Profile | str:
     pool = cost.pools[0]
     shape = (len(demand.buckets), BATCHES.size)
     used = np.broadcast_to(np.asarray(memory_bytes(cost, pool), dtype=float), shape)
@@ -185,10 +170,21 @@ def _pool_profile(recipe: Recipe, case: Case, cost: Cost, run: Steady, point: Op
         weights_bytes=weights_bytes,
         power_w=float((share * watts).sum()) * recipe.gpus,
         cold_start_s=weights_bytes / LOAD_BYTES_PER_S + ENGINE_START_S,
+        by_class=_by_class([demand.buckets[row] for row in rows], Operating(*(figure[rows] for figure in point))),
         source="modelled" if case.gpu.architecture.lower() in KERNELS else "extrapolated",
     )
     loads = {demand.buckets[row]: float(value) for row, value in zip(rows, load, strict=True)}
     return PoolProfile("serve", recipe.gpus, loads, expected.power_w, expected)
+
+
+def _by_class(buckets: Sequence[Bucket], point: Operating) -> tuple[ClassLatency, ...]:
+    """The worst of each class, in order of first bucket."""
+    found = []
+    for name in dict.fromkeys(bucket.slo_class for bucket in buckets):
+        mine = np.array([bucket.slo_class == name for bucket in buckets])
+        worst = (float(figure[mine].max()) for figure in (point.ttft_s, point.tpot_s, point.e2e_s))
+        found.append(ClassLatency(name, *worst))
+    return tuple(found)
 
 
 def _too_large(service: ServiceSpec, recipe: Recipe, gpu: GPUType, cost: Cost) -> str:
@@ -196,23 +192,20 @@ def _too_large(service: ServiceSpec, recipe: Recipe, gpu: GPUType, cost: Cost) -
     held = {item: float(np.min(amount)) * recipe.gpus for item, amount in cost.resident(cost.pools[0]).items()}
     weights = held["weights"] + held["embeddings"]
     room = HBM_RATIO * gpu.hbm_bytes * recipe.gpus
-    where = f"{recipe.gpus}x{recipe.gpu} holds {room / 1e9:.1f} GB"
-    if weights > room:
-        return f"{service.model.name} needs {weights / 1e9:.0f} GB of weights, {where}"
-    rest = sum(held.values()) - weights
-    return f"{weights / 1e9:.1f} GB of weights leave no room for {rest / 1e9:.1f} GB of KV and workspace: {where}"
+    return too_large(service.model.name, recipe, weights, sum(held.values()) - weights, room)
 
 
 def _too_slow(run: Steady, fits: Mask, demand: Demand, lanes: int) -> str:
     """The limit that binds even in the best case: one request size, any batch that fits, the lightest load."""
     ttft_s, tpot_s = unloaded(run, demand.sizes, BATCHES, demand.limits)
-    ttft_s = ttft_s + wait_s(run, demand.sizes, BATCHES, lanes, demand.limits, float(demand.loads[-1]))
+    ttft_s = ttft_s + wait_s(run, BATCHES, lanes, demand.limits, float(demand.loads[-1]))
     e2e_s = ttft_s + (demand.sizes.output_tokens - 1) * tpot_s
-    for name, value_s, limit_s in zip(("TTFT", "TPOT", "end-to-end time"), (ttft_s, tpot_s, e2e_s), demand.limits):
+    limits = demand.limits
+    figures = ("TTFT", ttft_s, limits.ttft_s), ("TPOT", tpot_s, limits.tpot_s), ("end-to-end time", e2e_s, limits.e2e_s)
+    for name, value_s, limit_s in figures:
         over = np.where(fits, value_s / limit_s, np.inf).min(axis=1)
         if (over > 1).all():
             row = int(over.argmin())
-            best_s, bucket = float(np.where(fits, value_s, np.inf)[row].min()), demand.buckets[row]
-            size = f"{bucket.input_tokens} in, {bucket.output_tokens} out"
-            return f"{name} is {best_s:.3g} s at best ({size}), the objective is {float(limit_s[row, 0]):.3g} s"
-    return "no batch meets TTFT, TPOT and end-to-end time together"
+            best_s = float(np.where(fits, value_s, np.inf)[row].min())
+            return too_slow(name, best_s, float(limit_s[row, 0]), demand.buckets[row])
+    return too_slow_together()

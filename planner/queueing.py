@@ -20,16 +20,16 @@ def wait_quantile_s(
     `service_scv`: squared coefficient of variation of the service time. Infinite at a utilisation of 1 or more.
     """
     rho = np.minimum(utilisation_ratio, 1.0)
-    # One server: the exponent is 1, and a power of arrays is what takes the time here.
-    must_wait = rho if isinstance(servers, float) and servers == 1 else rho ** (np.sqrt(2 * (servers + 1)) - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
+        # Logarithms throughout: the probability to wait is rho to the power of this.
+        log_must_wait = (np.sqrt(2 * (servers + 1)) - 1) * np.log(rho)
         mean_if_waiting_s = service_s * (1 + service_scv) / 2 / (servers * (1 - rho))
-        wait_s = mean_if_waiting_s * np.log(must_wait / (1 - percentile))
-    return np.where(rho >= 1, np.inf, np.where(must_wait > 1 - percentile, wait_s, 0.0))
+        wait_s = mean_if_waiting_s * np.maximum(log_must_wait - np.log(1 - percentile), 0.0)
+    return np.where(rho >= 1, np.inf, wait_s)
 
 
 def count_quantile(mean: Figure, deviates: Figure) -> Figure:
-    """The number of Poisson events within `deviates` standard deviations above the mean, by the normal approximation."""
+    """The number of Poisson events at `deviates` standard deviations above the mean, by the normal approximation."""
     return np.maximum(mean + deviates * np.sqrt(mean), 0.0)
 
 

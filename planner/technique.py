@@ -46,7 +46,11 @@ class Technique(ABC):
         return {}
 
 
-def cost_of(case: Case, techniques: Iterable[Technique]) -> Cost:
-    """The cost of a case with techniques, applied by stage. Raises MissingFigure where the GPU lacks a needed peak."""
+def cost_of(case: Case, techniques: Iterable[Technique], base: Cost | None = None) -> Cost:
+    """The cost of a case with techniques, applied by stage. Raises MissingFigure where the GPU lacks a needed peak.
+
+    `base`: the case's cost without any technique, where it is known already.
+    """
     ordered = sorted(techniques, key=lambda technique: technique.stage)
-    return reduce(lambda cost, technique: technique.apply(cost, case), ordered, base_cost(case))
+    start = base_cost(case) if base is None else base
+    return reduce(lambda cost, technique: technique.apply(cost, case), ordered, start)

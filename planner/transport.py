@@ -5,12 +5,14 @@ Question    for which counts y is there a split x >= 0, sum_g x[g, s] = 1, sum_s
 Answer      y carries the workload iff for all prices m >= 0:   m·y >= F(m) = sum_s min_g m[g] w[g, s]
             (linear-programming duality: m[g] prices the capacity of option g; each bucket goes where it is cheapest)
 
-So thousands of shares become a handful of counts. Every price vector ever tried is a valid inequality (a *cut*) for every
-later problem over the same workload, whatever its costs and bounds; every cheapest split for some prices is a *split*
-whose convex combinations are shares. `Transport` keeps both, and a small linear program over counts and splits.
+So thousands of shares become a handful of counts. Every price vector ever tried is a valid inequality (a *cut*) for
+every later problem over the same workload, whatever its costs and bounds; every cheapest split for some prices is a
+*split* whose convex combinations are shares. `Transport` keeps both, and a small linear program over counts and splits.
 Side rows `rows @ y <= limits` (a budget, a fleet size) are carried along: their multipliers enter the cuts.
+The linear program counts in blocks of replicas and of dollars, so that fleets of any size look alike to the solver.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +23,9 @@ from planner.highs import INFINITY, LinearModel, Outcome, Resolved, columns_of
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+MOST_REPLICAS = 1e10  # of one option; whoever needs more is taken as never served
 _NEVER = 1e30  # stands for an infinite load, so that argmin has no nan to meet
+_BLOCKS = 1e5  # a fleet is at most about this many blocks
 _LEAST_PRICE = 1e-12  # a capacity that costs nothing still may not carry what it cannot serve
 _TOLERANCE = 1e-9
 
@@ -43,8 +47,8 @@ class SideRows:
 class Relaxed:
     """The cheapest fractional counts within bounds, over the splits known so far.
 
-    `unserved` is the part of the workload that found no capacity. `prices` (m and the side rows' multipliers) and `worth`
-    (what carrying the whole workload is worth) are the duals.
+    `unserved` is the part of the workload that found no capacity. `prices` (m and the side rows' multipliers) and
+    `worth` (what carrying the whole workload is worth) are the duals.
     """
 
     value: float
@@ -70,16 +74,20 @@ class Transport:
         self._cut_least = np.empty(64)
         self.cuts = 0
         self.costs = costs
+        self._usd = _power_of_two(float(costs.max(initial=0.0)))
+        self._block = max(1.0, _power_of_two(float(self.greedy_load(costs).sum()) / _BLOCKS))
+        self._index: type[np.uint8] | type[np.uint32] = np.uint8 if self.options <= 256 else np.uint32
         self._lp = Resolved(self._model(costs))
         whole = np.flatnonzero(np.isfinite(load).all(axis=1))
         for option in whole:  # one option alone is always worth knowing
             self.keep(np.full(self.buckets, option))
 
     def _model(self, costs: Floats) -> LinearModel:
-        """Columns: counts, then the unserved part, then splits. Rows: capacity by option, the whole workload, side rows."""
+        """Columns: counts, the unserved part, splits. Rows: capacity by option, the whole workload, side rows."""
         options, extra = self.options, len(self.side.limits)
         # Leaving work undone must never pay: far dearer than the cheapest unlimited fleet.
-        self.penalty = 1e4 * (float(costs @ np.ceil(self.greedy_load(costs))) + float(costs.max(initial=0.0)) + 1.0)
+        fleet = float(self._scaled(costs) @ np.ceil(self.greedy_load(costs))) / self._block
+        penalty = 1e4 * (fleet + float(self._scaled(costs).max(initial=0.0)) + 1.0)
         side_row, side_col = np.nonzero(self.side.matrix)
         matrix = columns_of(
             np.concatenate([np.arange(options + 1), options + 1 + side_row]).astype(np.int32),
@@ -88,13 +96,17 @@ class Transport:
             options + 1,
         )
         return LinearModel(
-            cost=np.append(costs, self.penalty),
+            cost=np.append(self._scaled(costs), penalty),
             lower=np.zeros(options + 1),
             upper=np.full(options + 1, INFINITY),
             row_lower=np.concatenate([np.zeros(options), [1.0], np.full(extra, -INFINITY)]),
-            row_upper=np.concatenate([np.full(options, INFINITY), [1.0], self.side.limits]),
+            row_upper=np.concatenate([np.full(options, INFINITY), [1.0], self.side.limits / self._block]),
             matrix=matrix,
         )
+
+    def _scaled(self, costs: Floats) -> Floats:
+        """Costs as the linear program has them: of a block of replicas, in blocks of dollars."""
+        return costs / self._usd
 
     def greedy_load(self, prices: Floats) -> Floats:
         """Load by option when every bucket goes where it is cheapest."""
@@ -109,15 +121,15 @@ class Transport:
     def charge(self, costs: Floats) -> None:
         """Change the costs; cuts and splits stay valid."""
         self.costs = costs
-        self._lp.charge(costs)
+        self._lp.charge(self._scaled(costs))
 
     def keep(self, split: Ints) -> bool:
         """Offer a split to the linear program; False when it uses an option for what it cannot serve."""
         load = self.load_of(split)
         if load.max(initial=0.0) >= _NEVER / 1e3:
             return False
-        self._lp.add(np.concatenate([-load, [1.0], np.zeros(len(self.side.limits))]))
-        self.splits.append(split)
+        self._lp.add(np.concatenate([-load / self._block, [1.0], np.zeros(len(self.side.limits))]))
+        self.splits.append(split.astype(self._index))  # there may be many splits of many buckets
         self.split_loads.append(load)
         return True
 
@@ -139,35 +151,27 @@ class Transport:
         self.cuts += 1
 
     def cut_bounds(self, lower: Floats, upper: Floats, since: int = 0) -> tuple[Floats, Floats]:
-        """What each cut from number `since` on proves of the cost of counts in the box, and its net price of each option."""
+        """What each cut from number `since` on proves of the cost of a box, and its net price of each option."""
         net = self.costs - self._cut_prices[since : self.cuts]
         return self._cut_least[since : self.cuts] + np.where(net > 0, net * lower, net * upper).sum(axis=1), net
 
-    def violates_a_cut(self, counts: Floats) -> NDArray[np.bool_]:
-        """For candidate counts, shape (candidates, options): True where a known cut says no. Side rows are not looked at."""
-        if len(self.side.limits):
-            raise ValueError("cuts with side rows are not cuts of the workload alone")
-        least = self._cut_least[: self.cuts, None]
-        return np.asarray(
-            (self._cut_prices[: self.cuts] @ counts.T < least * (1 - _TOLERANCE) - _TOLERANCE).any(axis=0)
-        )
-
     def relax(self, lower: Floats, upper: Floats) -> Relaxed | None:
-        """The linear program over the splits known so far, counts within bounds; None when side rows forbid all counts."""
-        found = self._lp.solve(lower, upper)
+        """The linear program over the splits known so far; None when bounds and side rows forbid all counts."""
+        found = self._lp.solve(lower / self._block, upper / self._block)
         if found.outcome is not Outcome.OPTIMAL:
             return None
         options = self.options
         prices = np.concatenate(
             [np.maximum(found.row_dual[:options], 0.0), np.maximum(-found.row_dual[options + 1 :], 0.0)]
         )
+        total = self._usd * self._block
         return Relaxed(
-            value=found.objective,
-            counts=found.x[:options],
+            value=found.objective * total,
+            counts=found.x[:options] * self._block,
             weights=found.x[options + 1 :],
             unserved=float(found.x[options]),
-            prices=prices,
-            worth=float(found.row_dual[options]),
+            prices=prices * self._usd,
+            worth=float(found.row_dual[options]) * total,
         )
 
     def shares(self, weights: Floats) -> Floats:
@@ -194,3 +198,8 @@ class Transport:
             if not self.keep(split):
                 return None
         return None
+
+
+def _power_of_two(value: float) -> float:
+    """The power of two just above a value, 1 for 0: dividing by it rounds nothing."""
+    return math.ldexp(1.0, math.frexp(value)[1]) if value > 0 else 1.0

@@ -1,0 +1,6 @@
+"""Specs: YAML files of kind GPUService and ClusterInventory to the planner's nouns, and their JSON Schemas."""
+
+from planner.spec.load import load_inventory, load_services, validate
+from planner.spec.schema import schema
+
+__all__ = ["load_inventory", "load_services", "schema", "validate"]

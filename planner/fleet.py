@@ -1,0 +1,175 @@
+"""The cheapest whole fleet for one workload under caps, a fleet size and a budget, as `planner.allocate` states it.
+
+Beside capacity, every cell needs one GPU that serves it (`_cover`): implied for whole counts, but the linear program
+cannot see it where a cell's load is smaller than its tolerance.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.branch import Limits, cheapest
+from planner.errors import BadInput, SolverFault, UnknownName
+from planner.instance import Instance
+from planner.transport import Floats, Ints, SideRows, Transport
+
+_CENT_FRACTION = 1e-6  # a budget of exactly the plan's cost is enough, whatever the last bit says
+_ROUNDING = 5e-7  # counts are rounded with a tolerance of 1e-7; shares may use so much of it
+_CHECKED = 1e-6  # every answer is checked to this before it is given
+
+
+@dataclass(frozen=True, slots=True)
+class FleetLimits:
+    """What the fleet may not exceed; None or absent = no limit."""
+
+    caps: Mapping[str, int] = field(default_factory=dict)
+    max_gpus: int | None = None
+    usd_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What there is to choose from: of each option its load by cell (`planner.transport`), $/h, GPUs and cap."""
+
+    load: Floats
+    usd_per_hour: Floats
+    gpus: Floats
+    caps: Floats
+    max_gpus: int | None
+    budget_usd_per_hour: float | None
+
+    def only(self, use: Ints) -> "Offer":
+        """The offer of some of the options."""
+        return replace(
+            self,
+            load=self.load[use],
+            usd_per_hour=self.usd_per_hour[use],
+            gpus=self.gpus[use],
+            caps=self.caps[use],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """`counts` None = nothing found; `bound` = inf then says that nothing exists. `splits`: who carries which cell."""
+
+    counts: Floats | None
+    bound: float
+    nodes: int = 0
+    splits: tuple[Ints, ...] = ()
+
+
+def gpus_of(name: str) -> int:
+    """GPUs behind one name: "2xL4" is two."""
+    match = re.match(r"(\d{1,4})x", name)
+    return int(match[1]) if match and int(match[1]) > 0 else 1
+
+
+def checked_limits(instance: Instance, limits: FleetLimits) -> FleetLimits:
+    """Raise for a cap on an unknown GPU or a negative limit."""
+    for gpu, cap in limits.caps.items():
+        if gpu not in instance.gpus:
+            raise UnknownName("GPU in --cap", gpu, instance.gpus)
+        if cap < 0:
+            raise BadInput(f"--cap {gpu}: got {cap}, allowed: 0 or more")
+    if limits.max_gpus is not None and limits.max_gpus < 0:
+        raise BadInput(f"--max-gpus: got {limits.max_gpus}, allowed: 0 or more")
+    if limits.usd_per_hour is not None and not 0 <= limits.usd_per_hour < math.inf:
+        raise BadInput(f"--budget: got {limits.usd_per_hour}, allowed: 0 or more dollars per hour")
+    return limits
+
+
+def _cover(load: Floats) -> SideRows:
+    """Of the options that serve a cell there is at least one; a row for each smallest such set of options."""
+    sets = np.unique(np.isfinite(load), axis=1).T
+    kept = np.zeros((0, len(load)), dtype=np.bool_)
+    for options in sets[np.argsort(sets.sum(axis=1), kind="stable")]:
+        if not (kept & ~options).any(axis=1).all() or not len(kept):
+            kept = np.vstack([kept, options])
+    return SideRows(-kept.astype(np.float64), np.full(len(kept), -1.0))
+
+
+def offer(instance: Instance, limits: FleetLimits) -> Offer:
+    """An instance and its limits as arrays."""
+    return Offer(
+        load=instance.load(),
+        usd_per_hour=instance.usd_per_hour,
+        gpus=np.array([float(gpus_of(gpu)) for gpu in instance.gpus]),
+        caps=np.array([float(limits.caps.get(gpu, np.inf)) for gpu in instance.gpus]),
+        max_gpus=limits.max_gpus,
+        budget_usd_per_hour=limits.usd_per_hour,
+    )
+
+
+def dominated(what: Offer, aim: Floats) -> NDArray[np.bool_]:
+    """True for an option that another, unlimited one replaces one for one: slower nowhere, no dearer, no more GPUs."""
+    figures = np.stack([aim, what.usd_per_hour, what.gpus])
+    out = np.zeros(len(aim), dtype=np.bool_)
+    for g in range(len(aim)):
+        better = (figures <= figures[:, g : g + 1]).all(axis=0) & np.isinf(what.caps) & ~out
+        better[g] = False
+        better[better] = (what.load[better] <= what.load[g]).all(axis=1)
+        out[g] = better.any()
+    return out
+
+
+def solve(what: Offer, search: Limits, aim: Floats | None = None) -> Fleet:
+    """The fleet that costs least, or the one of least `aim` (a figure per option); `bound` is of that."""
+    goal = what.usd_per_hour if aim is None else aim
+    use = np.flatnonzero(~dominated(what, goal) & (what.caps > 0))
+    part, goal = what.only(use), goal[use]
+    if not np.isfinite(part.load).any(axis=0).all():
+        return Fleet(None, math.inf)
+    rows, budget = _cover(part.load), math.inf
+    known: tuple[Floats, ...] = ()
+    if part.max_gpus is not None:  # the smallest fleet first: without it, to prove that none is small enough takes long
+        smallest = cheapest(Transport(part.load, part.gpus, rows), part.gpus, upper=part.caps, limits=search)
+        if smallest.bound > part.max_gpus + _CENT_FRACTION:
+            return Fleet(None, math.inf, smallest.nodes)
+        known = smallest.seen
+        rows = _with(rows, part.gpus, float(part.max_gpus))
+    if part.budget_usd_per_hour is not None:
+        budget = part.budget_usd_per_hour + _CENT_FRACTION
+        if aim is None:  # no row: the cheapest fleet within the rest keeps the budget, or none does
+            search = replace(search, gap_ratio=0.0, gap_usd=0.0)
+        else:
+            rows = _with(rows, part.usd_per_hour, budget)
+    transport = Transport(part.load, goal, rows)
+    found = cheapest(transport, goal, upper=part.caps, limits=search, known=known)
+    if aim is None and found.bound > budget:
+        return Fleet(None, math.inf, found.nodes)
+    if found.counts is None or float(part.usd_per_hour @ found.counts) > budget:
+        return Fleet(None, found.bound, found.nodes)
+    counts = np.zeros(len(what.caps))
+    counts[use] = found.counts
+    return Fleet(counts, found.bound, found.nodes, tuple(use[split] for split in transport.splits))
+
+
+def shares(what: Offer, fleet: Fleet) -> Floats:
+    """The part of each cell that each option carries, (options, cells), checked; SolverFault if counts fall short."""
+    assert fleet.counts is not None
+    use = np.flatnonzero(fleet.counts)
+    part, room = what.only(use), fleet.counts[use] * (1 + _ROUNDING)
+    transport = Transport(part.load, part.usd_per_hour)
+    place = np.full(len(what.caps), -1)
+    place[use] = np.arange(len(use))
+    for split in fleet.splits:
+        if (place[split] >= 0).all():
+            transport.keep(place[split])
+    carried = transport.carries(room)
+    if carried is None:
+        raise SolverFault("the counts found do not carry the workload")
+    out = np.zeros_like(what.load)
+    out[use] = transport.shares(carried.weights)
+    used = np.where(out > 0, what.load, 0.0) * out
+    if np.abs(out.sum(axis=0) - 1).max() > _CHECKED or (used.sum(axis=1) > fleet.counts * (1 + _CHECKED)).any():
+        raise SolverFault("the shares found overload a GPU or lose requests")
+    return out
+
+
+def _with(rows: SideRows, row: Floats, limit: float) -> SideRows:
+    return SideRows(np.vstack([rows.matrix, row]), np.append(rows.limits, limit))
