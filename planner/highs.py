@@ -110,11 +110,13 @@ def solve(
     nodes: int | None = None,
     time_limit_s: float | None = None,
     start: Floats | None = None,
+    verify: bool = True,
 ) -> Solution:
     """Solve once, as a mixed-integer program where `model.integer` marks any column.
 
     `start`: a feasible point to begin from. `time_limit_s` is wall time and makes the answer depend on the machine;
-    `nodes` does not.
+    `nodes` does not. `verify`: believe that a mixed-integer program is infeasible only when it is so without presolve
+    too, whose reductions have been seen to cut off every solution of badly scaled programs.
     """
     engine = _engine({**_QUIET, "mip_rel_gap": gap_ratio})
     if nodes is not None:
@@ -127,7 +129,13 @@ def solve(
         given.col_value = list(start)
         engine.setSolution(given)
     engine.run()
-    return _answer(engine, model)
+    found = _answer(engine, model)
+    if verify and found.outcome is Outcome.INFEASIBLE and model.integer is not None:
+        engine.clearSolver()
+        engine.setOptionValue("presolve", "off")
+        engine.run()
+        found = _answer(engine, model)
+    return found
 
 
 def _answer(engine: highspy.Highs, model: LinearModel) -> Solution:

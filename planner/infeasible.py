@@ -137,4 +137,7 @@ def _is_infeasible(model: LinearModel, rows: list[int], kept: list[int]) -> bool
     lower, upper = model.row_lower.copy(), model.row_upper.copy()
     for row in set(rows) - set(kept):
         lower[row], upper[row] = -INFINITY, INFINITY
-    return solve(replace(model, row_lower=lower, row_upper=upper), nodes=_FILTER_NODES).outcome is Outcome.INFEASIBLE
+    return (
+        solve(replace(model, row_lower=lower, row_upper=upper), nodes=_FILTER_NODES, verify=False).outcome
+        is Outcome.INFEASIBLE
+    )

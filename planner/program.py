@@ -30,6 +30,8 @@ from planner.program_rows import Program
 from planner.rows import Rows
 from planner.service import Bucket, ServiceSpec
 
+_LEAST_BUSY = 1e-7  # replicas; smaller coefficients are within the solver's tolerances, so they are rounded up to this
+
 
 def build(
     services: Sequence[ServiceSpec],
@@ -64,7 +66,7 @@ def _carry(program: Program, service: ServiceSpec) -> dict[int, dict[Bucket, int
         if profile.service != service.name or id(profile) not in placed:
             continue
         served = [b for b in busy if all(b in pool.load for pool in profile.pools)]
-        columns = rows.columns(len(served), upper=1.0)
+        columns = rows.columns(len(served))  # at most 1 by the row below; a bound that says so again misled presolve
         out[index] = {b: int(c) for b, c in zip(served, columns, strict=True)}
     for bucket in busy:
         cols = [x[bucket] for x in out.values() if bucket in x]
@@ -92,7 +94,7 @@ def _capacity(program: Program, service: ServiceSpec) -> None:
             continue  # it serves no bucket with traffic
         load = next(p.load for p in program.profiles[index].pools if p.pool == pool)
         cols = [*x.values(), *(program.n[i] for i in positions)]
-        values = [*(rates[b] * load[b] for b in x), *([-1.0] * len(positions))]
+        values = [*(max(rates[b] * load[b], _LEAST_BUSY) for b in x), *([-1.0] * len(positions))]
         survive(program, service, f"{service.name}_{index}_{pool}", positions, cols, values)
 
 
