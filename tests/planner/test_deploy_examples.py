@@ -104,8 +104,7 @@ def test_loading_a_service_and_a_cluster_takes_half_a_second_of_cpu_imports_incl
     code = (
         "import time\n"
         "from pathlib import Path\n"
-        "from planner.sizes import planned_rate
-from planner.spec import load_inventory, load_services\n"
+        "from planner.spec import load_inventory, load_services\n"
         "load_services(Path('chat.yaml')), load_inventory(Path('cluster.yaml'))\n"
         "print(time.process_time())"
     )
