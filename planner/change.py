@@ -6,13 +6,14 @@ State       y[g] whole replicas by type; a fleet y carries up to r(y) = min over
 Minimise    sum over windows of c·y_t * window + start * (replicas started) + stop * (replicas stopped)
 Subject to  r(y_t) >= rate of window t
 
-With known rates this is a shortest path over fleets (`foresight`). A move costs the same whatever the type, and moves of
-several types add up, so the cheapest way from every fleet to every fleet takes two sweeps along each axis of the table.
+With known rates this is a shortest path over fleets (`foresight`). A move costs the same whatever the type, and moves
+of several types add up, so the cheapest way from every fleet to every fleet takes two sweeps along each axis of a
+table.
 
-Later rates are not known. `Replanner` draws futures from the days before, scaled to the present level, prices the best
-answer to each by the same sweeps, and takes the fleet that is cheapest on average (hindsight optimisation: Chong, Givan
-and Chang, "A framework for simulation-based network control via hindsight optimization", CDC 2000). Each future is
-answered as if it were known, so change looks a little cheaper than it is.
+Later rates are not known. `Replanner` takes them from the days before, scaled to the present level: some rates for each
+of the next windows, each as likely as the others, drawn anew in every window. The same sweeps solve this stochastic
+program: V_k(y) = mean over the rates r of window k of min over fleets z that carry r of move(y, z) + c·z + V_k+1(z).
+The fleet chosen is the cheapest for the coming window and what may follow.
 
 The rate of the coming window is taken as known when it begins, and the fleet chosen always carries it. Who plans on an
 estimate must put the headroom into it.
@@ -197,17 +198,17 @@ def _least(value: Floats) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """How futures are drawn: `windows` ahead, from the same time (give or take `shifts` windows) of `days` before."""
+    """Where later rates come from, `windows` ahead: the `days` before, at the same time plus each of `shifts` windows."""
 
     windows_per_day: int = 144
-    windows: int = 18
+    windows: int = 24
     days: int = 3
     shifts: tuple[int, ...] = (-2, -1, 0, 1, 2)
 
     def futures(self, rates: Floats) -> Floats:
-        """(futures, windows) of rates after the last of `rates`, which is the rate of the coming window.
+        """(futures, windows) of rates that may follow the last of `rates`, which is the rate of the coming window.
 
-        Each is the course that an earlier day took, scaled by the present rate over that day's rate then: the mean of
+        A row is the course that an earlier day took, scaled by the present rate over that day's rate then: the mean of
         three windows, which keeps that day's own noise out of the scale. None is above what was ever seen. With no
         earlier day, or no traffic then, the rate stays as it is.
         """
@@ -258,14 +259,13 @@ class Replanner:
         return fleets
 
     def _onward(self, fleets: Fleets, futures: Floats) -> Floats:
-        """Of each fleet, what the coming window and the futures after it cost on average."""
+        """Of each fleet, what the coming window costs and what the windows after it are expected to."""
         if len(futures) * fleets.rate.size > _MOST_CELLS:
             raise BadInput(f"{fleets.rate.size} fleets x {len(futures)} futures: allowed: {_MOST_CELLS} in all")
         window_usd = fleets.usd_per_hour * (self.window_s / _SECONDS_PER_HOUR)
-        value = np.zeros((len(futures), *fleets.rate.shape))
         every = (slice(None),) + (None,) * fleets.rate.ndim
+        value = np.zeros(fleets.rate.shape)
         for rates in futures.T[::-1]:
-            value += window_usd
-            value[fleets.rate < rates[every] * (1 - _TOLERANCE)] = np.inf
-            after_moves(value, self.price, first_axis=1)
-        return np.asarray(window_usd + value.mean(axis=0))
+            ahead = np.where(fleets.rate >= rates[every] * (1 - _TOLERANCE), window_usd + value, np.inf)
+            value = after_moves(ahead, self.price, first_axis=1).mean(axis=0)
+        return np.asarray(window_usd + value)

@@ -63,8 +63,8 @@ def plan(
     Example: muster plan deploy/examples/chat.yaml --inventory deploy/examples/cluster.yaml
     """
     from planner.decide import Search
-    from planner.planning import plan as make_plan
     from planner.options import Objective
+    from planner.planning import plan as make_plan
     from planner.spec import load_inventory, load_services
     from planner.spec.plan_file import load_plan, plan_text
     from planner.units import DURATION, MONEY

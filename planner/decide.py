@@ -10,7 +10,7 @@ from planner.billing import committed_usd_per_hour
 from planner.check import violations
 from planner.errors import SolverFault
 from planner.hardware import Inventory
-from planner.highs import Floats, LinearModel, Outcome, Solution, solve
+from planner.highs import Floats, LinearModel, Outcome, Solution, columns_of, solve
 from planner.infeasible import explain, unserved
 from planner.options import Key, Objective, billed_usd_per_hour
 from planner.plan import Allocation, Infeasible, Plan, Profile, Status
@@ -22,6 +22,8 @@ _OPTIMAL_GAP = 1e-6
 _DEFAULT_NODES = 5_000
 _ONE_TYPE_NODES = 200
 _ONE_TYPE_GAP = 0.001
+_TIDY_NODES = 50
+_SAME_USD = 1e-7
 
 # Of a time limit in seconds, the share that the comparison with one-type fleets may use up.
 _COMPARE_RATIO = 0.2
@@ -64,6 +66,9 @@ def decide(
         return _none("infeasible", explain(program, services))
     if solved.outcome is Outcome.UNKNOWN:
         return _none("unknown", None, solved.bound)
+    if any(model.cost[column] == 0 for column in program.n):
+        progress("letting go of what is free but idle")
+        solved = _tidy(model, program, solved)
     paid_anyway = committed_usd_per_hour(inventory)
     answer = _read(program, solved, services, objective, paid_anyway)
     wrong = violations(answer, services, inventory, profiles)
@@ -74,6 +79,31 @@ def decide(
         alone = _one_type(model, program, None if limit_s is None else limit_s * _COMPARE_RATIO)
         answer = replace(answer, one_type={gpu: cost + paid_anyway for gpu, cost in alone.items()})
     return answer
+
+
+def _tidy(model: LinearModel, program: Program, solved: Solution) -> Solution:
+    """A solution of the same cost with as few GPUs as a short search finds: free ones are not kept for nothing."""
+    rows, cols = len(model.row_lower), np.flatnonzero(model.cost).astype(np.int32)
+    per_column = np.repeat(np.arange(len(model.cost), dtype=np.int32), np.diff(model.matrix.start))
+    gpus = np.zeros_like(model.cost)
+    gpus[list(program.n)] = [float(option.pool.gpus_per_replica) for option in program.options]
+    fewest = replace(
+        model,
+        cost=gpus,
+        row_lower=np.append(model.row_lower, -np.inf),
+        row_upper=np.append(model.row_upper, solved.objective + _SAME_USD),
+        matrix=columns_of(
+            np.append(model.matrix.index, np.full(len(cols), rows, np.int32)),
+            np.append(per_column, cols),
+            np.append(model.matrix.value, model.cost[cols]),
+            len(model.cost),
+        ),
+    )
+    found = solve(fewest, nodes=_TIDY_NODES, start=solved.x, verify=False)
+    if found.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
+        return solved
+    cost = float(model.cost @ found.x)
+    return replace(solved, x=found.x, objective=cost, bound=min(solved.bound, cost))
 
 
 def _none(status: Status, why: Infeasible | None, bound: float | None = None) -> Plan:

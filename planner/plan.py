@@ -145,3 +145,4 @@ class Plan:
     infeasible: Infeasible | None = None
     one_type: Mapping[str, float] = field(default_factory=dict)  # GPU type -> $/h of the best fleet of it alone
     idle_cold_start_s: Mapping[str, float] = field(default_factory=dict)  # service scaled to zero -> its first wait
+    usable_gpus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # service -> types that serve a part of it

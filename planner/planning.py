@@ -27,12 +27,15 @@ def plan(
     `solve_s` is left 0: the caller owns the clock.
     """
     found: list[Profile] = []
+    usable: dict[str, tuple[str, ...]] = {}
     refused: list[Refusal] = []
     for service in services:
         progress(f"profiling {service.name}")
-        offered, turned_down = profiles_of(service, inventory)
+        running = {recipe for name, recipe, _, _ in current or {} if name == service.name}
+        offered, turned_down = profiles_of(service, inventory, running)
         found.extend(offered)
+        usable[service.name] = tuple(dict.fromkeys(made.recipe.gpu for made in offered))
         refused.extend(turned_down)
     objective = objective or Objective(usd_per_joule=inventory.usd_per_joule)
     answer = decide(services, found, inventory, objective, current or {}, search or Search(), compare, progress)
-    return replace(answer, refused=tuple(refused))
+    return replace(answer, refused=tuple(refused), usable_gpus=usable)

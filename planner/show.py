@@ -10,7 +10,8 @@ from planner.allocate import GPUAllocation
 from planner.hardware import GPUType, Inventory
 from planner.model import Model
 from planner.plan import Allocation, Plan
-from planner.service import SLO, ServiceSpec
+from planner.refusals import telling
+from planner.service import ServiceSpec
 
 _MOST_REASONS = 12
 
@@ -46,7 +47,8 @@ def verdict(plan: Plan) -> Text:
     if plan.status in ("optimal", "feasible"):
         proof = "proved optimal" if plan.status == "optimal" else f"gap {plan.gap_ratio or 0:.2%}"
         bound = "" if plan.status == "optimal" else f", no plan costs less than {dollars(plan.bound_usd_per_hour)}/h"
-        text = f"{dollars(plan.usd_per_hour)}/h, {proof}{bound}; {watts(plan.power_w)} at full load; {plan.solve_s:.2f} CPU s"
+        cost = f"{dollars(plan.usd_per_hour)}/h, {proof}{bound}"
+        text = f"{cost}; {watts(plan.power_w)} at full load; {plan.solve_s:.2f} CPU s"
         return Text(text, style="bold green" if plan.status == "optimal" else "bold yellow")
     if plan.status == "infeasible":
         return Text("infeasible: no plan keeps every constraint", style="bold red")
@@ -58,22 +60,32 @@ def _against(predicted: float, slo: float | None) -> str:
     return f"{seconds(predicted)} <= {seconds(slo)}" if slo is not None else seconds(predicted)
 
 
-def _tightest(service: ServiceSpec, allocation: Allocation) -> SLO:
-    classes = {bucket.slo_class for bucket in allocation.shares}
-    mine = [slo for slo in service.slos if slo.name in classes] or list(service.slos)
-    return min(mine, key=lambda slo: slo.tpot_s if slo.tpot_s is not None else float("inf"), default=SLO("none"))
+def _latencies(service: ServiceSpec | None, allocation: Allocation) -> tuple[str, str, str]:
+    """TTFT, TPOT and end-to-end time against the objective, one line for each SLO class that the allocation serves."""
+    slos = {slo.name: slo for slo in service.slos} if service else {}
+    carried = {bucket.slo_class for bucket, share in allocation.shares.items() if share > 0}
+    lines = [
+        (row, slos[row.slo_class]) for row in allocation.predicted.by_class if row.slo_class in carried & set(slos)
+    ]
+    if not lines:
+        expected = allocation.predicted
+        return seconds(expected.ttft_s), seconds(expected.tpot_s), seconds(expected.e2e_s)
+    names = [f" {slo.name}" if len(slos) > 1 else "" for _, slo in lines]
+    ttft = [_against(row.ttft_s, slo.ttft_s) + name for (row, slo), name in zip(lines, names, strict=True)]
+    tpot = [_against(row.tpot_s, slo.tpot_s) for row, slo in lines]
+    e2e = [_against(row.e2e_s, slo.e2e_s) for row, slo in lines]
+    return "\n".join(ttft), "\n".join(tpot), "\n".join(e2e)
 
 
 def allocations(plan: Plan, services: Sequence[ServiceSpec]) -> Table:
     """Who runs what where, at what price, with what latency against the objective."""
     by_name = {service.name: service for service in services}
     table = _table(
-        "SERVICE", "REPLICAS", "EACH", "NODE GROUP", "ZONE", "LOAD", "$/h", "POWER", "TTFT", "TPOT",
+        *("SERVICE", "REPLICAS", "EACH", "NODE GROUP", "ZONE", "LOAD", "$/h", "POWER", "TTFT", "TPOT", "END TO END"),
         right=("REPLICAS", "LOAD", "$/h", "POWER"),
-    )  # fmt: skip
+    )
     for a in plan.allocations:
         service = by_name.get(a.service)
-        slo = _tightest(service, a) if service else SLO("none")
         carried = _carried(service, a) if service else None
         table.add_row(
             a.service + (f"/{a.pool}" if a.pool != "serve" else ""),
@@ -84,8 +96,7 @@ def allocations(plan: Plan, services: Sequence[ServiceSpec]) -> Table:
             f"{carried:.0%}" if carried is not None else "-",
             f"{a.usd_per_hour:.2f}",
             watts(a.power_w),
-            _against(a.predicted.ttft_s, slo.ttft_s),
-            _against(a.predicted.tpot_s, slo.tpot_s),
+            *_latencies(service, a),
         )
     return table
 
@@ -96,12 +107,10 @@ def _carried(service: ServiceSpec, allocation: Allocation) -> float:
     return sum(rates.get(b, 0.0) * share for b, share in allocation.shares.items()) / total if total else 0.0
 
 
-def _idle(plan: Plan, services: Sequence[ServiceSpec]) -> list[Text]:
-    busy = {a.service for a in plan.allocations}
+def _idle(plan: Plan) -> list[Text]:
     return [
-        Text(f"{s.name}: no traffic, no replicas (the first request waits for a cold start)")
-        for s in services
-        if s.name not in busy
+        Text(f"{name}: no traffic, no replicas; the first request waits {seconds(start_s)} for a cold start")
+        for name, start_s in plan.idle_cold_start_s.items()
     ]
 
 
@@ -124,23 +133,17 @@ def not_chosen(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventory
     for gpu in dict.fromkeys(group.gpu.name for group in inventory.node_groups):
         for service in services:
             if (service.name, gpu) not in chosen:
-                table.add_row(gpu, service.name, _why_not(plan, service.name, gpu))
+                table.add_row(gpu, service.name, _why_not(plan, service.name, gpu, len(services) == 1))
     return table
 
 
-def _why_not(plan: Plan, service: str, gpu: str) -> str:
-    if gpu in plan.one_type:
+def _why_not(plan: Plan, service: str, gpu: str, alone: bool) -> str:
+    if gpu not in plan.usable_gpus.get(service, ()):
+        mine = [refusal for refusal in plan.refused if refusal.service == service]
+        return telling(mine, gpu) or "not among the GPU types that the service allows"
+    if alone and gpu in plan.one_type:
         return f"can serve, but is not in the cheapest mix (alone {dollars(plan.one_type[gpu])}/h)"
-    reasons = [r.reason for r in plan.refused if r.service == service and _names(r.recipe, gpu)]
-    if reasons:
-        return reasons[0]
-    return "can serve a part, but is not in the cheapest mix (alone it cannot carry everything)"
-
-
-def _names(recipe: str, gpu: str) -> bool:
-    """True when a refused recipe, as shown, is one of this GPU type."""
-    first = recipe.split(" ", 1)[0]
-    return first == gpu or first.split("x", 1)[-1] == gpu
+    return "can serve, but is not in the cheapest mix" + (" (alone it cannot carry everything)" if alone else "")
 
 
 def refusals(plan: Plan) -> Table:
@@ -178,7 +181,7 @@ def plan_report(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventor
         return Group(*parts)
     if plan.status == "unknown":
         return Group(*parts)
-    parts += [Text(""), allocations(plan, services), *_idle(plan, services), Text(""), one_type(plan)]
+    parts += [Text(""), allocations(plan, services), *_idle(plan), Text(""), one_type(plan)]
     left_out = not_chosen(plan, services, inventory)
     if left_out.row_count:
         parts += [Text(""), left_out]

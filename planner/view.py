@@ -24,6 +24,7 @@ def plan_json(plan: Plan) -> dict[str, JSON]:
         "infeasible": infeasible_json(plan.infeasible),
         "one_type_usd_per_hour": dict(plan.one_type),
         "idle_cold_start_s": dict(plan.idle_cold_start_s),
+        "usable_gpus": {name: list(gpus) for name, gpus in plan.usable_gpus.items()},
     }
 
 

@@ -16,7 +16,7 @@ from planner.view import JSON, plan_json
 from planner.yaml_text import Document, Plain, dump, read, show_path
 
 API_VERSION = "muster.dev/v1alpha1"
-_AS_WRITTEN = {"one_type_usd_per_hour", "idle_cold_start_s"}  # keys are names of GPUs and services
+_AS_WRITTEN = {"one_type_usd_per_hour", "idle_cold_start_s", "usable_gpus"}  # keys are names of GPUs and services
 _RECIPE = ("gpu", "tp", "pp", "ep", "max_batch", "techniques", "power_cap_w")
 _PLAN = TypeAdapter(Plan)
 
