@@ -198,7 +198,7 @@ def _least(value: Floats) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """Where later rates come from, `windows` ahead: the `days` before, at the same time plus each of `shifts` windows."""
+    """Where later rates come from, `windows` ahead: the `days` before, at the same time, moved by `shifts` windows."""
 
     windows_per_day: int = 144
     windows: int = 24

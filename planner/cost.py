@@ -1,7 +1,7 @@
 """Demand before hardware: what a way of running a model asks for, whatever GPU it lands on.
 
-A `Cost` holds phases (prefill, decode), a phase holds ops, an op holds flops on one engine and traffic by (item, place).
-Resources within an op overlap, ops of a phase follow one another. A technique changes a Cost through the verbs below,
+A `Cost` holds phases (prefill, decode), a phase holds ops, an op holds flops on one engine and traffic by (item,
+place). Resources within an op overlap, ops of a phase follow one another. A technique changes a Cost through the verbs below,
 each of which returns a new one; nothing here knows a second or a watt (`planner.roofline`, `planner.power` do).
 
 Every figure is per GPU and may be an array: one Cost can carry a whole grid of (request size, batch) at once.
@@ -102,16 +102,14 @@ class Cost:
         return self._each(lambda p: replace(p, ops=tuple(change(op) for op in p.ops)), *phases)
 
     def fuse(self, phase: str, first: str, second: str) -> "Cost":
-        """Two ops of a phase become one, so that their demands on different resources overlap."""
+        """Two ops of every layer of a phase become one, so that their demands on different resources overlap."""
 
         def fused(p: Phase) -> Phase:
-            one, two = (next(op for op in p.ops if op.name == name) for name in (first, second))
-            traffic = dict(one.traffic)
-            for at, amount in two.traffic.items():
-                traffic[at] = traffic.get(at, 0.0) + amount
-            engine = one.engine if np.any(one.flops) else two.engine
-            both = Op(f"{first}+{second}", one.flops + two.flops, engine, traffic)
-            return replace(p, ops=tuple(both if op is one else op for op in p.ops if op is not two))
+            ones, twos = ([op for op in p.ops if op.name == name] for name in (first, second))
+            if not ones or len(ones) != len(twos):
+                raise ValueError(f"cannot fuse {len(ones)} ops {first!r} with {len(twos)} ops {second!r}")
+            both = {id(one): _both(one, two) for one, two in zip(ones, twos, strict=True)}
+            return replace(p, ops=tuple(both.get(id(op), op) for op in p.ops if op.name != second))
 
         return self._each(fused, phase)
 
@@ -140,6 +138,15 @@ class Cost:
     def _each(self, change: Callable[[Phase], Phase], *phases: str) -> "Cost":
         names = phases or tuple(self.phases)
         return replace(self, phases={name: change(p) if name in names else p for name, p in self.phases.items()})
+
+
+def _both(one: Op, two: Op) -> Op:
+    """One op that does the work of two, on the engine of the first that computes."""
+    traffic = dict(one.traffic)
+    for at, amount in two.traffic.items():
+        traffic[at] = traffic.get(at, 0.0) + amount
+    engine = one.engine if np.any(one.flops) else two.engine
+    return Op(f"{one.name}+{two.name}", one.flops + two.flops, engine, traffic)
 
 
 def _scaled(amounts: Mapping[At, Figure], item: str, factor: Figure) -> Mapping[At, Figure]:

@@ -12,7 +12,7 @@ from planner.errors import SolverFault
 from planner.hardware import Inventory
 from planner.highs import Floats, LinearModel, Outcome, Solution, columns_of, solve
 from planner.infeasible import explain, unserved
-from planner.options import Key, Objective, billed_usd_per_hour
+from planner.options import Key, Objective, energy_usd_per_hour
 from planner.plan import Allocation, Infeasible, Plan, Profile, Status
 from planner.program import build, shares_of, used
 from planner.program_rows import Program
@@ -157,13 +157,15 @@ def _allocations(
     for option, count in zip(program.options, counts, strict=True):
         key = (index_of[id(option.profile)], option.pool.pool)
         together[key] = together.get(key, 0) + count
+    gpu_price = _usd_per_gpu_hour(program, counts)
     out = []
     for option, count in zip(program.options, counts, strict=True):
         if count == 0:
             continue
         index = index_of[id(option.profile)]
         part = count / together[index, option.pool.pool]
-        price = billed_usd_per_hour(option, objective)
+        energy = energy_usd_per_hour(option, objective)
+        price = gpu_price[option.group.name] * option.pool.gpus_per_replica + energy
         out.append(
             Allocation(
                 service=option.service,
@@ -180,6 +182,20 @@ def _allocations(
                 shares={b: share * part for b, share in shares.get(index, {}).items()},
             )
         )
+    return out
+
+
+def _usd_per_gpu_hour(program: Program, counts: Sequence[int]) -> dict[str, float]:
+    """Node group -> what one of its GPUs in use costs: commitments first, the rest at the group's price."""
+    groups = {option.group.name: option.group for option in program.options}
+    out = {name: group.usd_per_gpu_hour for name, group in groups.items()}
+    for name, group in groups.items():
+        here = zip(program.options, counts, strict=True)
+        gpus = sum(count * option.pool.gpus_per_replica for option, count in here if option.group.name == name)
+        if group.commitment is not None and gpus:
+            committed = min(gpus, group.commitment.gpus)
+            bill = committed * group.commitment.usd_per_gpu_hour + (gpus - committed) * group.usd_per_gpu_hour
+            out[name] = bill / gpus
     return out
 
 

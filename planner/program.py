@@ -30,7 +30,7 @@ from planner.program_rows import Program
 from planner.rows import Rows
 from planner.service import Bucket, ServiceSpec
 
-_LEAST_BUSY = 1e-7  # replicas; smaller coefficients are within the solver's tolerances, so they are rounded up to this
+_LEAST_BUSY = 1e-5  # replicas; a smaller load would fit into what the solver takes for a whole count of 0
 
 
 def build(
@@ -133,8 +133,16 @@ def _gpus(program: Program, group: NodeGroup, here: Sequence[int]) -> None:
 
 
 def shares_of(program: Program, x: Floats) -> dict[int, dict[Bucket, float]]:
-    """profile index -> bucket -> share, from a solution; solver dust is dropped and each bucket sums to 1."""
-    raw = {index: {b: float(x[c]) for b, c in columns.items() if x[c] > 1e-9} for index, columns in program.x.items()}
+    """profile index -> bucket -> share, from a solution; solver dust is dropped and each bucket sums to 1.
+
+    Dust is also what a profile without replicas was given within the solver's tolerance.
+    """
+    running = {id(o.profile) for o, column in zip(program.options, program.n, strict=True) if used(x, column)}
+    raw = {
+        index: {b: float(x[c]) for b, c in columns.items() if x[c] > 1e-9}
+        for index, columns in program.x.items()
+        if id(program.profiles[index]) in running
+    }
     totals: dict[tuple[str, Bucket], float] = {}
     for index, shares in raw.items():
         for b, share in shares.items():

@@ -65,7 +65,7 @@ class Constraints:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """One service. `priority`: higher is served first when not all fit. `quality_floor`: least accuracy kept (0 to 1)."""
+    """One service. `priority`: higher is kept when not all fit. `quality_floor`: least accuracy kept (0 to 1)."""
 
     name: str
     model: Model

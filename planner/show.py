@@ -13,7 +13,7 @@ from planner.plan import Allocation, Plan
 from planner.refusals import telling
 from planner.service import ServiceSpec
 
-_MOST_REASONS = 12
+_CENT_USD = 0.005
 
 
 def dollars(value: float | None) -> str:
@@ -114,6 +114,11 @@ def _idle(plan: Plan) -> list[Text]:
     ]
 
 
+def _unused(plan: Plan) -> list[Text]:
+    left = (plan.usd_per_hour or 0.0) - sum(a.usd_per_hour for a in plan.allocations)
+    return [Text(f"{dollars(left)}/h of commitments are paid for and not used.")] if left >= _CENT_USD else []
+
+
 def one_type(plan: Plan) -> Text:
     """What the best fleet of one GPU type alone would cost."""
     if not plan.one_type or not plan.usd_per_hour:
@@ -181,7 +186,7 @@ def plan_report(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventor
         return Group(*parts)
     if plan.status == "unknown":
         return Group(*parts)
-    parts += [Text(""), allocations(plan, services), *_idle(plan), Text(""), one_type(plan)]
+    parts += [Text(""), allocations(plan, services), *_idle(plan), *_unused(plan), Text(""), one_type(plan)]
     left_out = not_chosen(plan, services, inventory)
     if left_out.row_count:
         parts += [Text(""), left_out]

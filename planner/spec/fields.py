@@ -201,13 +201,15 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 CountOrZero = Annotated[int, Field(ge=0, le=1_000_000)]
 _LABEL = r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 _DNS = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+_ONE_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
 PATTERNS = {  # what a pattern says, in words
     _LABEL: "letters, digits and . _ - between them, at most 63",
+    _ONE_LINE: "text without control characters, at least one character",
     _DNS: "lower-case letters, digits and - between them, at most 63",
 }
 Label = Annotated[str, Field(pattern=_LABEL)]
 DNSLabel = Annotated[str, Field(pattern=_DNS)]
-Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Text = Annotated[str, Field(pattern=_ONE_LINE, max_length=4096)]
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
 GPUName = Annotated[_Name, _looked_up(lambda context, name: context.catalog.gpu(name))]
 ModelName = Annotated[Text, _looked_up(lambda context, name: context.catalog.model(name, context.folder))]

@@ -83,5 +83,5 @@ def test_an_unknown_phase_changes_nothing() -> None:
 
 
 def test_fusing_an_op_that_is_not_there_raises() -> None:
-    with pytest.raises(StopIteration):
+    with pytest.raises(ValueError, match="cannot fuse 1 ops 'gemm' with 0 ops 'absent'"):
         cost().fuse("decode", "gemm", "absent")

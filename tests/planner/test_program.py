@@ -128,6 +128,8 @@ def test_commitments_are_part_of_the_bill_whether_used_or_not() -> None:
 
     assert used.usd_per_hour == idle.usd_per_hour == pytest.approx(4.0)
     assert beyond.usd_per_hour == beyond.bound_usd_per_hour == pytest.approx(7.0)
+    assert [a.usd_per_hour for a in beyond.allocations] == pytest.approx([7.0])  # 2 at $2, 1 at $3
+    assert [a.usd_per_hour for a in idle.allocations] == pytest.approx([2.0])
     assert beyond.one_type == {}  # not asked for
 
 
@@ -223,6 +225,15 @@ def test_the_best_fleet_of_each_type_is_priced() -> None:
     plan = decide([service()], [profile(), cheap], groups, Objective(), {}, Search(), compare=True)
 
     assert plan.one_type == {"G1": pytest.approx(2.0)}
+
+
+def test_sizes_with_hardly_any_traffic_are_carried_too() -> None:
+    tiny = {Bucket("std", 2**i, 2**j): 1e-9 for i in range(4, 9) for j in range(4, 9)}
+    only = profile(gpu_name="G2", load=dict.fromkeys(tiny, 0.1))  # G1 serves none of them
+    rates = {SMALL: 8.0, LARGE: 2.0, **tiny}
+    plan = decided([service(rates=rates)], [profile(), only], inventory(group("a"), group("b", "G2")))
+
+    assert replicas(plan) == {"a": 2, "b": 1}
 
 
 def test_sizes_that_nothing_serves_are_named() -> None:

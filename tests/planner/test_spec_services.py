@@ -307,6 +307,7 @@ WORKLOADS: list[tuple[Plain, str]] = [
     ({"rates": RARE, "buckets": [BUCKET]}, "rates.planFor: got p50, at which no request comes"),
     ({"rates": {"step": "1m"}, "buckets": [BUCKET]}, "rates: got no perSecond and no trace"),
     ({"ratePerSecond": 1, "trace": "absent.csv"}, "trace: "),
+    ({"ratePerSecond": 1, "trace": "a\nb.csv"}, "trace: got 'a\\nb.csv', allowed: text without control characters"),
     ({"ratePerSecond": 1, "trace": "long.csv"}, "got 1 of 2 requests with more input and output tokens than tiny"),
     ({"ratePerSecond": 1, "trace": "bad.csv"}, "bad.csv:2: got 'x,1,1'"),
     ({"rates": {"step": "1us"}, "trace": "long.csv"}, "rates: got a step of"),
