@@ -29,11 +29,12 @@ _MOST_ROUNDS = 400
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When to stop: after `nodes`, when `stop()` says so, or when the gap is small enough."""
+    """When to stop: after `nodes`, when `stop()` says so, when the gap is small enough, or at a cost of `enough`."""
 
     nodes: int = 200_000
     gap_ratio: float = 0.0
     gap_usd: float = 0.0
+    enough: float = -math.inf
     stop: Callable[[], bool] | None = None
 
     def reached(self, nodes: int) -> bool:
@@ -78,8 +79,8 @@ def price_step(costs: Floats) -> float:
 class _Search:
     """State of one branch and bound."""
 
-    def __init__(self, transport: Transport, costs: Floats, upper: Floats, limits: Limits) -> None:
-        self.transport, self.costs, self.upper, self.limits = transport, costs, upper, limits
+    def __init__(self, transport: Transport, costs: Floats, upper: Floats, cutoff: float, limits: Limits) -> None:
+        self.transport, self.costs, self.upper, self.cutoff, self.limits = transport, costs, upper, cutoff, limits
         self.step = price_step(costs)
         self.best: Floats | None = None
         self.cost = math.inf
@@ -89,6 +90,8 @@ class _Search:
 
     def pruned(self, bound: float) -> bool:
         """True when a box of this bound holds nothing worth a look. Costs are multiples of a step: bounds round up."""
+        if bound > self.cutoff or self.cost <= self.limits.enough:
+            return True
         if self.cost == math.inf:
             return False
         rounded = bound
@@ -201,24 +204,28 @@ def cheapest(
     *,
     upper: Floats | None = None,
     lower: Floats | None = None,
+    cutoff: float = math.inf,
     limits: Limits | None = None,
     known: Sequence[Floats] = (),
 ) -> Counts:
-    """The cheapest whole counts in a box that carry the workload. `known`: feasible counts to start from."""
+    """The cheapest whole counts in a box that carry the workload. `known`: feasible counts to start from.
+
+    What costs more than `cutoff` is not looked at: counts that are found may cost more, but are then not the cheapest.
+    """
     limits = limits or Limits()
     transport.charge(costs)
     most = np.full(transport.options, MOST_REPLICAS) if upper is None else np.minimum(upper, MOST_REPLICAS)
     low = np.zeros(transport.options) if lower is None else lower
-    search = _Search(transport, costs, most, limits)
+    search = _Search(transport, costs, most, cutoff, limits)
     _, split = transport.price(np.concatenate([costs, np.zeros(len(transport.side.limits))]))
     transport.keep(split)
     for counts in known:
         search.offer(np.maximum(counts, low))
     for load in transport.split_loads:  # exact: one replica even for the least load
         search.offer(np.maximum(np.where(load > 0, np.maximum(load, 1.0), 0.0), low))
-    if search.cost < math.inf:  # nothing dearer than what is in hand is worth a look
+    if (worth := min(search.cost, cutoff)) < math.inf:  # nothing dearer than what is in hand is worth a look
         affordable = np.full_like(most, MOST_REPLICAS)
-        np.divide(search.cost, costs, out=affordable, where=costs > 0)
+        np.divide(worth, costs, out=affordable, where=costs > 0)
         most = np.maximum(np.minimum(most, np.floor(affordable + _TOLERANCE)), low)
     bound, relaxed = search.bound(low, most)
     stack: list[_Node] = []
@@ -237,6 +244,7 @@ def cheapest(
         for child in children[1:]:
             heapq.heappush(heap, child)
     proved = min([search.closed, search.cost, *(node.bound for node in stack + heap)])
-    if search.best is not None and not stack and not heap and limits.gap_usd == limits.gap_ratio == 0.0:
+    exhausted = not stack and not heap and limits.gap_usd == limits.gap_ratio == 0.0
+    if exhausted and limits.enough < search.cost <= cutoff and search.best is not None:
         proved = search.cost  # what was pruned could at most round up to it
     return Counts(search.best, search.cost, proved, search.nodes, tuple(search.seen.values()))

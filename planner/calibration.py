@@ -87,8 +87,8 @@ ENGINES: Mapping[str, EngineCosts] = MappingProxyType(
     {
         "vllm": EngineCosts(1.48e-3, 25.4e-6, 42.5e-6, False, 1.0, 0.44, _FITTED),
         "sglang": EngineCosts(0.99e-3, 17.6e-6, 23.3e-6, False, 1.0, 0.71, _FITTED),
-        # The vLLM of autumn 2023 (eager, no graphs) as Splitwise measured it with Llama-2-70B on A100 and H100; only for
-        # comparing with that table. Fitted on its prompt and token times: kernels at 0.76 of today's, 0.4 ms a layer.
+        # The vLLM of autumn 2023 (eager, no graphs) as Splitwise measured it with Llama-2-70B on A100 and H100; only
+        # for comparing with that table. Fitted on its prompt and token times: kernels 0.76 of today's, 0.4 ms a layer.
         "vllm-2023": EngineCosts(
             4.8e-3, 0.402e-3, 0.316e-3, True, 0.76, 0.273, "fitted on splitwise-sim's table (MIT)"
         ),

@@ -13,7 +13,8 @@ table.
 Later rates are not known. `Replanner` takes them from the days before, scaled to the present level: some rates for each
 of the next windows, each as likely as the others, drawn anew in every window. The same sweeps solve this stochastic
 program: V_k(y) = mean over the rates r of window k of min over fleets z that carry r of move(y, z) + c·z + V_k+1(z).
-The fleet chosen is the cheapest for the coming window and what may follow.
+The fleet chosen is the cheapest for the coming window and what may follow. A price says what a move is worth, not how
+many there will be; `MovePrice.paced` steers it towards a number of moves a day.
 
 The rate of the coming window is taken as known when it begins, and the fleet chosen always carries it. Who plans on an
 estimate must put the headroom into it.
@@ -50,6 +51,17 @@ class MovePrice:
         for name, usd in (("start_usd", self.start_usd), ("stop_usd", self.stop_usd)):
             if not 0 <= usd < np.inf:
                 raise BadInput(f"{name}: got {usd}, allowed: 0 or more dollars per replica")
+
+    def paced(self, made: int, moves_per_day: float, elapsed_ratio: float) -> "MovePrice":
+        """This price, steered towards so many starts and stops a day: `made` so far, `elapsed_ratio` of the day gone.
+
+        It doubles for every quarter of the day's moves made too early, and halves for every quarter left unused.
+        """
+        if not 0 < moves_per_day < np.inf:
+            raise BadInput(f"moves_per_day: got {moves_per_day}, allowed: a number above 0")
+        ahead = made / moves_per_day - elapsed_ratio
+        factor = 2.0 ** min(max(4.0 * ahead, -10.0), 10.0)
+        return MovePrice(self.start_usd * factor, self.stop_usd * factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,18 +243,20 @@ class Replanner:
     """Chooses the next fleet of one service; the tables of fleets are kept between calls and grow with the rates."""
 
     mix: Mix
-    price: MovePrice
     window_s: float
     outlook: Outlook = field(default_factory=Outlook)
     _fleets: Fleets | None = None
 
-    def next_counts(self, rates: Floats, current: Counts) -> Counts:
-        """The fleet for the coming window. `rates`: every window so far, the coming one last; `current`: what runs."""
+    def next_counts(self, rates: Floats, current: Counts, price: MovePrice) -> Counts:
+        """The fleet for the coming window. `rates`: every window so far, the coming one last; `current`: what runs.
+
+        The price may differ from call to call (`MovePrice.paced`); it is taken to stay for the windows ahead.
+        """
         if len(rates) == 0 or not (np.isfinite(rates).all() and (rates >= 0).all()):
             raise BadInput("rates: got none, or one that is no rate; allowed: at least one, each 0 or more requests/s")
         fleets = self._covering(float(rates.max()), current)
-        onward = self._onward(fleets, self.outlook.futures(rates))
-        total = np.where(_enough(fleets, float(rates[-1])), onward + fleets.distance_usd(current, self.price), np.inf)
+        onward = self._onward(fleets, self.outlook.futures(rates), price)
+        total = np.where(_enough(fleets, float(rates[-1])), onward + fleets.distance_usd(current, price), np.inf)
         while True:
             chosen = _least(total)
             if not np.isfinite(total[tuple(chosen)]):
@@ -258,7 +272,7 @@ class Replanner:
             fleets = self._fleets = Fleets.of(self.mix, 1.1 * highest_rate, current)  # seldom again
         return fleets
 
-    def _onward(self, fleets: Fleets, futures: Floats) -> Floats:
+    def _onward(self, fleets: Fleets, futures: Floats, price: MovePrice) -> Floats:
         """Of each fleet, what the coming window costs and what the windows after it are expected to."""
         if len(futures) * fleets.rate.size > _MOST_CELLS:
             raise BadInput(f"{fleets.rate.size} fleets x {len(futures)} futures: allowed: {_MOST_CELLS} in all")
@@ -267,5 +281,5 @@ class Replanner:
         value = np.zeros(fleets.rate.shape)
         for rates in futures.T[::-1]:
             ahead = np.where(fleets.rate >= rates[every] * (1 - _TOLERANCE), window_usd + value, np.inf)
-            value = after_moves(ahead, self.price, first_axis=1).mean(axis=0)
+            value = after_moves(ahead, price, first_axis=1).mean(axis=0)
         return np.asarray(window_usd + value)

@@ -11,7 +11,7 @@ from planner.check import violations
 from planner.errors import SolverFault
 from planner.hardware import Inventory
 from planner.highs import Floats, LinearModel, Outcome, Solution, columns_of, solve
-from planner.infeasible import explain, unserved
+from planner.infeasible import explain, over_budget, unserved
 from planner.options import Key, Objective, energy_usd_per_hour
 from planner.plan import Allocation, Infeasible, Plan, Profile, Status
 from planner.program import build, shares_of, used
@@ -21,6 +21,7 @@ from planner.service import ServiceSpec
 _OPTIMAL_GAP = 1e-6
 _DEFAULT_NODES = 5_000
 _ONE_TYPE_NODES = 200
+_FIRST_NODES = 20
 _ONE_TYPE_GAP = 0.001
 _TIDY_NODES = 50
 _SAME_USD = 1e-7
@@ -60,7 +61,13 @@ def decide(
     progress(f"solving {len(program.n)} counts, {len(model.cost) - len(program.n)} shares")
     limit_s = search.time_limit_s
     main_s = limit_s if limit_s is None or not compare else limit_s * (1 - _COMPARE_RATIO)
-    solved = solve(model, gap_ratio=search.gap_ratio, nodes=search.nodes, time_limit_s=main_s)
+    first = min(search.nodes, _FIRST_NODES)
+    solved = solve(model, gap_ratio=search.gap_ratio, nodes=first, time_limit_s=main_s, verify=False)
+    nothing = solved.outcome in (Outcome.INFEASIBLE, Outcome.UNKNOWN)
+    if nothing and (dear := over_budget(program, services, objective)) is not None:
+        return _none("infeasible", dear)
+    if solved.outcome is not Outcome.OPTIMAL:
+        solved = solve(model, gap_ratio=search.gap_ratio, nodes=search.nodes, time_limit_s=main_s)
     if solved.outcome is Outcome.INFEASIBLE:
         progress("looking for the constraints that conflict")
         return _none("infeasible", explain(program, services))

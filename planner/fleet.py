@@ -117,7 +117,7 @@ def dominated(what: Offer, aim: Floats) -> NDArray[np.bool_]:
     return out
 
 
-def solve(what: Offer, search: Limits, aim: Floats | None = None) -> Fleet:
+def solve(what: Offer, search: Limits, aim: Floats | None = None, *, any_will_do: bool = False) -> Fleet:
     """The fleet that costs least, or the one of least `aim` (a figure per option); `bound` is of that."""
     goal = what.usd_per_hour if aim is None else aim
     use = np.flatnonzero(~dominated(what, goal) & (what.caps > 0))
@@ -127,8 +127,11 @@ def solve(what: Offer, search: Limits, aim: Floats | None = None) -> Fleet:
     rows, budget = _cover(part.load), math.inf
     known: tuple[Floats, ...] = ()
     if part.max_gpus is not None:  # the smallest fleet first: without it, to prove that none is small enough takes long
-        smallest = cheapest(Transport(part.load, part.gpus, rows), part.gpus, upper=part.caps, limits=search)
-        if smallest.bound > part.max_gpus + _CENT_FRACTION:
+        most = part.max_gpus + _CENT_FRACTION
+        transport = Transport(part.load, part.gpus, rows)
+        enough = replace(search, gap_ratio=0.0, gap_usd=0.0, enough=most)
+        smallest = cheapest(transport, part.gpus, upper=part.caps, cutoff=most, limits=enough)
+        if smallest.bound > most:
             return Fleet(None, math.inf, smallest.nodes)
         known = smallest.seen
         rows = _with(rows, part.gpus, float(part.max_gpus))
@@ -139,7 +142,9 @@ def solve(what: Offer, search: Limits, aim: Floats | None = None) -> Fleet:
         else:
             rows = _with(rows, part.usd_per_hour, budget)
     transport = Transport(part.load, goal, rows)
-    found = cheapest(transport, goal, upper=part.caps, limits=search, known=known)
+    cutoff = budget if aim is None else math.inf
+    limits = replace(search, enough=cutoff) if any_will_do else search
+    found = cheapest(transport, goal, upper=part.caps, cutoff=cutoff, limits=limits, known=known)
     if aim is None and found.bound > budget:
         return Fleet(None, math.inf, found.nodes)
     if found.counts is None or float(part.usd_per_hour @ found.counts) > budget:

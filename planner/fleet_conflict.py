@@ -67,7 +67,7 @@ def explain_infeasible(instance: Instance, limits: FleetLimits, stop: Callable[[
 
 def _conflict(instance: Instance, limits: FleetLimits, search: Limits) -> FleetLimits:
     def conflicts(fewer: FleetLimits) -> bool:
-        found = solve(offer(instance, fewer), search)
+        found = solve(offer(instance, fewer), search, any_will_do=True)
         return found.counts is None and math.isinf(found.bound)
 
     if limits.caps and conflicts(replace(limits, caps={})):

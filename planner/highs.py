@@ -26,6 +26,8 @@ _RESOLVED: dict[str, bool | int | float | str] = {
     "dual_simplex_cost_perturbation_multiplier": 0.0,
     "primal_simplex_bound_perturbation_multiplier": 0.0,
 }
+_VERIFY_NODES = 100
+_CAREFUL: dict[str, bool | int | float | str] = {"presolve": "on", "simplex_scale_strategy": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def solve(
 
     `start`: a feasible point to begin from. `time_limit_s` is wall time and makes the answer depend on the machine;
     `nodes` does not. `verify`: believe that a mixed-integer program is infeasible only when it is so without presolve
-    too, whose reductions have been seen to cut off every solution of badly scaled programs.
+    too (or nothing turns up in a short search), whose reductions were seen to cut off badly scaled programs whole.
     """
     engine = _engine({**_QUIET, "mip_rel_gap": gap_ratio})
     if nodes is not None:
@@ -133,8 +135,10 @@ def solve(
     if verify and found.outcome is Outcome.INFEASIBLE and model.integer is not None:
         engine.clearSolver()
         engine.setOptionValue("presolve", "off")
+        engine.setOptionValue("mip_max_nodes", min(_VERIFY_NODES, nodes or _VERIFY_NODES))
         engine.run()
-        found = _answer(engine, model)
+        again = _answer(engine, model)
+        found = again if again.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else found
     return found
 
 
@@ -180,9 +184,20 @@ class Resolved:
         self._engine.changeColsBounds(len(lower), self._first[: len(lower)], lower, upper)
         self._engine.run()
         if self._engine.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            self._engine.clearSolver()  # a stale basis can stall; from scratch the status is final
+            self._engine.clearSolver()  # a stale basis can stall; from scratch the status is mostly final
             self._engine.run()
+        if self._engine.getModelStatus() == highspy.HighsModelStatus.kUnknown:
+            self._carefully()
         return self._read()
+
+    def _carefully(self) -> None:
+        """Once more with presolve and scaling, which cost time but cope with badly scaled programs."""
+        for name, value in _CAREFUL.items():
+            self._engine.setOptionValue(name, value)
+        self._engine.clearSolver()
+        self._engine.run()
+        for name in _CAREFUL:
+            self._engine.setOptionValue(name, _RESOLVED[name])
 
     def _read(self) -> Solution:
         status = self._engine.getModelStatus()

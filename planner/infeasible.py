@@ -11,12 +11,15 @@ from dataclasses import replace
 import numpy as np
 
 from planner.highs import INFINITY, LinearModel, Outcome, columns_of, solve
+from planner.options import Objective, billed_usd_per_hour
 from planner.plan import Infeasible, Profile
 from planner.program_rows import Program
 from planner.service import ServiceSpec
 
 _ENOUGH = 1e-6
 _FILTER_NODES = 200  # a feasibility question is answered early or not at all
+_FIRST_NODES = 1  # presolve, cuts and heuristics mostly find a way out already
+_WAY_OUT_GAP = 0.02
 _MOST_FILTERED = 40
 
 
@@ -43,7 +46,9 @@ def explain(program: Program, services: Sequence[ServiceSpec]) -> Infeasible:
     """The conflict and the way out of an infeasible program."""
     model = program.rows.model()
     loosened, rows = _elastic(model, program)
-    found = solve(loosened, gap_ratio=0.01, nodes=_FILTER_NODES)
+    found = solve(loosened, gap_ratio=_WAY_OUT_GAP, nodes=_FIRST_NODES, verify=False)
+    if found.outcome is Outcome.UNKNOWN:
+        found = solve(loosened, gap_ratio=_WAY_OUT_GAP, nodes=_FILTER_NODES)
     if found.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
         return Infeasible(
             why="constraints that cannot be loosened (survival of a loss, least replicas) need more than there is",
@@ -65,6 +70,33 @@ def explain(program: Program, services: Sequence[ServiceSpec]) -> Infeasible:
         relaxation=(" and ".join(ways) if ways else "none needed: try again with a longer time limit")
         + _leave_out(model, program, services),
     )
+
+
+def over_budget(program: Program, services: Sequence[ServiceSpec], objective: Objective) -> Infeasible | None:
+    """A service that costs more than its budget whatever is done, proved by minimising its bill without the budget.
+
+    That is a far easier question than to show that no plan keeps the budget.
+    """
+    model = program.rows.model()
+    for service in services:
+        budget = service.constraints.usd_per_hour
+        if budget is None:
+            continue
+        row = program.rows.names.index(f"budget of {service.name}")
+        bill, upper = np.zeros_like(model.cost), model.row_upper.copy()
+        for column, option in zip(program.n, program.options, strict=True):
+            if option.service == service.name:
+                bill[column] = billed_usd_per_hour(option, objective)
+        upper[row] = INFINITY
+        least = solve(replace(model, cost=bill, row_upper=upper), gap_ratio=_WAY_OUT_GAP, nodes=_FILTER_NODES)
+        if least.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) and least.bound > budget + _ENOUGH:
+            enough = np.ceil(least.objective * 100 - _ENOUGH) / 100
+            return Infeasible(
+                why=f"{service.name} costs at least ${least.bound:.2f}/h, its budget is ${budget:.2f}/h",
+                constraints=(f"budget of {service.name}",),
+                relaxation=f"raise the budget of {service.name} to ${enough:.2f}/h",
+            )
+    return None
 
 
 def _leave_out(model: LinearModel, program: Program, services: Sequence[ServiceSpec]) -> str:

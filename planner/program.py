@@ -30,6 +30,7 @@ from planner.program_rows import Program
 from planner.rows import Rows
 from planner.service import Bucket, ServiceSpec
 
+_UNPRICED_USD_PER_HOUR = 3.0  # only to compare ways out of an infeasible problem
 _LEAST_BUSY = 1e-5  # replicas; a smaller load would fit into what the solver takes for a whole count of 0
 
 
@@ -129,7 +130,12 @@ def _gpus(program: Program, group: NodeGroup, here: Sequence[int]) -> None:
         slots = group.gpus_per_node // g * group.nodes
         row = program.rows.row(name, [program.n[i] for i in larger], [size[i] / g for i in larger], most=float(slots))
         unit = "GPUs" if g == 1 else f"times {g} GPUs in one node"
-        program.relaxable[row] = (f"{group.gpu.name} {unit} in {group.name}", max(group.usd_per_gpu_hour, 0.01) * g)
+        program.relaxable[row] = (f"{group.gpu.name} {unit} in {group.name}", _more_usd_per_hour(group) * g)
+
+
+def _more_usd_per_hour(group: NodeGroup) -> float:
+    """What another GPU of the group would cost, as far as anything says; more owned ones are not for nothing."""
+    return max(group.usd_per_gpu_hour, group.gpu.usd_per_hour or _UNPRICED_USD_PER_HOUR)
 
 
 def shares_of(program: Program, x: Floats) -> dict[int, dict[Bucket, float]]:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def monolith(instance: Instance, limit_s: float) -> float:
         rows.row(f"carry_{s}", column[served, s].astype(float), np.ones(len(served)), least=1.0, most=1.0)
     for g, count in enumerate(counts):
         busy = load[g, np.isfinite(load[g])]
-        rows.row(f"capacity_{g}", [*parts[g], float(count)], [*busy, -1.0], most=0.0)
+        rows.row(f"capacity_{g}", np.append(parts[g], float(count)), np.append(busy, -1.0), most=0.0)
     return solve(rows.model(), time_limit_s=limit_s).objective
 
 
@@ -86,8 +87,8 @@ def share_error(instance: Instance, counts: dict[str, int], weights: dict[str, n
 def measured(folder: Path, runs: int) -> Iterator[Row]:
     """Each instance solved by both."""
     for name, instance, optimum in instances(folder):
-        answer, took_s = cpu_s(lambda instance=instance: allocate(instance), runs)
-        plain_usd, plain_s = cpu_s(lambda instance=instance: monolith(instance, HIGHS_LIMIT_S))
+        answer, took_s = cpu_s(partial(allocate, instance), runs)
+        plain_usd, plain_s = cpu_s(partial(monolith, instance, HIGHS_LIMIT_S))
         error = share_error(instance, dict(answer.counts), dict(answer.weights))
         yield Row(name, answer.usd_per_hour or np.inf, optimum, answer.status, took_s, plain_s, plain_usd, error)
 

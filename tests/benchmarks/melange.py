@@ -1,9 +1,9 @@
 """The paper's formulation beside ours: `python -m tests.benchmarks.melange [--data DIR] [--limit S] [--quick]`.
 
-Mélange (Griggs et al., arXiv 2404.14527, section 5.4): every bucket is cut into slices of equal rate; a binary says that
-a slice goes to a GPU type, an integer counts the GPUs of a type, the load of a type is at most its count, and dollars
-are minimised. Written here from the paper in PuLP and solved with CBC, the paper's pair. Instances that it does not
-finish within the limit count with the time that it had, so their ratio is a lower bound.
+Mélange (Griggs et al., arXiv 2404.14527, section 5.4): every bucket is cut into slices of equal rate; a binary says
+that a slice goes to a GPU type, an integer counts the GPUs of a type, the load of a type is at most its count, and
+dollars are minimised. Written here from the paper in PuLP and solved with CBC, the paper's pair. Instances that it
+does not finish within the limit count with the time that it had, so their ratio is a lower bound.
 
 The second table gives both the same count caps. Mélange knows no caps: its plan is clipped to them and repaired, slices
 in order of size, each into room that is left or onto the GPU that carries it for the least money.
@@ -16,6 +16,7 @@ import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def _compared(folder: Path, limit_s: float, wanted: Callable[[str], bool], draws
         if not wanted(name):
             continue
         cells = instance.load().shape[1]
-        answer, ours_s = cpu_s(lambda instance=instance: allocate(instance), 3)
+        answer, ours_s = cpu_s(partial(allocate, instance), 3)
         factor = int(json.loads((folder / "alloc/instances" / f"{name}.json").read_text("utf-8"))["slice_factor"])
         problem = slices(instance, factor)
         counts, theirs_s, done = melange(problem, limit_s)

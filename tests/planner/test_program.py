@@ -207,7 +207,7 @@ def test_a_budget_that_is_too_small_is_named_with_what_it_lacks() -> None:
 
     assert plan.infeasible is not None
     assert plan.infeasible.constraints == ("budget of chat",)
-    assert plan.infeasible.relaxation == "0.50 more $/h in the budget of chat"
+    assert plan.infeasible.relaxation == "raise the budget of chat to $2.00/h"
 
 
 def test_what_has_least_priority_is_named_as_a_thing_to_leave_out() -> None:

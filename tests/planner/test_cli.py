@@ -1,0 +1,147 @@
+"""The commands as users run them: output, exit codes, files, and what they say of bad input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "deploy" / "examples"
+MUSTER = Path(sys.executable).with_name("muster")
+CHAT, CLUSTER = str(EXAMPLES / "chat.yaml"), str(EXAMPLES / "cluster.yaml")
+
+
+def muster(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([MUSTER, *words], capture_output=True, text=True, check=False)
+
+
+def refusal(*words: str) -> str:
+    """The one line of an ended command that refused its input."""
+    ended = muster(*words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ")
+    return ended.stderr
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    """The example's plan: its file and its JSON."""
+    path = tmp_path_factory.mktemp("plan") / "plan.yaml"
+    ended = muster("plan", CHAT, "--inventory", CLUSTER, "--json", "-o", str(path))
+    assert ended.returncode == 0, ended.stderr
+    answer: dict[str, object] = json.loads(ended.stdout)
+    return path, answer
+
+
+def test_the_example_is_planned_optimally_in_the_documented_form(planned: tuple[Path, dict[str, object]]) -> None:
+    answer = planned[1]
+    assert answer["status"] == "optimal"
+    assert answer["gap_ratio"] == 0
+    assert answer["usd_per_hour"] == pytest.approx(answer["bound_usd_per_hour"])
+    assert {"power_w", "solve_s", "allocations", "refused", "infeasible"} <= answer.keys()
+    allocations = answer["allocations"]
+    assert isinstance(allocations, list)
+    documented = (
+        "service model pool node_group zone gpu replicas gpus_per_replica tp pp ep max_batch techniques power_cap_w "
+        "usd_per_hour power_w predicted shares"
+    )
+    assert all(set(row) == set(documented.split()) for row in allocations)
+    carried: dict[tuple[object, ...], float] = {}
+    for row in allocations:
+        for *bucket, share in row["shares"]:
+            carried[tuple(bucket)] = carried.get(tuple(bucket), 0.0) + share
+    assert all(share == pytest.approx(1.0) for share in carried.values())
+
+
+def test_the_plan_file_is_a_plan_and_changes_are_paid_for(planned: tuple[Path, dict[str, object]]) -> None:
+    path, answer = planned
+    assert yaml.safe_load(path.read_text("utf-8"))["kind"] == "Plan"
+    again = muster("plan", CHAT, "--inventory", CLUSTER, "--current", str(path), "--json")
+    assert json.loads(again.stdout)["usd_per_hour"] == pytest.approx(answer["usd_per_hour"])
+
+
+def test_the_table_says_cost_proof_latency_and_why_not() -> None:
+    shown = muster("plan", CHAT, "--inventory", CLUSTER, "--explain").stdout
+    for words in ("proved optimal", "<= 500 ms", "NOT CHOSEN", "REFUSED", "INPUT <="):
+        assert words in shown
+
+
+def test_planning_twice_gives_the_same_plan(planned: tuple[Path, dict[str, object]]) -> None:
+    again = json.loads(muster("plan", CHAT, "--inventory", CLUSTER, "--json").stdout)
+    assert {**again, "solve_s": 0} == {**planned[1], "solve_s": 0}
+
+
+def test_an_impossible_objective_exits_3_with_a_way_out(tmp_path: Path) -> None:
+    spec = tmp_path / "chat.yaml"
+    spec.write_text(Path(CHAT).read_text("utf-8").replace("ttft: 500ms", "ttft: 1ms"), "utf-8")
+    ended = muster("plan", str(spec), "--inventory", CLUSTER, "--json")
+    answer = json.loads(ended.stdout)
+    assert ended.returncode == 3
+    assert answer["status"] == "infeasible"
+    assert answer["infeasible"]["constraints"]
+    assert "loosen the SLO of chat" in answer["infeasible"]["relaxation"]
+
+
+def test_a_budget_of_a_dollar_exits_3_and_names_the_budget(tmp_path: Path) -> None:
+    spec = tmp_path / "chat.yaml"
+    spec.write_text(Path(CHAT).read_text("utf-8").replace("budgetPerHour: $60", "budgetPerHour: $1"), "utf-8")
+    ended = muster("plan", str(spec), "--inventory", CLUSTER)
+    assert ended.returncode == 3
+    assert "budget of chat" in ended.stdout
+
+
+def test_a_misspelt_key_is_one_line_with_file_line_and_the_nearest(tmp_path: Path) -> None:
+    spec = tmp_path / "chat.yaml"
+    spec.write_text(Path(CHAT).read_text("utf-8").replace("ratePerSecond", "ratePerSecnd"), "utf-8")
+    said = refusal("plan", str(spec), "--inventory", CLUSTER)
+    assert f"{spec}:13: spec.workload" in said
+    assert "ratePerSecond" in said
+
+
+def test_two_services_of_one_name_are_refused() -> None:
+    assert "'chat' twice" in refusal("plan", CHAT, CHAT, "--inventory", CLUSTER)
+
+
+def test_a_negative_or_senseless_limit_is_refused() -> None:
+    for value in ("nan", "-1", "soon"):
+        ended = muster("plan", CHAT, "--inventory", CLUSTER, "--time-limit", value)
+        assert ended.returncode == 2, value
+        assert "Traceback" not in ended.stderr
+
+
+def test_validate_lists_every_file() -> None:
+    ended = muster("validate", CHAT, CLUSTER)
+    assert ended.returncode == 0
+    assert ended.stdout.count(": valid\n") == 2
+
+
+def test_the_schemas_are_printed() -> None:
+    for kind in ("gpuservice", "inventory"):
+        assert "properties" in json.loads(muster("schema", kind).stdout)
+    assert "allowed: gpuservice, inventory" in refusal("schema", "plan")
+
+
+def test_the_catalogue_is_listed_with_its_sources() -> None:
+    gpus = json.loads(muster("catalog", "gpus", "--json").stdout)
+    models = json.loads(muster("catalog", "models", "--json").stdout)
+    assert all(row["sources"] for row in gpus)
+    assert {"H100-SXM", "L4"} <= {row["name"] for row in gpus}
+    assert next(row for row in models if row["name"] == "llama-3.1-8b")["parameters"] == 8_030_261_248
+
+
+def test_allocate_reads_an_instance_and_honours_caps(tmp_path: Path) -> None:
+    path = tmp_path / "instance.json"
+    gpus = {"A": {"cost": 1.0, "tputs": [[1.0]]}, "B": {"cost": 3.0, "tputs": [[2.0]]}}
+    path.write_text(
+        json.dumps({"gpu_info": gpus, "workload_distribution": [[1.0]], "total_request_rate": 2.0}), "utf-8"
+    )
+    free = json.loads(muster("allocate", str(path), "--json").stdout)
+    capped = json.loads(muster("allocate", str(path), "--cap", "A=0", "--json").stdout)
+    none = muster("allocate", str(path), "--max-gpus", "0")
+    assert (free["counts"], free["usd_per_hour"], free["weights"]) == ({"A": 2}, 2.0, {"A": [[1.0]]})
+    assert capped["counts"] == {"B": 1}
+    assert none.returncode == 3
+    assert "unknown GPU" in refusal("allocate", str(path), "--cap", "C=1")
