@@ -118,7 +118,8 @@ def objective(slos: list[SLO]) -> Objective:
 def unloaded(run: Steady, sizes: Sizes, batch: Array, limits: Objective) -> tuple[Array, Array]:
     """TTFT without any wait, and TPOT with `batch` in flight, in seconds at the limits' percentile."""
     met = count_quantile(batch, limits.deviates)
-    return run.decode_s + run.prompt_s, run.decode_s + met / sizes.output_tokens * run.prefill_s
+    between_s = run.decode_s + met / sizes.output_tokens * run.prefill_s
+    return run.decode_s + run.prompt_s, np.where(sizes.output_tokens > 1, between_s, 0.0)  # one token has no next
 
 
 def wait_s(run: Steady, batch: Array, lanes: int, limits: Objective, load: float) -> Figure:

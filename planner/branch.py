@@ -89,16 +89,19 @@ class _Search:
         self.seen: dict[bytes, Floats] = {}
 
     def pruned(self, bound: float) -> bool:
-        """True when a box of this bound holds nothing worth a look. Costs are multiples of a step: bounds round up."""
+        """True when a box of this bound holds nothing worth a look."""
         if bound > self.cutoff or self.cost <= self.limits.enough:
             return True
         if self.cost == math.inf:
             return False
-        rounded = bound
-        if self.step and math.isfinite(bound):
-            rounded = max(bound, math.ceil(bound / self.step - _WHOLE_STEPS) * self.step)
         slack = max(_EPSILON_USD, self.limits.gap_usd, max(_EPSILON_RATIO, self.limits.gap_ratio) * self.cost)
-        return rounded >= self.cost - slack
+        return self.rounded(bound) >= self.cost - slack
+
+    def rounded(self, bound: float) -> float:
+        """A bound, rounded up to the next cost there can be."""
+        if not self.step or not math.isfinite(bound):
+            return bound
+        return max(bound, math.ceil(bound / self.step - _WHOLE_STEPS) * self.step)
 
     def offer(self, fractional: Floats) -> None:
         """Round up: if the relaxed counts carry the workload, so do the next whole ones."""
@@ -113,6 +116,10 @@ class _Search:
 
     def bound(self, lower: Floats, upper: Floats) -> tuple[float, Floats | None]:
         """A lower bound of the box, and its relaxed counts, or None when the box is done with."""
+        proved, counts = self._bound(lower, upper)
+        return self.rounded(proved), counts
+
+    def _bound(self, lower: Floats, upper: Floats) -> tuple[float, Floats | None]:
         self.nodes += 1
         transport = self.transport
         bounds, _ = transport.cut_bounds(lower, upper)

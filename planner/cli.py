@@ -4,8 +4,10 @@ Each reads its files, calls one function and prints. Exit codes: 0 a plan, 2 bad
 """
 
 import json
+import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -69,6 +71,8 @@ def plan(
     from planner.spec.plan_file import load_plan, plan_text
     from planner.units import DURATION, MONEY
 
+    if output is not None and not (output.parent.is_dir() and os.access(output.parent, os.W_OK)):
+        raise BadInput(f"--output: got {output}, allowed: a file in a folder that exists and can be written to")
     services = [service for path in specs for service in load_services(path)]
     _refuse_twins([service.name for service in services])
     hardware = load_inventory(inventory)
@@ -76,8 +80,8 @@ def plan(
     objective = Objective(
         usd_per_joule=hardware.usd_per_joule,
         energy_everywhere=energy,
-        start_usd=MONEY.parse(start_cost),
-        horizon_s=DURATION.parse(horizon),
+        start_usd=_option("--start-cost", MONEY.parse, start_cost),
+        horizon_s=_positive("--horizon", _option("--horizon", DURATION.parse, horizon)),
     )
     search = Search(gap_ratio=gap, time_limit_s=time_limit)
     counts = (
@@ -108,6 +112,19 @@ def plan(
 
         printed(plan_report(answer, services, hardware, explain))
     _leave(_exit_code(answer.status))
+
+
+def _option(name: str, parse: Callable[[object], float], text: str) -> float:
+    try:
+        return parse(text)
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from None
+
+
+def _positive(name: str, value: float) -> float:
+    if value <= 0:
+        raise BadInput(f"{name}: got 0, allowed: more than 0")
+    return value
 
 
 def _refuse_twins(names: list[str]) -> None:

@@ -1,9 +1,8 @@
 """Demand before hardware: what a way of running a model asks for, whatever GPU it lands on.
 
 A `Cost` holds phases (prefill, decode), a phase holds ops, an op holds flops on one engine and traffic by (item,
-place). Resources within an op overlap, ops of a phase follow one another. A technique changes a Cost through the
-verbs below, each of which returns a new one; nothing here knows a second or a watt (`planner.roofline` and
-`planner.power` do).
+place). Resources within an op overlap, ops of a phase follow one another. A technique changes a Cost through the verbs
+below, each of which returns a new one; nothing here knows a second or a watt (`planner.roofline`, `planner.power` do).
 
 Every figure is per GPU and may be an array: one Cost can carry a whole grid of (request size, batch) at once.
 """

@@ -12,7 +12,7 @@ from planner.errors import SolverFault
 from planner.hardware import Inventory
 from planner.highs import Floats, LinearModel, Outcome, Solution, columns_of, solve
 from planner.infeasible import explain, over_budget, unserved
-from planner.options import Key, Objective, energy_usd_per_hour
+from planner.options import Key, Objective, energy_usd_per_hour, options_of
 from planner.plan import Allocation, Infeasible, Plan, Profile, Status
 from planner.program import build, shares_of, used
 from planner.program_rows import Program
@@ -52,7 +52,8 @@ def decide(
     progress: Progress = lambda _: None,
 ) -> Plan:
     """The plan for recipes that are profiled already; raises SolverFault for one that does not add up."""
-    stranded = unserved(list(services), list(profiles))
+    placed = [p for s in services for p in profiles if p.service == s.name and options_of(s, [p], inventory)]
+    stranded = unserved(services, placed)
     if stranded is not None:
         return _none("infeasible", stranded)
     progress("building the program")

@@ -12,6 +12,8 @@ An infeasible problem is no error: `planner.plan.Infeasible` is a value.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_MOST_NAMES, _MOST_NEAR, _LONGEST_NAME = 20, 5, 60
+
 
 class MusterError(Exception):
     """Base of all errors that a user can act on; `str()` is the line to print."""
@@ -26,9 +28,13 @@ class UnknownName(BadInput):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
+        folded = {known_name.casefold(): known_name for known_name in names}
+        near = get_close_matches(name.casefold(), folded, n=_MOST_NEAR)
+        hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
+        shown = names if len(names) <= _MOST_NAMES else [folded[one] for one in near] or names[:_MOST_NAMES]
+        more = f", and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+        short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+        super().__init__(f"unknown {kind} {short!r}{hint} (known: {', '.join(shown)}{more})")
 
 
 class MissingFigure(MusterError):

@@ -17,7 +17,7 @@ from planner.errors import BadInput, SolverFault, UnknownName
 from planner.instance import Instance
 from planner.transport import Floats, Ints, SideRows, Transport
 
-_CENT_FRACTION = 1e-6  # a budget of exactly the plan's cost is enough, whatever the last bit says
+_SLACK = 1e-6  # a budget of exactly the plan's cost is enough, whatever the last bit says
 _ROUNDING = 5e-7  # counts are rounded with a tolerance of 1e-7; shares may use so much of it
 _CHECKED = 1e-6  # every answer is checked to this before it is given
 
@@ -39,8 +39,13 @@ class Offer:
     usd_per_hour: Floats
     gpus: Floats
     caps: Floats
-    max_gpus: int | None
-    budget_usd_per_hour: float | None
+    max_gpus: float = math.inf
+    budget_usd_per_hour: float = math.inf
+
+    def rows(self, with_budget: bool) -> list[tuple[Floats, float]]:
+        """The limits that are rows: figures per option, and the most that they may sum to."""
+        rows = [(self.gpus, self.max_gpus), (self.usd_per_hour, self.budget_usd_per_hour if with_budget else math.inf)]
+        return [(row, most + _SLACK) for row, most in rows if math.isfinite(most)]
 
     def only(self, use: Ints) -> "Offer":
         """The offer of some of the options."""
@@ -100,8 +105,8 @@ def offer(instance: Instance, limits: FleetLimits) -> Offer:
         usd_per_hour=instance.usd_per_hour,
         gpus=np.array([float(gpus_of(gpu)) for gpu in instance.gpus]),
         caps=np.array([float(limits.caps.get(gpu, np.inf)) for gpu in instance.gpus]),
-        max_gpus=limits.max_gpus,
-        budget_usd_per_hour=limits.usd_per_hour,
+        max_gpus=math.inf if limits.max_gpus is None else limits.max_gpus,
+        budget_usd_per_hour=math.inf if limits.usd_per_hour is None else limits.usd_per_hour,
     )
 
 
@@ -118,36 +123,31 @@ def dominated(what: Offer, aim: Floats) -> NDArray[np.bool_]:
 
 
 def solve(what: Offer, search: Limits, aim: Floats | None = None, *, any_will_do: bool = False) -> Fleet:
-    """The fleet that costs least, or the one of least `aim` (a figure per option); `bound` is of that."""
+    """The fleet that costs least, or the one of least `aim` (a figure per option); `bound` is of that.
+
+    Of the cost the budget is no row but a cutoff: the cheapest fleet within the other limits keeps it, or none does.
+    """
+    exact = replace(search, gap_ratio=0.0, gap_usd=0.0)
     goal = what.usd_per_hour if aim is None else aim
     use = np.flatnonzero(~dominated(what, goal) & (what.caps > 0))
     part, goal = what.only(use), goal[use]
     if not np.isfinite(part.load).any(axis=0).all():
         return Fleet(None, math.inf)
-    rows, budget = _cover(part.load), math.inf
-    known: tuple[Floats, ...] = ()
-    if part.max_gpus is not None:  # the smallest fleet first: without it, to prove that none is small enough takes long
-        most = part.max_gpus + _CENT_FRACTION
-        transport = Transport(part.load, part.gpus, rows)
-        enough = replace(search, gap_ratio=0.0, gap_usd=0.0, enough=most)
-        smallest = cheapest(transport, part.gpus, upper=part.caps, cutoff=most, limits=enough)
-        if smallest.bound > most:
-            return Fleet(None, math.inf, smallest.nodes)
-        known = smallest.seen
-        rows = _with(rows, part.gpus, float(part.max_gpus))
-    if part.budget_usd_per_hour is not None:
-        budget = part.budget_usd_per_hour + _CENT_FRACTION
-        if aim is None:  # no row: the cheapest fleet within the rest keeps the budget, or none does
-            search = replace(search, gap_ratio=0.0, gap_usd=0.0)
-        else:
-            rows = _with(rows, part.usd_per_hour, budget)
+    cutoff = math.inf if aim is not None else part.budget_usd_per_hour + _SLACK
+    rows, known = _cover(part.load), tuple[Floats, ...]()
+    for row, most in part.rows(with_budget=aim is not None):
+        # Each limit as an aim first: without that, to prove that no fleet keeps it takes long.
+        transport, enough = Transport(part.load, row, rows), replace(exact, enough=most)
+        first = cheapest(transport, row, upper=part.caps, cutoff=most, limits=enough, known=known)
+        if first.bound > most:
+            return Fleet(None, math.inf, first.nodes)
+        rows, known = _with(rows, row, most), (*known, *first.seen)
     transport = Transport(part.load, goal, rows)
-    cutoff = budget if aim is None else math.inf
-    limits = replace(search, enough=cutoff) if any_will_do else search
+    limits = replace(exact, enough=cutoff) if any_will_do else exact if math.isfinite(cutoff) else search
     found = cheapest(transport, goal, upper=part.caps, cutoff=cutoff, limits=limits, known=known)
-    if aim is None and found.bound > budget:
+    if found.bound > cutoff:
         return Fleet(None, math.inf, found.nodes)
-    if found.counts is None or float(part.usd_per_hour @ found.counts) > budget:
+    if found.counts is None or found.cost > cutoff:
         return Fleet(None, found.bound, found.nodes)
     counts = np.zeros(len(what.caps))
     counts[use] = found.counts

@@ -19,6 +19,7 @@ from planner.plan import Infeasible
 from planner.transport import Floats
 
 _NODES = 300
+_NODES_BEYOND = 30
 _MOST_FILTERED = 40
 _MOST_NAMED = 5
 _SAME_USD = 1e-6
@@ -126,7 +127,13 @@ def _way_out(instance: Instance, limits: FleetLimits, freed: tuple[str, ...], se
 
 
 def _least_beyond(what: Offer, search: Limits) -> Floats | None:
-    """Counts with the least $/h beyond the caps: every option is offered again, without its cap and much dearer."""
+    """Counts with the least $/h beyond the caps: every option is offered again, without its cap and much dearer.
+
+    To prove them the least can take long; after `_NODES_BEYOND`, counts that are no worse than the cheapest fleet's do.
+    """
+    free = solve(replace(what, caps=np.full(len(what.caps), np.inf)), search).counts
+    if free is None:
+        return None
     usd_per_hour = np.tile(what.usd_per_hour, 2)
     both = Offer(
         load=np.tile(what.load, (2, 1)),
@@ -137,8 +144,13 @@ def _least_beyond(what: Offer, search: Limits) -> Floats | None:
         budget_usd_per_hour=what.budget_usd_per_hour,
     )
     aim = np.append(what.usd_per_hour, np.maximum(what.usd_per_hour, _LEAST_USD) * _DEARER)
-    found = solve(both, search, aim)
-    return None if found.counts is None else found.counts.reshape(2, -1).sum(axis=0)
+    found = solve(both, replace(search, nodes=_NODES_BEYOND), aim).counts
+    if found is None:
+        return free
+    beyond = np.maximum(free - what.caps, 0.0)
+    least = found if aim @ found <= aim @ np.append(free - beyond, beyond) else np.append(free - beyond, beyond)
+    both_parts: Floats = least.reshape(2, -1).sum(axis=0)
+    return both_parts
 
 
 def _loosened(instance: Instance, limits: FleetLimits, counts: Floats) -> FleetLimits:

@@ -149,6 +149,8 @@ def _answer(engine: highspy.Highs, model: LinearModel) -> Solution:
     mixed = model.integer is not None and bool(model.integer.any())
     bound = info.mip_dual_bound if mixed else info.objective_function_value
     done = highspy.HighsModelStatus
+    if status == done.kModelEmpty:
+        return Solution(Outcome.OPTIMAL, 0.0, 0.0, nothing, nothing)
     # primal_solution_status 2 = a feasible point is in hand; a model status alone does not say so.
     if status == done.kOptimal or info.primal_solution_status == 2:
         outcome = Outcome.OPTIMAL if status == done.kOptimal else Outcome.FEASIBLE

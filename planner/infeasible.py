@@ -20,10 +20,11 @@ _ENOUGH = 1e-6
 _FILTER_NODES = 200  # a feasibility question is answered early or not at all
 _FIRST_NODES = 1  # presolve, cuts and heuristics mostly find a way out already
 _WAY_OUT_GAP = 0.02
+_ANY_NUMBER = 1e8  # of replicas, once more GPUs may be asked for
 _MOST_FILTERED = 40
 
 
-def unserved(services: list[ServiceSpec], profiles: list[Profile]) -> Infeasible | None:
+def unserved(services: Sequence[ServiceSpec], profiles: Sequence[Profile]) -> Infeasible | None:
     """Buckets that no recipe serves at all; no count of GPUs helps them."""
     for service in services:
         mine = [p for p in profiles if p.service == service.name]
@@ -47,7 +48,9 @@ def explain(program: Program, services: Sequence[ServiceSpec]) -> Infeasible:
     model = program.rows.model()
     loosened, rows = _elastic(model, program)
     found = solve(loosened, gap_ratio=_WAY_OUT_GAP, nodes=_FIRST_NODES, verify=False)
-    if found.outcome is Outcome.UNKNOWN:
+    besides = ""
+    if found.outcome is not Outcome.OPTIMAL and found.outcome is not Outcome.FEASIBLE:
+        loosened, besides = _without_reserve(loosened, program), ", and what the redundancy needs besides"
         found = solve(loosened, gap_ratio=_WAY_OUT_GAP, nodes=_FILTER_NODES)
     if found.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
         return Infeasible(
@@ -68,8 +71,16 @@ def explain(program: Program, services: Sequence[ServiceSpec]) -> Infeasible:
         why=f"no plan keeps {' and '.join(names)}" if names else "no plan keeps all constraints",
         constraints=names,
         relaxation=(" and ".join(ways) if ways else "none needed: try again with a longer time limit")
+        + besides
         + _leave_out(model, program, services),
     )
+
+
+def _without_reserve(model: LinearModel, program: Program) -> LinearModel:
+    """Without the rows that tie a reserve to pools in use, which know no more replicas than the group has room for."""
+    upper = model.row_upper.copy()
+    upper[[row for row, name in enumerate(program.rows.names) if name.startswith("used_")]] = INFINITY
+    return replace(model, row_upper=upper)
 
 
 def over_budget(program: Program, services: Sequence[ServiceSpec], objective: Objective) -> Infeasible | None:
@@ -137,7 +148,7 @@ def _elastic(model: LinearModel, program: Program) -> tuple[LinearModel, list[in
     whole = np.array([program.rows.names[row].startswith(("gpus", "max replicas", "zones")) for row in rows])
     integer = model.integer if model.integer is not None else np.zeros(count, dtype=np.bool_)
     upper = model.upper.copy()
-    upper[list(program.n)] = np.where(upper[list(program.n)] > 0, 1e5, 0.0)  # more GPUs mean more replicas
+    upper[list(program.n)] = np.where(upper[list(program.n)] > 0, _ANY_NUMBER, 0.0)  # more GPUs mean more replicas
     return (
         LinearModel(
             cost=np.concatenate([model.cost * 1e-3, price]),
@@ -156,7 +167,7 @@ def _conflict(model: LinearModel, program: Program, rows: list[int]) -> list[int
     """A smallest set of relaxable rows that still conflicts (each is needed for it)."""
     kept = list(rows)
     upper = model.upper.copy()
-    upper[list(program.n)] = np.where(upper[list(program.n)] > 0, 1e5, 0.0)
+    upper[list(program.n)] = np.where(upper[list(program.n)] > 0, _ANY_NUMBER, 0.0)
     base = replace(model, upper=upper, cost=np.zeros_like(model.cost))
     for row in rows[:_MOST_FILTERED]:
         fewer = [r for r in kept if r != row]

@@ -2,7 +2,8 @@
 
 `load[bucket]` is replicas per request/s: the inverse of the highest rate at which the bucket alone keeps its latency
 at the SLO's percentile (`planner.batching`), at the mean sizes of what falls into the bucket. A mix of buckets is
-carried in proportion. A prompt's own time is that of the bucket's upper edge.
+carried in proportion. A prompt's own time is that of the bucket's upper edge. Watts are those of the service's own
+mix: a replica that a plan gives other sizes draws more or less.
 """
 
 from collections.abc import Collection, Sequence
@@ -157,7 +158,8 @@ def _pool_profile(recipe: Recipe, case: Case, cost: Cost, run: Steady, point: Op
         return np.broadcast_to(figure, (len(demand.buckets), BATCHES.size))[rows, columns]
 
     rate = point.requests_per_s[rows]
-    watts = power_w(case.gpu, rate * at(run.compute_s), rate * at(run.hbm_s))
+    # Steps follow one another while any request is in flight: HBM is as busy at a low load as at the highest.
+    watts = power_w(case.gpu, rate * at(run.compute_s), rate / point.utilisation_ratio[rows] * at(run.hbm_s))
     held = {item: np.asarray(amount, dtype=float) for item, amount in cost.resident(cost.pools[0]).items()}
     weights_bytes = float(held["weights"] + held["embeddings"]) * recipe.gpus
     expected = Prediction(

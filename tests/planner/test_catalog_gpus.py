@@ -236,7 +236,7 @@ def test_a_slice_is_found_by_any_name_of_its_card() -> None:
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_the_known_ones() -> None:
     with pytest.raises(
-        UnknownName, match=r"unknown GPU 'H100-SXN'; did you mean 'H100-SXM'\? \(known: A10, "
+        UnknownName, match=r"unknown GPU 'H100-SXN'; did you mean 'H100-SXM'\? \(known: H100-SXM, "
     ) as raised:
         gpu("H100-SXN")
     assert "1g." not in str(raised.value)

@@ -227,6 +227,14 @@ def test_the_best_fleet_of_each_type_is_priced() -> None:
     assert plan.one_type == {"G1": pytest.approx(2.0)}
 
 
+def test_a_recipe_that_finds_no_place_serves_nothing() -> None:
+    capped = replace(profile(), recipe=replace(profile().recipe, power_cap_w=200.0))  # no group has a power domain
+    plan = decided([service()], [capped], inventory())
+
+    assert plan.status == "infeasible"
+    assert decided([service(rates={SMALL: 0.0})], [capped], inventory()).status == "optimal"
+
+
 def test_sizes_with_hardly_any_traffic_are_carried_too() -> None:
     tiny = {Bucket("std", 2**i, 2**j): 1e-9 for i in range(4, 9) for j in range(4, 9)}
     only = profile(gpu_name="G2", load=dict.fromkeys(tiny, 0.1))  # G1 serves none of them
