@@ -93,7 +93,7 @@ def _cover(load: Floats) -> SideRows:
     sets = np.unique(np.isfinite(load), axis=1).T
     kept = np.zeros((0, len(load)), dtype=np.bool_)
     for options in sets[np.argsort(sets.sum(axis=1), kind="stable")]:
-        if not (kept & ~options).any(axis=1).all() or not len(kept):
+        if (kept & ~options).any(axis=1).all():  # none of the kept sets lies within this one
             kept = np.vstack([kept, options])
     return SideRows(-kept.astype(np.float64), np.full(len(kept), -1.0))
 
