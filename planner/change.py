@@ -55,12 +55,12 @@ class MovePrice:
     def paced(self, made: int, moves_per_day: float, elapsed_ratio: float) -> "MovePrice":
         """This price, steered towards so many starts and stops a day: `made` so far, `elapsed_ratio` of the day gone.
 
-        It doubles for every quarter of the day's moves made too early, and halves for every quarter left unused.
+        It doubles for every eighth of the day's moves made too early, and halves for every eighth left unused.
         """
         if not 0 < moves_per_day < np.inf:
             raise BadInput(f"moves_per_day: got {moves_per_day}, allowed: a number above 0")
         ahead = made / moves_per_day - elapsed_ratio
-        factor = 2.0 ** min(max(4.0 * ahead, -10.0), 10.0)
+        factor = 2.0 ** min(max(8.0 * ahead, -10.0), 10.0)
         return MovePrice(self.start_usd * factor, self.stop_usd * factor)
 
 

@@ -14,17 +14,19 @@ service is the plan.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from planner.branch import price_step
 from planner.errors import BadInput, SolverFault
 from planner.joint_columns import Column, Mixed, choose, mix
+from planner.joint_problem import JointAnswer, JointLimits, Problem
 from planner.joint_search import Search
-from planner.plan import Infeasible, Status
+from planner.plan import Infeasible
 from planner.transport import Floats, Transport
+
+__all__ = ["JointAnswer", "JointLimits", "Problem", "joint"]
 
 _TOLERANCE = 1e-7
 _FRACTIONAL_ROUNDS = 200
@@ -35,44 +37,6 @@ _AROUND, _NEIGHBOURS_WIDTH = 4, 0.01  # neighbours of so many columns, within th
 _STILL = 4  # rounds without any change after which nothing more is expected
 _CLOSED_PART = 0.2  # a service whose own gap is this part of its share of the allowed gap is left alone
 _OPTIMAL = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One service: `load` (options, buckets) is replicas that a whole bucket keeps busy, inf where none can serve it.
-
-    By option: $/h and GPUs of one replica, and the GPU type that the caps speak of.
-    """
-
-    name: str
-    load: Floats
-    usd_per_hour: Floats
-    gpu: tuple[str, ...]
-    gpus_per_replica: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class JointLimits:
-    """When to stop: at the gap, after so many rounds, or when `stop()` says so. `nodes`: of one service, a round."""
-
-    gap_ratio: float = 1e-3
-    rounds: int = 60
-    nodes: int = 60
-    stop: Callable[[], bool] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JointAnswer:
-    """`counts[service]` by option; `weights[service]` (options, buckets) is the router's table; the bound is proved."""
-
-    status: Status
-    usd_per_hour: float | None
-    bound_usd_per_hour: float | None
-    gap_ratio: float | None
-    counts: Mapping[str, Floats]
-    weights: Mapping[str, Floats]
-    rounds: int
-    infeasible: Infeasible | None = None
 
 
 def joint(problems: Sequence[Problem], caps: Mapping[str, int], limits: JointLimits | None = None) -> JointAnswer:

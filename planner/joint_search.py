@@ -4,7 +4,8 @@ Minimise    p·y     over whole y, 0 <= y <= upper, y carries the workload (`pla
 
 A leaf is a box of counts. The leaves cover all counts whatever the prices, so a new call starts where the last one
 ended: each leaf remembers the capacity prices that bounded it best (scaled with p they bound it again) and the splits
-that its linear program used. The linear program is renewed with these alone when it has grown: its time goes with its splits.
+that its linear program used. The linear program is renewed with these alone when it has grown: its time goes with
+its splits.
 """
 
 import heapq

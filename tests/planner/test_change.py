@@ -169,10 +169,10 @@ def test_with_no_day_before_the_rate_is_expected_to_stay() -> None:
     assert Outlook(windows=3).futures(np.array([4.0, 5.0])).tolist() == [[5.0, 5.0, 5.0]]
 
 
-def test_a_paced_price_doubles_a_quarter_of_the_day_ahead_and_halves_a_quarter_behind() -> None:
-    assert A_DOLLAR.paced(made=50, moves_per_day=100, elapsed_ratio=0.5) == A_DOLLAR
-    assert A_DOLLAR.paced(made=75, moves_per_day=100, elapsed_ratio=0.5) == MovePrice(2.0, 2.0)
-    assert A_DOLLAR.paced(made=25, moves_per_day=100, elapsed_ratio=0.5) == MovePrice(0.5, 0.5)
+def test_a_paced_price_doubles_for_an_eighth_too_many_and_halves_for_an_eighth_too_few() -> None:
+    assert A_DOLLAR.paced(made=40, moves_per_day=80, elapsed_ratio=0.5) == A_DOLLAR
+    assert A_DOLLAR.paced(made=50, moves_per_day=80, elapsed_ratio=0.5) == MovePrice(2.0, 2.0)
+    assert A_DOLLAR.paced(made=30, moves_per_day=80, elapsed_ratio=0.5) == MovePrice(0.5, 0.5)
 
 
 @pytest.mark.parametrize("usd", [-1.0, np.nan, np.inf])
