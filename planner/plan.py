@@ -101,7 +101,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """`replicas` equal replicas of one pool in one node group, and the share of each bucket they carry."""
+    """`replicas` equal replicas of one pool in one node group, and the share of each bucket they carry.
+
+    `busy_ratio`: what these shares keep busy of all that the replicas could carry at the objective (0 to 1).
+    """
 
     service: str
     model: str
@@ -115,6 +118,7 @@ class Allocation:
     power_w: float
     predicted: Prediction
     shares: Mapping[Bucket, float]
+    busy_ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,5 +148,6 @@ class Plan:
     refused: tuple[Refusal, ...] = ()
     infeasible: Infeasible | None = None
     one_type: Mapping[str, float] = field(default_factory=dict)  # GPU type -> $/h of the best fleet of it alone
+    one_type_unknown: tuple[str, ...] = ()  # GPU types for which the limit was reached before that was known
     idle_cold_start_s: Mapping[str, float] = field(default_factory=dict)  # service scaled to zero -> its first wait
     usable_gpus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # service -> types that serve a part of it

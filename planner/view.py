@@ -23,6 +23,7 @@ def plan_json(plan: Plan) -> dict[str, JSON]:
         "refused": [refusal_json(r) for r in plan.refused],
         "infeasible": infeasible_json(plan.infeasible),
         "one_type_usd_per_hour": dict(plan.one_type),
+        "one_type_unknown": list(plan.one_type_unknown),
         "idle_cold_start_s": dict(plan.idle_cold_start_s),
         "usable_gpus": {name: list(gpus) for name, gpus in plan.usable_gpus.items()},
     }
@@ -50,6 +51,7 @@ def allocation_json(allocation: Allocation) -> dict[str, JSON]:
         "power_w": allocation.power_w,
         "predicted": prediction_json(allocation.predicted),
         "shares": share_rows(allocation.shares),
+        "busy_ratio": allocation.busy_ratio,
     }
 
 
