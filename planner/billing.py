@@ -1,10 +1,20 @@
-"""The money of the fleet program: what a count costs, what is paid for anyway, and the price of change."""
+"""The money of the fleet program: what a count costs, what is paid for anyway, budgets, and the price of change."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from planner.hardware import Inventory
-from planner.options import SECONDS_PER_HOUR, Key, Objective, Option, energy_usd_per_hour
-from planner.program_rows import Program
+from planner.options import (
+    SECONDS_PER_HOUR,
+    Key,
+    Objective,
+    Option,
+    energy_usd_per_hour,
+    listed_usd_per_hour,
+)
+from planner.program_rows import Loosening, Program
+from planner.service import ServiceSpec
+
+_BUDGET_USD = 1.0
 
 
 def run_usd_per_hour(option: Option, objective: Objective) -> float:
@@ -26,8 +36,53 @@ def commitments(program: Program, inventory: Inventory) -> None:
         here = [i for i, o in enumerate(program.options) if o.group.name == group.name]
         beyond = program.rows.column(group.usd_per_gpu_hour)
         gpus = [float(program.options[i].pool.gpus_per_replica) for i in here]
-        cols = [*(program.n[i] for i in here), beyond]
+        cols = [*program.counts(here), beyond]
         program.rows.row(f"committed_{group.name}", cols, [*gpus, -1.0], most=float(group.commitment.gpus))
+
+
+def budgets(
+    program: Program, services: Sequence[ServiceSpec], inventory: Inventory, objective: Objective
+) -> dict[str, int]:
+    """What each service with a budget is billed: committed GPUs at the commitment's price as far as they reach.
+
+    Services with a budget come first in the queue for committed GPUs that are cheaper than others. Returns the row of
+    each budget.
+    """
+    limited = [s for s in services if s.constraints.usd_per_hour is not None]
+    terms: dict[str, tuple[list[int], list[float]]] = {}
+    for service in limited:
+        mine = program.of(service.name)
+        terms[service.name] = (
+            program.counts(mine),
+            [listed_usd_per_hour(program.options[i], objective) for i in mine],
+        )
+    for group in inventory.node_groups:
+        saved = group.usd_per_gpu_hour - group.commitment.usd_per_gpu_hour if group.commitment else 0.0
+        if group.commitment is None or saved <= 0 or not limited:
+            continue
+        covered = []
+        for service in limited:
+            here = [i for i in program.of(service.name) if program.options[i].group.name == group.name]
+            column = program.rows.column(upper=float(group.commitment.gpus))
+            gpus = [-float(program.options[i].pool.gpus_per_replica) for i in here]
+            program.rows.row(
+                f"covered_{service.name}_{group.name}", [column, *program.counts(here)], [1.0, *gpus], most=0.0
+            )
+            cols, values = terms[service.name]
+            terms[service.name] = ([*cols, column], [*values, -saved])
+            program.covered[service.name, group.name] = column
+            covered.append(column)
+        most = float(group.commitment.gpus)
+        program.rows.row(f"cover_{group.name}", covered, [1.0] * len(covered), most=most)
+    return {service.name: _budget(program, service, *terms[service.name]) for service in limited}
+
+
+def _budget(program: Program, service: ServiceSpec, cols: list[int], values: list[float]) -> int:
+    budget = service.constraints.usd_per_hour
+    assert budget is not None
+    row = program.rows.row(f"budget of {service.name}", cols, values, most=budget)
+    program.loosenings.append(Loosening("budget", service.name, budget, 1, _BUDGET_USD, ((row, -1.0),), whole=False))
+    return row
 
 
 def price_of_change(program: Program, objective: Objective, current: Mapping[Key, int]) -> None:

@@ -1,11 +1,12 @@
 """A plan checked by its own arithmetic, apart from the solver: what it says must hold, or nobody gets to see it."""
 
+import math
 from collections.abc import Mapping, Sequence
 
-from planner.demands import capacity_weight
-from planner.hardware import Inventory
-from planner.options import Option
+from planner.hardware import Inventory, NodeGroup
+from planner.options import anywhere, site_of, zones_wanted
 from planner.plan import Allocation, Plan, PoolProfile, Profile, Recipe
+from planner.seating import Kind, seats
 from planner.service import ServiceSpec
 
 _TOLERANCE = 1e-6
@@ -18,14 +19,62 @@ def violations(
 ) -> list[str]:
     """Everything that the plan promises and does not keep; empty for a sound plan."""
     pools = {(p.service, p.recipe, pool.pool): (p, pool) for p in profiles for pool in p.pools}
+    groups = {group.name: group for group in inventory.node_groups}
     out: list[str] = []
     for service in services:
         mine = [a for a in plan.allocations if a.service == service.name]
         out += _carried(service, mine)
-        out += _capacity(service, mine, pools, inventory)
-        out += _demands(service, mine)
-        out += _shares(service, mine, pools, inventory)
+        out += _capacity(service, mine, pools, groups)
+        out += _demands(service, mine, pools, profiles)
+        out += _shares(service, mine, groups)
+    out += [
+        f"{name}: the loss of a node takes more than is spare" for name in crowded(plan, services, inventory, profiles)
+    ]
     return out + _supply(plan, inventory)
+
+
+def crowded(
+    plan: Plan, services: Sequence[ServiceSpec], inventory: Inventory, profiles: Sequence[Profile]
+) -> list[str]:
+    """Names of node groups in which no placement lets every service survive the loss of a node that should."""
+    pools = {(p.service, p.recipe, pool.pool): (p, pool) for p in profiles for pool in p.pools}
+    groups = {group.name: group for group in inventory.node_groups}
+    by_name = {s.name: s for s in services if s.constraints.survive_nodes}
+    out = []
+    for name in dict.fromkeys(a.node_group for a in plan.allocations if a.service in by_name):
+        here = [a for a in plan.allocations if a.node_group == name]
+        spare = {id(a): _spare(by_name[a.service], a, plan, pools, groups) for a in here if a.service in by_name}
+        kinds = [Kind(a.gpus_per_replica, a.replicas, spare.get(id(a))) for a in here]
+        if not seats(kinds, groups[name].gpus_per_node, groups[name].nodes):
+            out.append(name)
+    return out
+
+
+def _spare(
+    service: ServiceSpec, of: Allocation, plan: Plan, pools: Pools, groups: Mapping[str, NodeGroup]
+) -> int | None:
+    """Replicas that the pool of an allocation can lose; None if it carries nothing and may lose all."""
+    site = site_of(service, groups[of.node_group])
+    here = [
+        a
+        for a in plan.allocations
+        if (a.service, a.recipe, a.pool) == (of.service, of.recipe, of.pool)
+        and site_of(service, groups[a.node_group]) == site
+    ]
+    need = _need(service, here, pools)
+    if need <= 0:
+        return None
+    return math.floor(sum(a.replicas for a in here) - need + _TOLERANCE * max(1.0, need))
+
+
+def _need(service: ServiceSpec, here: Sequence[Allocation], pools: Pools) -> float:
+    """Replicas that the shares of one pool keep busy."""
+    rates = service.workload.rates_per_s
+    return sum(
+        rates[b] * pools[service.name, a.recipe, a.pool][1].load[b] * share
+        for a in here
+        for b, share in a.shares.items()
+    )
 
 
 def _carried(service: ServiceSpec, mine: Sequence[Allocation]) -> list[str]:
@@ -39,58 +88,58 @@ def _carried(service: ServiceSpec, mine: Sequence[Allocation]) -> list[str]:
     return out
 
 
-def _capacity(service: ServiceSpec, mine: Sequence[Allocation], pools: Pools, inventory: Inventory) -> list[str]:
-    """Busy replicas of each pool are there, also when replicas or a node are lost."""
-    nodes = {group.name: group.nodes for group in inventory.node_groups}
-    rates, demands, out = service.workload.rates_per_s, service.constraints, []
-    for recipe, pool in {(a.recipe, a.pool): None for a in mine}:
-        here = [a for a in mine if (a.recipe, a.pool) == (recipe, pool)]
+def _capacity(
+    service: ServiceSpec, mine: Sequence[Allocation], pools: Pools, groups: Mapping[str, NodeGroup]
+) -> list[str]:
+    """Busy replicas of each pool in each site are there, also when replicas are lost."""
+    out = []
+    for recipe, pool, site in {(a.recipe, a.pool, site_of(service, groups[a.node_group])): None for a in mine}:
+        here = [a for a in mine if (a.recipe, a.pool, site_of(service, groups[a.node_group])) == (recipe, pool, site)]
         load = pools[service.name, recipe, pool][1].load
-        given = [(b, share) for a in here for b, share in a.shares.items() if share > 0]
-        unserved = [b for b, _ in given if b not in load]
+        unserved = [b for a in here for b, share in a.shares.items() if share > 0 and b not in load]
         if unserved:
             out.append(f"{service.name}: {recipe} is given {unserved[0]}, which it cannot serve")
             continue
-        need = sum(rates[b] * load[b] * share for b, share in given)
-        a_node = max(-(-a.replicas // nodes[a.node_group]) for a in here) if demands.survive_nodes else 0
-        have = sum(a.replicas for a in here) - (max(demands.survive_replicas, a_node) if given else 0)
+        need = _need(service, here, pools)
+        have = sum(a.replicas for a in here) - (service.constraints.survive_replicas if need > 0 else 0)
         if need > have * (1 + _TOLERANCE) + _TOLERANCE:
             out.append(f"{service.name}: {recipe} needs {need:.6f} replicas and has {have} after the loss to survive")
     return out
 
 
-def _demands(service: ServiceSpec, mine: Sequence[Allocation]) -> list[str]:
+def _demands(service: ServiceSpec, mine: Sequence[Allocation], pools: Pools, profiles: Sequence[Profile]) -> list[str]:
     demands, replicas = service.constraints, sum(a.replicas for a in mine)
+    whole = anywhere(service, profiles)
+    full = [a for a in mine if id(pools[service.name, a.recipe, a.pool][0]) in whole]
+    zones = len({a.zone for a in full})
+    ready = sum(a.replicas for a in full)
     out = []
     if demands.usd_per_hour is not None and sum(a.usd_per_hour for a in mine) > demands.usd_per_hour + _TOLERANCE:
         out.append(f"{service.name}: over its budget of ${demands.usd_per_hour}/h")
     if demands.max_replicas is not None and replicas > demands.max_replicas:
         out.append(f"{service.name}: {replicas} replicas, at most {demands.max_replicas} allowed")
-    if replicas < demands.min_replicas:
-        out.append(f"{service.name}: {replicas} replicas, at least {demands.min_replicas} asked for")
-    if mine and len({a.zone for a in mine}) < demands.min_zones:
-        out.append(f"{service.name}: in {len({a.zone for a in mine})} zones, at least {demands.min_zones} asked for")
+    if ready < demands.min_replicas:
+        out.append(f"{service.name}: {ready} whole replicas, at least {demands.min_replicas} asked for")
+    if zones_wanted(service) > 1 and zones < zones_wanted(service):
+        out.append(f"{service.name}: whole replicas in {zones} zones, at least {zones_wanted(service)} asked for")
     return out
 
 
-def _shares(service: ServiceSpec, mine: Sequence[Allocation], pools: Pools, inventory: Inventory) -> list[str]:
-    """Capacity on spot nodes and in one zone."""
-    demands, groups = service.constraints, {group.name: group for group in inventory.node_groups}
-    if demands.max_spot_share >= 1 and demands.max_zone_share >= 1:
-        return []
-    spot, by_zone, whole = 0.0, dict.fromkeys((a.zone for a in mine), 0.0), 0.0
+def _shares(service: ServiceSpec, mine: Sequence[Allocation], groups: Mapping[str, NodeGroup]) -> list[str]:
+    """Requests carried on spot nodes and in one zone."""
+    demands, rates, total = service.constraints, service.workload.rates_per_s, service.workload.rate_per_s
+    pools = {a.recipe: {b.pool for b in mine if b.recipe == a.recipe} for a in mine}
+    spot, by_zone = 0.0, dict.fromkeys((a.zone for a in mine), 0.0)
     for a in mine:
-        group = groups[a.node_group]
-        option = Option(service.name, *pools[service.name, a.recipe, a.pool], group)
-        weight = capacity_weight(option, service) * a.replicas
-        spot, whole = spot + weight * group.spot, whole + weight
-        by_zone[a.zone] += weight
+        part = sum(rates[b] * share for b, share in a.shares.items()) / len(pools[a.recipe]) / total if total else 0.0
+        spot += part * groups[a.node_group].spot
+        by_zone[a.zone] += part
     out = []
-    if spot > demands.max_spot_share * whole * (1 + _TOLERANCE) + _TOLERANCE:
-        out.append(f"{service.name}: {spot / whole:.1%} of its capacity is on spot nodes")
-    for zone, weight in by_zone.items():
-        if weight > demands.max_zone_share * whole * (1 + _TOLERANCE) + _TOLERANCE:
-            out.append(f"{service.name}: {weight / whole:.1%} of its capacity is in zone {zone}")
+    if spot > demands.max_spot_share + _TOLERANCE:
+        out.append(f"{service.name}: {spot:.1%} of its requests are on spot nodes")
+    for zone, part in by_zone.items():
+        if part > demands.max_zone_share + _TOLERANCE:
+            out.append(f"{service.name}: {part:.1%} of its requests are in zone {zone}")
     return out
 
 

@@ -83,7 +83,8 @@ def plan(
         start_usd=_option("--start-cost", MONEY.parse, start_cost),
         horizon_s=_positive("--horizon", _option("--horizon", DURATION.parse, horizon)),
     )
-    search = Search(gap_ratio=gap, time_limit_s=time_limit)
+    due_s = time.monotonic() + (time_limit or 0.0)
+    search = Search(gap_ratio=gap, left_s=None if time_limit is None else (lambda: due_s - time.monotonic()))
     counts = (
         {(a.service, str(a.recipe), a.pool, a.node_group): a.replicas for a in running.allocations} if running else {}
     )

@@ -1,35 +1,37 @@
 """Why a program has no solution: constraints that conflict, and the cheapest loosening that gives it one.
 
-Each relaxable row gets a slack column priced in $/h per unit. The cheapest slacks are the relaxation; the rows that
-matter are found by a deletion filter (Chinneck and Dravnieks 1991, "Locating minimal infeasible constraint sets in
-linear programs"): a row without which the rest still conflicts is no part of the conflict.
+Every knob of the user's (`Loosening`) gets a column priced in $/h per unit. The cheapest use of these columns is the
+way out. Knobs that matter are those with a price in the linear program of the least loosening (a sensitivity filter),
+thinned out by a deletion filter (Chinneck and Dravnieks 1991, "Locating minimal infeasible constraint sets in linear
+programs"): a knob without whose rows the rest still conflicts is no part of the conflict.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from planner.highs import INFINITY, LinearModel, Outcome, columns_of, solve
-from planner.options import Objective, billed_usd_per_hour
-from planner.plan import Infeasible, Profile
-from planner.program_rows import Program
+from planner.highs import INFINITY, Floats, LinearModel, Outcome, Solution, columns_of, solve
+from planner.options import busy_buckets, serves
+from planner.plan import Change, Infeasible, Profile
+from planner.program_rows import Loosening, Program
+from planner.search import Search
 from planner.service import ServiceSpec
+from planner.words import named, way_out
 
 _ENOUGH = 1e-6
-_FILTER_NODES = 200  # a feasibility question is answered early or not at all
-_FIRST_NODES = 1  # presolve, cuts and heuristics mostly find a way out already
-_WAY_OUT_GAP = 0.02
-_ANY_NUMBER = 1e8  # of replicas, once more GPUs may be asked for
-_MOST_FILTERED = 40
+_NODES = 100  # a feasibility question is answered early or not at all
+_WAY_OUT_GAP = 0.01
+_SMALL = 10_000  # columns of a program that is asked many questions
+_OWN_COST = 1e-3  # of the plan's own price, when loosenings are priced
 
 
 def unserved(services: Sequence[ServiceSpec], profiles: Sequence[Profile]) -> Infeasible | None:
     """Buckets that no recipe serves at all; no count of GPUs helps them."""
     for service in services:
         mine = [p for p in profiles if p.service == service.name]
-        busy = [b for b, rate in service.workload.rates_per_s.items() if rate > 0]
-        lost = [b for b in busy if not any(all(b in pool.load for pool in p.pools) for p in mine)]
+        lost = [b for b in busy_buckets(service) if not any(serves(p, b) for p in mine)]
         if lost:
             share = sum(service.workload.rates_per_s[b] for b in lost) / service.workload.rate_per_s
             worst = max(lost, key=lambda b: service.workload.rates_per_s[b])
@@ -43,144 +45,170 @@ def unserved(services: Sequence[ServiceSpec], profiles: Sequence[Profile]) -> In
     return None
 
 
-def explain(program: Program, services: Sequence[ServiceSpec]) -> Infeasible:
-    """The conflict and the way out of an infeasible program."""
+def over_budget(program: Program, services: Sequence[ServiceSpec], search: Search) -> Infeasible | None:
+    """Services that cost more than their budgets even with every node free for them, and what would be enough."""
     model = program.rows.model()
-    loosened, rows = _elastic(model, program)
-    found = solve(loosened, gap_ratio=_WAY_OUT_GAP, nodes=_FIRST_NODES, verify=False)
-    besides = ""
-    if found.outcome is not Outcome.OPTIMAL and found.outcome is not Outcome.FEASIBLE:
-        loosened, besides = _without_reserve(loosened, program), ", and what the redundancy needs besides"
-        found = solve(loosened, gap_ratio=_WAY_OUT_GAP, nodes=_FILTER_NODES)
-    if found.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
-        return Infeasible(
-            why="constraints that cannot be loosened (survival of a loss, least replicas) need more than there is",
-            constraints=tuple(_demanding(program)),
-            relaxation="lower minReplicas or the redundancy, or add nodes or another group"
-            + _leave_out(model, program, services),
-        )
-    slack = found.x[len(model.cost) :]
-    ways = []
-    for row, amount in zip(rows, slack, strict=True):
-        if amount > _ENOUGH:
-            unit, _ = program.relaxable[row]
-            ways.append(f"{_rounded(amount, program, row)} more {unit}")
-    conflict = _conflict(model, program, rows)
-    names = tuple(program.rows.names[row] for row in conflict)
-    return Infeasible(
-        why=f"no plan keeps {' and '.join(names)}" if names else "no plan keeps all constraints",
-        constraints=names,
-        relaxation=(" and ".join(ways) if ways else "none needed: try again with a longer time limit")
-        + besides
-        + _leave_out(model, program, services),
-    )
-
-
-def _without_reserve(model: LinearModel, program: Program) -> LinearModel:
-    """Without the rows that tie a reserve to pools in use, which know no more replicas than the group has room for."""
-    upper = model.row_upper.copy()
-    upper[[row for row, name in enumerate(program.rows.names) if name.startswith("used_")]] = INFINITY
-    return replace(model, row_upper=upper)
-
-
-def over_budget(program: Program, services: Sequence[ServiceSpec], objective: Objective) -> Infeasible | None:
-    """A service that costs more than its budget whatever is done, proved by minimising its bill without the budget.
-
-    That is a far easier question than to show that no plan keeps the budget.
-    """
-    model = program.rows.model()
+    dear: list[tuple[str, float, float, float]] = []
     for service in services:
         budget = service.constraints.usd_per_hour
-        if budget is None:
+        if budget is None or search.over():
             continue
-        row = program.rows.names.index(f"budget of {service.name}")
-        bill, upper = np.zeros_like(model.cost), model.row_upper.copy()
-        for column, option in zip(program.n, program.options, strict=True):
-            if option.service == service.name:
-                bill[column] = billed_usd_per_hour(option, objective)
-        upper[row] = INFINITY
-        least = solve(replace(model, cost=bill, row_upper=upper), gap_ratio=_WAY_OUT_GAP, nodes=_FILTER_NODES)
-        if least.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) and least.bound > budget + _ENOUGH:
-            enough = np.ceil(least.objective * 100 - _ENOUGH) / 100
-            return Infeasible(
-                why=f"{service.name} costs at least ${least.bound:.2f}/h, its budget is ${budget:.2f}/h",
-                constraints=(f"budget of {service.name}",),
-                relaxation=f"raise the budget of {service.name} to ${enough:.2f}/h",
-            )
-    return None
-
-
-def _leave_out(model: LinearModel, program: Program, services: Sequence[ServiceSpec]) -> str:
-    """The services of lowest priority without which the others fit, in words; empty where that says nothing."""
-    rows = [row for dues in program.dues.values() for row in dues]
-    dropped: list[str] = []
-    for service in sorted(services, key=lambda s: s.priority)[:-1]:
-        dropped.append(service.name)
-        kept = [row for name, dues in program.dues.items() if name not in dropped for row in dues]
-        if not _is_infeasible(replace(model, cost=np.zeros_like(model.cost)), rows, kept):
-            return f"; or leave out {' and '.join(dropped)} (lowest priority)"
-    return ""
-
-
-def _rounded(amount: float, program: Program, row: int) -> str:
-    whole = program.rows.names[row].startswith(("gpus", "max replicas", "zones"))
-    return str(int(np.ceil(amount - _ENOUGH))) if whole else f"{np.ceil(amount * 100) / 100:.2f}"
-
-
-def _demanding(program: Program) -> list[str]:
-    return sorted({name for name in program.rows.names if name.startswith(("survive", "min replicas", "zones"))})
-
-
-def _elastic(model: LinearModel, program: Program) -> tuple[LinearModel, list[int]]:
-    """The program with a priced slack in every relaxable row; its own costs count a thousandth."""
-    rows = sorted(program.relaxable)
-    count = len(model.cost)
-    sign = [1.0 if np.isfinite(model.row_lower[row]) and model.row_lower[row] > -INFINITY else -1.0 for row in rows]
-    price = [program.relaxable[row][1] for row in rows]
-    per_column = np.diff(model.matrix.start)
-    old_cols = np.repeat(np.arange(count), per_column)
-    matrix = columns_of(
-        np.concatenate([model.matrix.index, np.array(rows, dtype=np.int32)]).astype(np.int32),
-        np.concatenate([old_cols, count + np.arange(len(rows))]).astype(np.int32),
-        np.concatenate([model.matrix.value, np.array(sign)]),
-        count + len(rows),
+        least = _least_bill(program, model, service.name, search)
+        if least is not None and least.bound > budget + _ENOUGH:
+            dear.append((service.name, budget, least.bound, math.ceil(least.objective * 100 - _ENOUGH) / 100))
+    if not dear:
+        return None
+    return Infeasible(
+        why="; ".join(f"{name} costs at least ${low:.2f}/h, its budget is ${has:.2f}/h" for name, has, low, _ in dear),
+        constraints=tuple(f"budget of {name}" for name, *_ in dear),
+        relaxation=" and ".join(f"raise the budget of {name} to ${enough:.2f}/h" for name, _, _, enough in dear),
+        changes=tuple(Change("budget", name, enough) for name, _, _, enough in dear),
     )
-    whole = np.array([program.rows.names[row].startswith(("gpus", "max replicas", "zones")) for row in rows])
+
+
+def _least_bill(program: Program, model: LinearModel, service: str, search: Search) -> Solution | None:
+    """The service's least bill with the others out of the way, if it can run at all without its budget."""
+    row = program.rows.names.index(f"budget of {service}")
+    bill = np.zeros_like(model.cost)
+    column = np.repeat(np.arange(len(model.cost)), np.diff(model.matrix.start))
+    here = model.matrix.index == row
+    bill[column[here]] = model.matrix.value[here]
+    row_upper, row_lower, upper = model.row_upper.copy(), model.row_lower.copy(), model.upper.copy()
+    for knob in program.loosenings:
+        if knob.kind == "budget":
+            row_upper[[at for at, _ in knob.terms]] = INFINITY
+    for other, dues in program.dues.items():
+        if other != service:
+            row_lower[dues], row_upper[dues] = -INFINITY, INFINITY
+    upper[[n for n, o in zip(program.n, program.options, strict=True) if o.service != service]] = 0.0
+    alone = replace(model, cost=bill, upper=upper, row_lower=row_lower, row_upper=row_upper)
+    found = solve(alone, gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=search.seconds())
+    return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else None
+
+
+def explain(program: Program, model: LinearModel, services: Sequence[ServiceSpec], search: Search) -> Infeasible:
+    """The conflict and the way out of an infeasible program."""
+    knobs = program.loosenings
+    loose = _loosened(model, program)
+    relaxed = solve(replace(loose, integer=None))
+    if relaxed.outcome is not Outcome.OPTIMAL:
+        return _hopeless(program)
+    found = _way_out(loose, relaxed, len(model.cost), search)
+    units = found.x[len(model.cost) :]
+    changes = tuple(_change(knob, float(u)) for knob, u in zip(knobs, units, strict=True) if u > _ENOUGH)
+    conflict = _conflict(model, program, relaxed, units)
+    return Infeasible(
+        why=f"no plan keeps {named(conflict)}" if conflict else "no plan keeps all constraints",
+        constraints=tuple(named([knob]) for knob in conflict),
+        relaxation=way_out(changes, program) + _leave_out(model, program, services),
+        changes=changes,
+    )
+
+
+def _hopeless(program: Program) -> Infeasible:
+    """What no knob helps: some service finds no place at all."""
+    return Infeasible(
+        why="no plan keeps all constraints, and no number in the specs or the inventory helps",
+        constraints=tuple(named([knob]) for knob in program.loosenings),
+        relaxation="add a node group in another zone or of another GPU type",
+    )
+
+
+def _loosened(model: LinearModel, program: Program) -> LinearModel:
+    """The program with a priced column for every knob; its own costs count a thousandth."""
+    knobs, count = program.loosenings, len(model.cost)
+    terms = [(row, count + at, value) for at, knob in enumerate(knobs) for row, value in knob.terms]
+    old = np.repeat(np.arange(count), np.diff(model.matrix.start))
+    upper = model.upper.copy()
+    upper[list(program.n)] = program.ample  # more GPUs mean more replicas
     integer = model.integer if model.integer is not None else np.zeros(count, dtype=np.bool_)
-    upper = model.upper.copy()
-    upper[list(program.n)] = np.where(upper[list(program.n)] > 0, _ANY_NUMBER, 0.0)  # more GPUs mean more replicas
-    return (
-        LinearModel(
-            cost=np.concatenate([model.cost * 1e-3, price]),
-            lower=np.concatenate([model.lower, np.zeros(len(rows))]),
-            upper=np.concatenate([upper, np.full(len(rows), INFINITY)]),
-            row_lower=model.row_lower,
-            row_upper=model.row_upper,
-            matrix=matrix,
-            integer=np.concatenate([integer, whole]),
+    return LinearModel(
+        cost=np.concatenate([model.cost * _OWN_COST, [knob.usd_per_unit for knob in knobs]]),
+        lower=np.concatenate([model.lower, np.zeros(len(knobs))]),
+        upper=np.concatenate([upper, [knob.most for knob in knobs]]),
+        row_lower=model.row_lower,
+        row_upper=model.row_upper,
+        matrix=columns_of(
+            np.concatenate([model.matrix.index, [row for row, _, _ in terms]]).astype(np.int32),
+            np.concatenate([old, [col for _, col, _ in terms]]).astype(np.int32),
+            np.concatenate([model.matrix.value, [value for _, _, value in terms]]),
+            count + len(knobs),
         ),
-        rows,
+        integer=np.concatenate([integer, [knob.whole for knob in knobs]]),
     )
 
 
-def _conflict(model: LinearModel, program: Program, rows: list[int]) -> list[int]:
-    """A smallest set of relaxable rows that still conflicts (each is needed for it)."""
-    kept = list(rows)
+def _way_out(loose: LinearModel, relaxed: Solution, own: int, search: Search) -> Solution:
+    """The cheapest use of knobs; in a large program, the cheapest with the recipes of the linear one."""
+    whole = np.flatnonzero(loose.integer if loose.integer is not None else [])
+    if len(loose.cost) > _SMALL:
+        idle = whole[(whole < own) & (relaxed.x[whole] <= _ENOUGH)]
+        counts = np.array([c for c in idle if loose.upper[c] > 1], dtype=np.int64)
+        upper = loose.upper.copy()
+        upper[counts] = 0.0
+        few = solve(replace(loose, upper=upper), gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=search.seconds())
+        if few.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE):
+            return few
+    found = solve(loose, gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=search.seconds())
+    return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else relaxed
+
+
+def _change(knob: Loosening, units: float) -> Change:
+    """The knob's new value, rounded to what people write: whole units, cents, watts, percent."""
+    step = {"budget": 0.01, "max_zone_share": 0.01, "max_spot_share": 0.01}.get(knob.kind, 1.0)
+    value = knob.now + knob.sign * units
+    whole = math.ceil(value / step - _ENOUGH) if knob.sign > 0 else math.floor(value / step + _ENOUGH)
+    return Change(knob.kind, knob.target, round(whole * step, 6))
+
+
+def _conflict(model: LinearModel, program: Program, relaxed: Solution, units: Floats) -> list[Loosening]:
+    """Knobs that conflict: a smallest set where the program is small, else all that have a say."""
+    knobs = program.loosenings
+    dual = np.abs(relaxed.row_dual)
+    said = [
+        knob
+        for knob, used in zip(knobs, units, strict=True)
+        if used > _ENOUGH or any(dual[row] > _ENOUGH for row, _ in knob.terms)
+    ]
+    if len(model.cost) > _SMALL:
+        return said
     upper = model.upper.copy()
-    upper[list(program.n)] = np.where(upper[list(program.n)] > 0, _ANY_NUMBER, 0.0)
+    upper[list(program.n)] = program.ample
     base = replace(model, upper=upper, cost=np.zeros_like(model.cost))
-    for row in rows[:_MOST_FILTERED]:
-        fewer = [r for r in kept if r != row]
-        if _is_infeasible(base, rows, fewer):
+    kept = said if _conflicts(base, knobs, said) else list(knobs)
+    for knob in list(kept):
+        fewer = [k for k in kept if k is not knob]
+        if _conflicts(base, knobs, fewer):
             kept = fewer
     return kept
 
 
-def _is_infeasible(model: LinearModel, rows: list[int], kept: list[int]) -> bool:
+def _conflicts(model: LinearModel, knobs: Iterable[Loosening], kept: Sequence[Loosening]) -> bool:
+    """Whether there is no solution with the knobs that are not kept wide open."""
     lower, upper = model.row_lower.copy(), model.row_upper.copy()
-    for row in set(rows) - set(kept):
-        lower[row], upper[row] = -INFINITY, INFINITY
-    return (
-        solve(replace(model, row_lower=lower, row_upper=upper), nodes=_FILTER_NODES, verify=False).outcome
-        is Outcome.INFEASIBLE
-    )
+    stay = {row for knob in kept for row, _ in knob.terms}
+    for knob in knobs:
+        if not any(knob is k for k in kept):
+            for row, value in knob.terms:
+                if row not in stay or knob.kind.startswith("survive"):
+                    (lower if value > 0 else upper)[row] = -INFINITY if value > 0 else INFINITY
+    return _is_infeasible(replace(model, row_lower=lower, row_upper=upper))
+
+
+def _leave_out(model: LinearModel, program: Program, services: Sequence[ServiceSpec]) -> str:
+    """The services of lowest priority without which the others fit, in words; empty where that says nothing."""
+    if len(model.cost) > _SMALL:
+        return ""
+    dropped: list[str] = []
+    for service in sorted(services, key=lambda s: s.priority)[:-1]:
+        dropped.append(service.name)
+        lower, upper = model.row_lower.copy(), model.row_upper.copy()
+        for name in dropped:
+            lower[program.dues[name]], upper[program.dues[name]] = -INFINITY, INFINITY
+        if not _is_infeasible(replace(model, cost=np.zeros_like(model.cost), row_lower=lower, row_upper=upper)):
+            return f"; or leave out {' and '.join(dropped)} (lowest priority)"
+    return ""
+
+
+def _is_infeasible(model: LinearModel) -> bool:
+    return solve(model, nodes=_NODES, verify=False).outcome is Outcome.INFEASIBLE

@@ -121,13 +121,40 @@ class Allocation:
     busy_ratio: float = 1.0
 
 
+ChangeKind = Literal[
+    "nodes",
+    "power",
+    "budget",
+    "max_replicas",
+    "min_replicas",
+    "min_zones",
+    "max_zone_share",
+    "max_spot_share",
+    "survive_replicas",
+    "survive_nodes",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A constraint set to a new value: nodes of a node group, watts of a power domain, or a demand of a service."""
+
+    kind: ChangeKind
+    target: str
+    value: float
+
+
 @dataclass(frozen=True, slots=True)
 class Infeasible:
-    """Why there is no plan: constraints that conflict, and the cheapest change that would make one exist."""
+    """Why there is no plan: constraints that conflict, and the cheapest change that would make one exist.
+
+    `relaxation` says it in words; `changes`, made together, are the same for a program (empty where no number helps).
+    """
 
     why: str
     constraints: tuple[str, ...]
     relaxation: str
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

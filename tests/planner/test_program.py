@@ -142,7 +142,7 @@ def test_a_replica_of_four_gpus_stays_within_a_node_of_six() -> None:
 
     assert replicas(fits) == {"a": 4}
     assert too_many.infeasible is not None
-    assert too_many.infeasible.constraints == ("gpus of a, 4 in one node",)
+    assert too_many.infeasible.constraints == ("the nodes of a (4)",)
 
 
 def test_min_and_max_replicas_hold() -> None:
@@ -198,8 +198,8 @@ def test_an_infeasible_problem_names_the_conflict_and_the_way_out() -> None:
 
     assert plan.status == "infeasible"
     assert plan.infeasible is not None
-    assert plan.infeasible.constraints == ("gpus of a",)
-    assert plan.infeasible.relaxation == "1 more G1 GPUs in a"
+    assert plan.infeasible.constraints == ("the nodes of a (1)",)
+    assert plan.infeasible.relaxation == "raise the nodes of a from 1 to 2"
 
 
 def test_a_budget_that_is_too_small_is_named_with_what_it_lacks() -> None:
@@ -216,7 +216,7 @@ def test_what_has_least_priority_is_named_as_a_thing_to_leave_out() -> None:
     plan = decided(pair, [profile("main"), profile("extra")], groups)
 
     assert plan.infeasible is not None
-    assert plan.infeasible.relaxation == "2 more G1 GPUs in a; or leave out extra (lowest priority)"
+    assert plan.infeasible.relaxation == "raise the nodes of a from 1 to 2; or leave out extra (lowest priority)"
 
 
 def test_the_best_fleet_of_each_type_is_priced() -> None:
