@@ -42,6 +42,7 @@ def plan(
         Path | None, typer.Option("--current", help="The plan that runs now: changes to it are paid for.")
     ] = None,
     start_cost: Annotated[str, typer.Option(help="Price of starting one GPU, with --current.")] = "$0.50",
+    stop_cost: Annotated[str, typer.Option(help="Price of stopping one GPU, with --current.")] = "$0.00",
     horizon: Annotated[str, typer.Option(help="How long the new plan is expected to stay, with --current.")] = "1h",
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", min=0.0, help="Seconds to look for a plan.")
@@ -81,6 +82,7 @@ def plan(
         usd_per_joule=hardware.usd_per_joule,
         energy_everywhere=energy,
         start_usd=_option("--start-cost", MONEY.parse, start_cost),
+        stop_usd=_option("--stop-cost", MONEY.parse, stop_cost),
         horizon_s=_positive("--horizon", _option("--horizon", DURATION.parse, horizon)),
     )
     due_s = time.monotonic() + (time_limit or 0.0)
@@ -109,9 +111,16 @@ def plan(
 
         _print_json(plan_json(answer))
     else:
-        from planner.show import plan_report, printed
+        from planner.show import Report, Words, printed
+        from planner.show_plan import plan_report
+        from planner.show_tables import refusals, routing
 
-        printed(plan_report(answer, services, hardware, explain))
+        report: Report = plan_report(answer, services, hardware, gap_ratio=gap, time_limit_s=time_limit)
+        if explain and answer.allocations:
+            report = [*report, Words(""), *routing(answer)]
+        if explain and answer.refused:
+            report = [*report, Words(""), refusals(answer)]
+        printed(report)
     _leave(_exit_code(answer.status))
 
 
@@ -209,7 +218,8 @@ def allocate(
             }
         )
     else:
-        from planner.show import allocation_report, printed
+        from planner.show import printed
+        from planner.show_tables import allocation_report
 
         printed(allocation_report(answer))
     _leave(_exit_code(answer.status))
@@ -235,7 +245,7 @@ def validate(
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(help="gpuservice or inventory.", show_default=False)],
+    kind: Annotated[str, typer.Argument(help="gpuservice, inventory, or another kind of file.", show_default=False)],
 ) -> None:
     """Print the JSON Schema of a kind, for editors and CI.
 
@@ -243,8 +253,6 @@ def schema(
     """
     from planner.spec import schema as schema_of
 
-    if kind not in ("gpuservice", "inventory"):
-        raise BadInput(f"schema: got {kind!r}, allowed: gpuservice, inventory")
     _print_json(schema_of(kind))
 
 
@@ -258,9 +266,10 @@ def catalog_gpus(as_json: AsJson = False) -> None:
     if as_json:
         _print_json([{**asdict(gpu), "aliases": list(gpu.aliases)} for gpu in gpus()])
         return
-    from planner.show import gpu_table, printed
+    from planner.show import printed
+    from planner.show_tables import gpu_table
 
-    printed(gpu_table(gpus()))
+    printed([gpu_table(gpus())])
 
 
 @catalog.command("models")
@@ -285,9 +294,10 @@ def catalog_models(as_json: AsJson = False) -> None:
         ]
         _print_json(rows)
         return
-    from planner.show import model_table, printed
+    from planner.show import printed
+    from planner.show_tables import model_table
 
-    printed(model_table(models(), [(parameters(m), active_parameters(m)) for m in models()]))
+    printed([model_table(models(), [(parameters(m), active_parameters(m)) for m in models()])])
 
 
 __all__ = ["MusterError", "allocate", "catalog", "plan", "schema", "validate"]

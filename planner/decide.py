@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.billing import committed_usd_per_hour
 from planner.check import crowded, violations
+from planner.decompose import decompose, parts_of
 from planner.errors import SolverFault
 from planner.hardware import Inventory
 from planner.highs import LinearModel, Outcome, Solution, columns_of, solve
@@ -18,7 +19,7 @@ from planner.plan import Allocation, Infeasible, Plan, Profile, Status
 from planner.program import build
 from planner.program_rows import Program
 from planner.readback import allocations, evened
-from planner.search import Search, find
+from planner.search import Search, better, find
 from planner.service import ServiceSpec
 from planner.supply import Seats, seats_of
 
@@ -27,6 +28,7 @@ _TIDY_NODES = 50
 _SAME_USD = 1e-7
 _COMPARE_RATIO = 0.2  # of a time limit, for the comparison with one-type fleets
 _MOST_ROUNDS = 4
+_SMALL_COLUMNS = 10_000
 
 Progress = Callable[[str], None]
 
@@ -54,7 +56,8 @@ def decide(
         program = build(services, profiles, inventory, objective, current, seated)
         model = program.rows.model()
         progress(f"solving {len(program.n)} counts, {len(model.cost) - len(program.n)} shares")
-        solved = _solve(model, program, main)
+        alone = {s.name: build([s], profiles, inventory, objective, current, seated) for s in services}
+        solved = _solve(model, program, alone, main)
         if solved.outcome is Outcome.INFEASIBLE:
             progress("looking for the constraints that conflict")
             why = over_budget(program, services, main) or explain(program, model, services, main)
@@ -77,12 +80,27 @@ def decide(
     return answer
 
 
-def _solve(model: LinearModel, program: Program, search: Search) -> Solution:
-    solved = find(model, search)
+def _solve(model: LinearModel, program: Program, alone: Mapping[str, Program], search: Search) -> Solution:
+    """One service in one go; several by decomposition, then in one go from there if the program is small."""
+    solved = None
+    if len(alone) > 1:
+        solved = decompose(program, model, parts_of(program, alone), search)
+    if solved is None or _open(solved, search, len(model.cost)):
+        start = solved.x if solved is not None and len(solved.x) else None
+        whole = find(model, search, start)
+        solved = whole if solved is None else better(solved, whole)
     usable = solved.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE)
     if usable and any(model.cost[column] == 0 for column in program.n) and not search.over():
         solved = _tidy(model, program, solved, search)
     return solved
+
+
+def _open(solved: Solution, search: Search, columns: int) -> bool:
+    """Whether the whole program should be searched too."""
+    if solved.outcome is Outcome.INFEASIBLE or search.over():
+        return False
+    apart = solved.objective - solved.bound > max(_OPTIMAL_GAP, search.gap_ratio) * max(1.0, abs(solved.objective))
+    return solved.outcome is Outcome.UNKNOWN or (apart and columns <= _SMALL_COLUMNS)
 
 
 def _tidy(model: LinearModel, program: Program, solved: Solution, search: Search) -> Solution:

@@ -1,8 +1,8 @@
 """The command `muster`: finds subcommands by entry point and loads only the chosen one.
 
 Every package of ours names its subcommands in the entry-point group `muster.commands`: each a function with typer
-annotations, or a `typer.Typer` for a group. Exit codes: what the subcommand says; 2 for every MusterError and wrong
-usage, 130 when interrupted, 1 when whoever read the output has gone.
+annotations, or a `typer.Typer` for a group. Exit codes: what the subcommand says; 2 for a MusterError and wrong usage,
+4 for a SolverFault (the input may be fine), 130 when interrupted, 1 when whoever read the output has gone.
 """
 
 import ast
@@ -17,9 +17,9 @@ from typing import Annotated
 
 import typer
 
-from planner.errors import MusterError, UnknownName
+from planner.errors import MusterError, SolverFault, UnknownName
 
-BAD_INPUT, INTERRUPTED, OUTPUT_CLOSED = 2, 130, 1
+BAD_INPUT, NO_PLAN, INTERRUPTED, OUTPUT_CLOSED = 2, 4, 130, 1
 
 
 def main() -> None:
@@ -36,6 +36,9 @@ def main() -> None:
             app(sys.argv[1:] or ["--help"], prog_name="muster")
         finally:
             sys.stdout.flush()  # here, where a closed pipe can still be caught
+    except SolverFault as fault:
+        typer.echo(f"no plan: the solver failed: {fault}", err=True)
+        sys.exit(NO_PLAN)
     except MusterError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(BAD_INPUT)

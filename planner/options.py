@@ -56,7 +56,7 @@ class Option:
 def site_of(service: ServiceSpec, group: NodeGroup) -> Site:
     """Where a group stands for a service that limits shares by zone or spot; None for one that does not."""
     demands = service.constraints
-    cares = demands.max_spot_share < 1 or demands.max_zone_share < 1 or demands.min_zones > 1
+    cares = demands.max_spot_share < 1 or demands.max_zone_share < 1
     return (group.zone, group.spot) if cares else None
 
 

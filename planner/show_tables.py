@@ -1,0 +1,155 @@
+"""Tables beside the plan: routing weights, refusals, what `muster allocate` answers, the catalogues."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from planner.allocate import GPUAllocation
+from planner.hardware import GPUType
+from planner.model import Model
+from planner.plan import Plan
+from planner.show import Report, Table, Words, dollars
+from planner.show_plan import pooled
+
+
+class Route(NamedTuple):
+    """Buckets from one edge to another on both axes, all carried by the same targets."""
+
+    service: str
+    slo_class: str
+    first_output: int
+    last_output: int
+    first_input: int
+    last_input: int
+    to: str
+
+
+def routes(plan: Plan) -> list[Route]:
+    """The router's weights, neighbouring buckets with the same weights in one: inputs first, then outputs."""
+    targets: dict[tuple[str, str, int, int], list[str]] = {}
+    for a in sorted(plan.allocations, key=lambda a: (str(a.recipe), a.pool, a.node_group)):
+        for bucket, share in a.shares.items():
+            key = (a.service, bucket.slo_class, bucket.output_tokens, bucket.input_tokens)
+            targets.setdefault(key, []).append(f"{share:.1%} {pooled(a)} in {a.node_group}")
+    cells = [Route(*key[:2], key[2], key[2], key[3], key[3], ", ".join(to)) for key, to in sorted(targets.items())]
+    by_input: list[Route] = []
+    for _, row in groupby(cells, key=lambda cell: cell[:3]):
+        for _, same in groupby(row, key=lambda cell: cell.to):
+            run = list(same)
+            by_input.append(run[0]._replace(last_input=run[-1].last_input))
+    return _by_output(by_input)
+
+
+def _by_output(runs: Sequence[Route]) -> list[Route]:
+    """Join runs of inputs that are the same at one output edge and the next."""
+    edges = {k: sorted({run.first_output for run in rows}) for k, rows in _by_class(runs).items()}
+    out: list[Route] = []
+    open_runs: dict[tuple[object, ...], int] = {}
+    for run in runs:
+        outputs = edges[run.service, run.slo_class]
+        same = (run.service, run.slo_class, run.first_input, run.last_input, run.to)
+        at = open_runs.get(same)
+        if at is not None and outputs.index(out[at].last_output) + 1 == outputs.index(run.first_output):
+            out[at] = out[at]._replace(last_output=run.last_output)
+        else:
+            open_runs[same] = len(out)
+            out.append(run)
+    return out
+
+
+def _by_class(runs: Sequence[Route]) -> dict[tuple[str, str], list[Route]]:
+    out: dict[tuple[str, str], list[Route]] = {}
+    for run in runs:
+        out.setdefault((run.service, run.slo_class), []).append(run)
+    return out
+
+
+def routing(plan: Plan) -> Report:
+    """The router's weights, with how to read them."""
+    many = len({a.service for a in plan.allocations}) > 1
+    headings = ("CLASS", "INPUT", "OUTPUT", "TO")
+    table = Table(("SERVICE", *headings) if many else headings, right=("INPUT", "OUTPUT"), wrapped=("TO",))
+    for route in routes(plan):
+        row = (
+            route.slo_class,
+            _edges(route.first_input, route.last_input),
+            _edges(route.first_output, route.last_output),
+            route.to,
+        )
+        table.rows.append((route.service, *row) if many else row)
+    title = (
+        "Router weights: the share of the requests of each size that goes to each group of replicas. INPUT and OUTPUT "
+        "are upper edges of size buckets in tokens; 16-256 stands for all buckets from 16 to 256. A request belongs to "
+        "the smallest bucket that holds it. --json has one row per bucket, under allocations[].shares."
+    )
+    return [Words(title), Words(""), table]
+
+
+def _edges(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def refusals(plan: Plan) -> Table:
+    """Every refused recipe with its reason."""
+    many = len({refusal.service for refusal in plan.refused}) > 1
+    headings = ("REFUSED", "SERVICE", "WHY") if many else ("REFUSED", "WHY")
+    table = Table(headings, wrapped=("REFUSED", "WHY"))
+    for refusal in plan.refused:
+        middle = (refusal.service,) if many else ()
+        table.rows.append((refusal.recipe, *middle, refusal.reason))
+    return table
+
+
+def allocation_report(answer: GPUAllocation) -> Report:
+    """What `muster allocate` prints."""
+    if answer.infeasible is not None:
+        return [
+            Words("infeasible", "bold red"),
+            Words(f"why: {answer.infeasible.why}"),
+            Words(f"cheapest way out: {answer.infeasible.relaxation}"),
+        ]
+    if answer.status == "unknown":
+        return [Words("unknown: no plan found within the limit; a longer --time-limit looks further", "bold red")]
+    proof = "proved optimal" if answer.status == "optimal" else f"gap {answer.gap_ratio or 0:.2%}"
+    table = Table(("GPU", "COUNT"), right=("COUNT",))
+    table.rows.extend((gpu, str(count)) for gpu, count in answer.counts.items())
+    return [Words(f"{dollars(answer.usd_per_hour)}/h, {proof}", "bold green"), Words(""), table]
+
+
+def gpu_table(gpus: Sequence[GPUType]) -> Table:
+    """The catalogue of GPUs; 16-bit is bf16, or fp16 where a GPU has no bf16."""
+    figures = ("MEMORY GB", "HBM GB/s", "16-BIT TFLOP/s", "FP8 TFLOP/s", "TDP W", "$/h")
+    table = Table(("GPU", "VENDOR", *figures), right=figures, wrapped=figures)
+    for gpu in gpus:
+        half = gpu.flops_per_s.get("bf16", gpu.flops_per_s.get("fp16"))
+        fp8 = gpu.flops_per_s.get("fp8")
+        row = (
+            gpu.name,
+            gpu.vendor,
+            f"{gpu.hbm_bytes / 1e9:.0f}",
+            f"{gpu.hbm_bytes_per_s / 1e9:,.0f}",
+            f"{half / 1e12:,.0f}" if half else "-",
+            f"{fp8 / 1e12:,.0f}" if fp8 else "-",
+            f"{gpu.tdp_w:.0f}",
+            dollars(gpu.usd_per_hour),
+        )
+        table.rows.append(row)
+    return table
+
+
+def model_table(models: Sequence[Model], sizes: Sequence[tuple[float, float]]) -> Table:
+    """The catalogue of models; `sizes` are (parameters, active parameters)."""
+    figures = ("PARAMETERS", "ACTIVE", "LAYERS", "CONTEXT")
+    table = Table(("MODEL", "FAMILY", *figures), right=figures)
+    for model, (total, active) in zip(models, sizes, strict=True):
+        layers = sum(block.count for block in model.blocks)
+        row = (
+            model.name,
+            model.family,
+            f"{total / 1e9:.2f} B",
+            f"{active / 1e9:.2f} B",
+            str(layers),
+            f"{model.max_context:,}",
+        )
+        table.rows.append(row)
+    return table
