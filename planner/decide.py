@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from planner.billing import committed_usd_per_hour
 from planner.check import crowded, violations
-from planner.decompose import decompose, parts_of
+from planner.decompose import decompose
 from planner.errors import SolverFault
 from planner.hardware import Inventory
 from planner.highs import LinearModel, Outcome, Solution, columns_of, solve
@@ -21,10 +22,12 @@ from planner.program_rows import Program
 from planner.readback import allocations, evened
 from planner.search import Search, better, find
 from planner.service import ServiceSpec
+from planner.subset import subset, widened, without
 from planner.supply import Seats, seats_of
 
 _OPTIMAL_GAP = 1e-6
-_TIDY_NODES = 50
+_TIDY_NODES = 20
+_HALF = 0.5
 _SAME_USD = 1e-7
 _COMPARE_RATIO = 0.2  # of a time limit, for the comparison with one-type fleets
 _MOST_ROUNDS = 4
@@ -56,8 +59,9 @@ def decide(
         program = build(services, profiles, inventory, objective, current, seated)
         model = program.rows.model()
         progress(f"solving {len(program.n)} counts, {len(model.cost) - len(program.n)} shares")
-        alone = {s.name: build([s], profiles, inventory, objective, current, seated) for s in services}
-        solved = _solve(model, program, alone, main)
+        solved = _solve(
+            model, program, partial(_alone, services, profiles, inventory, objective, current, seated), main
+        )
         if solved.outcome is Outcome.INFEASIBLE:
             progress("looking for the constraints that conflict")
             why = over_budget(program, services, main) or explain(program, model, services, main)
@@ -80,11 +84,23 @@ def decide(
     return answer
 
 
-def _solve(model: LinearModel, program: Program, alone: Mapping[str, Program], search: Search) -> Solution:
+def _alone(
+    services: Sequence[ServiceSpec],
+    profiles: Sequence[Profile],
+    inventory: Inventory,
+    objective: Objective,
+    current: Mapping[Key, int],
+    seated: Mapping[str, Seats],
+) -> dict[str, Program]:
+    """The program of each service by itself."""
+    return {s.name: build([s], profiles, inventory, objective, current, seated) for s in services}
+
+
+def _solve(model: LinearModel, program: Program, alone: Callable[[], dict[str, Program]], search: Search) -> Solution:
     """One service in one go; several by decomposition, then in one go from there if the program is small."""
     solved = None
-    if len(alone) > 1:
-        solved = decompose(program, model, parts_of(program, alone), search)
+    if len(program.services) > 1:
+        solved = decompose(program, model, alone, search)
     if solved is None or _open(solved, search, len(model.cost)):
         start = solved.x if solved is not None and len(solved.x) else None
         whole = find(model, search, start)
@@ -105,26 +121,28 @@ def _open(solved: Solution, search: Search, columns: int) -> bool:
 
 def _tidy(model: LinearModel, program: Program, solved: Solution, search: Search) -> Solution:
     """A solution of the same cost with as few GPUs as a short search finds: free ones are not kept for nothing."""
-    rows, cols = len(model.row_lower), np.flatnonzero(model.cost).astype(np.int32)
-    per_column = np.repeat(np.arange(len(model.cost), dtype=np.int32), np.diff(model.matrix.start))
+    stay = without(program, [i for i, n in enumerate(program.n) if solved.x[n] < _HALF], len(model.cost))
+    small = subset(model, stay)
+    rows, cols = len(small.row_lower), np.flatnonzero(small.cost).astype(np.int32)
+    per_column = np.repeat(np.arange(len(small.cost), dtype=np.int32), np.diff(small.matrix.start))
     gpus = np.zeros_like(model.cost)
     gpus[list(program.n)] = [float(option.pool.gpus_per_replica) for option in program.options]
     fewest = replace(
-        model,
-        cost=gpus,
-        row_lower=np.append(model.row_lower, -np.inf),
-        row_upper=np.append(model.row_upper, solved.objective + _SAME_USD),
+        small,
+        cost=gpus[stay],
+        row_lower=np.append(small.row_lower, -np.inf),
+        row_upper=np.append(small.row_upper, solved.objective + _SAME_USD),
         matrix=columns_of(
-            np.append(model.matrix.index, np.full(len(cols), rows, np.int32)),
+            np.append(small.matrix.index, np.full(len(cols), rows, np.int32)),
             np.append(per_column, cols),
-            np.append(model.matrix.value, model.cost[cols]),
-            len(model.cost),
+            np.append(small.matrix.value, small.cost[cols]),
+            len(small.cost),
         ),
     )
-    found = solve(fewest, nodes=_TIDY_NODES, time_limit_s=search.seconds(), start=solved.x, verify=False)
+    found = solve(fewest, nodes=_TIDY_NODES, time_limit_s=search.seconds(), start=solved.x[stay], verify=False)
     if found.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
         return solved
-    return replace(solved, x=found.x)  # within what the solver takes for the same cost
+    return replace(solved, x=widened(found, stay, len(model.cost)).x)  # within what the solver takes for the same cost
 
 
 def _none(status: Status, why: Infeasible | None, bound: float | None = None) -> Plan:

@@ -7,19 +7,21 @@ linear program. The recipes that any service chose at any prices are its proposa
 alone is small, and its solution is a plan that keeps every constraint.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from planner.highs import INFINITY, Floats, LinearModel, Outcome, Solution, solve
 from planner.program_rows import Program
-from planner.search import Search, better, find
+from planner.search import Search, better
+from planner.subset import subset, widened, without
 
 _ROUNDS = 4
 _MERGE_NODES = 200
 _NODE_COLUMNS = 1_000_000  # nodes of a service's own problem, times its columns
 _CLOSED = 1e-6
+_EARLY = 0.3  # of a time limit, for a first plan
 _SHARED = ("gpus of ", "power of ", "committed_", "cover_")
 
 
@@ -34,8 +36,7 @@ class Part:
     shared: Mapping[str, int]
 
 
-def parts_of(program: Program, alone: Mapping[str, Program]) -> list[Part]:
-    """`alone`: service -> the program of this service by itself."""
+def _parts(program: Program, alone: Mapping[str, Program]) -> list[Part]:
     out = []
     for name, own in alone.items():
         shared = {row: i for i, row in enumerate(own.rows.names) if row.startswith(_SHARED)}
@@ -43,27 +44,39 @@ def parts_of(program: Program, alone: Mapping[str, Program]) -> list[Part]:
     return out
 
 
-def decompose(program: Program, model: LinearModel, parts: Sequence[Part], search: Search) -> Solution:
-    """A solution of the whole with a proved bound; UNKNOWN where proposals do not fit together."""
+def decompose(
+    program: Program, model: LinearModel, alone: Callable[[], Mapping[str, Program]], search: Search
+) -> Solution:
+    """A solution of the whole with a proved bound; UNKNOWN where proposals do not fit together.
+
+    `alone` makes the program of each service by itself.
+    """
     relaxed = solve(replace(model, integer=None), time_limit_s=search.seconds())
     if relaxed.outcome is Outcome.INFEASIBLE:
         return relaxed
+    parts = _parts(program, alone())
     best = Solution(Outcome.UNKNOWN, INFINITY, relaxed.bound, np.empty(0), np.empty(0))
-    proposed: set[int] = set()
+    proposed = {at for at, n in enumerate(program.n) if relaxed.outcome is Outcome.OPTIMAL and relaxed.x[n] > _CLOSED}
+    if proposed:
+        best = replace(_merged(program, model, proposed, search.within(_EARLY), best), bound=relaxed.bound)
     prices: dict[str, float] = {}
     for turn in range(_ROUNDS):
         before = len(proposed)
         bound, infeasible = _round(program, model, parts, prices, proposed, search.within(0.7))
         if infeasible:
             return replace(best, outcome=Outcome.INFEASIBLE)
-        merged = _merged(program, model, proposed, search, best)
-        best = replace(better(best, merged), bound=max(best.bound, bound))
-        closed = best.objective - best.bound <= max(_CLOSED, search.gap_ratio) * abs(best.objective)
-        if closed or search.over() or (turn > 0 and len(proposed) == before):
+        best = replace(best, bound=max(best.bound, bound))
+        if len(proposed) > before and not _closed(best, search):
+            best = replace(better(best, _merged(program, model, proposed, search, best)), bound=best.bound)
+        if _closed(best, search) or search.over() or (turn > 0 and len(proposed) == before):
             break
         last = relaxed if turn == 0 else _relaxed(program, model, proposed, search)
         prices = _prices(program, last, prices if turn > 1 else {})
     return replace(best, bound=min(best.bound, best.objective))
+
+
+def _closed(best: Solution, search: Search) -> bool:
+    return best.objective - best.bound <= max(_CLOSED, search.gap_ratio) * abs(best.objective)
 
 
 def _round(
@@ -80,7 +93,9 @@ def _round(
     for turn, part in enumerate(parts):
         charged = replace(part.model, cost=part.model.cost + _charge(part, prices))
         nodes = max(1, min(search.nodes, _NODE_COLUMNS // len(charged.cost)))
-        found = find(charged, replace(search.within(1 / (len(parts) - turn)), nodes=nodes))
+        found = solve(
+            charged, gap_ratio=search.gap_ratio, nodes=nodes, time_limit_s=search.seconds(1 / (len(parts) - turn))
+        )
         if found.outcome is Outcome.INFEASIBLE:
             return INFINITY, True
         bound += found.bound
@@ -102,30 +117,26 @@ def _charge(part: Part, prices: Mapping[str, float]) -> Floats:
     return charge
 
 
-def _only(program: Program, model: LinearModel, proposed: set[int]) -> LinearModel:
-    upper = model.upper.copy()
-    upper[[n for at, n in enumerate(program.n) if at not in proposed]] = 0.0
-    return replace(model, upper=upper)
-
-
 def _merged(program: Program, model: LinearModel, proposed: set[int], search: Search, best: Solution) -> Solution:
     """The whole program over the proposals; its bound holds for them only."""
-    start = best.x if len(best.x) else None
-    nodes = min(search.nodes, _MERGE_NODES)
+    columns = without(program, set(range(len(program.n))) - proposed, len(model.cost))
     found = solve(
-        _only(program, model, proposed),
+        subset(model, columns),
         gap_ratio=search.gap_ratio,
-        nodes=nodes,
+        nodes=min(search.nodes, _MERGE_NODES),
         time_limit_s=search.seconds(),
-        start=start,
+        start=best.x[columns] if len(best.x) else None,
         verify=False,
     )
     usable = found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE)
-    return replace(found, outcome=Outcome.FEASIBLE if usable else Outcome.UNKNOWN, bound=-INFINITY)
+    outcome = Outcome.FEASIBLE if usable else Outcome.UNKNOWN
+    return replace(widened(found, columns, len(model.cost)), outcome=outcome, bound=-INFINITY)
 
 
 def _relaxed(program: Program, model: LinearModel, proposed: set[int], search: Search) -> Solution:
-    return solve(replace(_only(program, model, proposed), integer=None), time_limit_s=search.seconds())
+    """The linear program over the proposals, for its prices."""
+    columns = without(program, set(range(len(program.n))) - proposed, len(model.cost))
+    return solve(replace(subset(model, columns), integer=None), time_limit_s=search.seconds())
 
 
 def _prices(program: Program, relaxed: Solution, last: Mapping[str, float]) -> dict[str, float]:

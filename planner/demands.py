@@ -19,7 +19,8 @@ _REPLICA_USD, _SHARE_USD, _ZONE_USD, _SPARE_USD = 1.0, 10.0, 5.0, 20.0
 def demand(program: Program, service: ServiceSpec) -> None:
     """Every demand of one service but its budget (`planner.billing`)."""
     mine = program.of(service.name)
-    full = [i for i in mine if id(program.options[i].profile) in anywhere(service, program.profiles)]
+    whole = anywhere(service, program.profiles)
+    full = [i for i in mine if id(program.options[i].profile) in whole]
     _replicas(program, service, mine, full)
     _zones(program, service, full)
     demands = service.constraints

@@ -18,10 +18,12 @@ from planner.plan import Change, Infeasible, Profile
 from planner.program_rows import Loosening, Program
 from planner.search import Search
 from planner.service import ServiceSpec
-from planner.words import named, way_out
+from planner.subset import subset, widened, without
+from planner.words import named, told, way_out
 
 _ENOUGH = 1e-6
 _NODES = 100  # a feasibility question is answered early or not at all
+_FEW_NODES = 1
 _WAY_OUT_GAP = 0.01
 _SMALL = 10_000  # columns of a program that is asked many questions
 _OWN_COST = 1e-3  # of the plan's own price, when loosenings are priced
@@ -93,12 +95,12 @@ def explain(program: Program, model: LinearModel, services: Sequence[ServiceSpec
     relaxed = solve(replace(loose, integer=None))
     if relaxed.outcome is not Outcome.OPTIMAL:
         return _hopeless(program)
-    found = _way_out(loose, relaxed, len(model.cost), search)
+    found = _way_out(program, loose, relaxed, search)
     units = found.x[len(model.cost) :]
     changes = tuple(_change(knob, float(u)) for knob, u in zip(knobs, units, strict=True) if u > _ENOUGH)
     conflict = _conflict(model, program, relaxed, units)
     return Infeasible(
-        why=f"no plan keeps {named(conflict)}" if conflict else "no plan keeps all constraints",
+        why=f"no plan keeps {told(conflict, knobs)}" if conflict else "no plan keeps all constraints",
         constraints=tuple(named([knob]) for knob in conflict),
         relaxation=way_out(changes, program) + _leave_out(model, program, services),
         changes=changes,
@@ -138,17 +140,20 @@ def _loosened(model: LinearModel, program: Program) -> LinearModel:
     )
 
 
-def _way_out(loose: LinearModel, relaxed: Solution, own: int, search: Search) -> Solution:
+def _way_out(program: Program, loose: LinearModel, relaxed: Solution, search: Search) -> Solution:
     """The cheapest use of knobs; in a large program, the cheapest with the recipes of the linear one."""
-    whole = np.flatnonzero(loose.integer if loose.integer is not None else [])
     if len(loose.cost) > _SMALL:
-        idle = whole[(whole < own) & (relaxed.x[whole] <= _ENOUGH)]
-        counts = np.array([c for c in idle if loose.upper[c] > 1], dtype=np.int64)
-        upper = loose.upper.copy()
-        upper[counts] = 0.0
-        few = solve(replace(loose, upper=upper), gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=search.seconds())
+        idle = [at for at, n in enumerate(program.n) if relaxed.x[n] <= _ENOUGH]
+        columns = without(program, idle, len(loose.cost))
+        few = solve(
+            subset(loose, columns),
+            gap_ratio=_WAY_OUT_GAP,
+            nodes=_FEW_NODES,
+            time_limit_s=search.seconds(),
+            verify=False,
+        )
         if few.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE):
-            return few
+            return widened(few, columns, len(loose.cost))
     found = solve(loose, gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=search.seconds())
     return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else relaxed
 

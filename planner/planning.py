@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from planner.decide import Progress, Search, decide
+from planner.decide import Progress, decide
 from planner.hardware import Inventory
 from planner.options import Key, Objective
 from planner.plan import Plan, Profile, Refusal
 from planner.profile import profiles as profiles_of
+from planner.search import Search
 from planner.service import ServiceSpec
 
 

@@ -56,6 +56,11 @@ class Program:
         """Note a row that only this service needs kept: without its dues, the service takes nothing."""
         self.dues.setdefault(service, []).append(row)
 
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Names of the services, in order."""
+        return tuple(dict.fromkeys(option.service for option in self.options))
+
     def places(self, service: str) -> dict[tuple[Place, str], list[int]]:
         """(profile index and site, pool) -> positions of its options."""
         index_of = {id(p): i for i, p in enumerate(self.profiles)}

@@ -18,11 +18,22 @@ _NAMES = {
     "survive_nodes": "redundancy.nodes of {target}",
 }
 
+_MANY = 3
+
 
 def named(knobs: Sequence[Loosening]) -> str:
     """`the nodes of h100s (2) and the budget of chat ($9.00/h)`."""
     said = [f"{_NAMES[k.kind].format(target=k.target)} ({_amount(k.kind, k.now)})" for k in knobs]
     return " and ".join(said)
+
+
+def told(conflict: Sequence[Loosening], knobs: Sequence[Loosening]) -> str:
+    """The conflict in one sentence; all node groups at once are told as such."""
+    groups = [k for k in conflict if k.kind == "nodes"]
+    if len(groups) < _MANY or len(groups) < sum(k.kind == "nodes" for k in knobs):
+        return named(conflict)
+    rest = [k for k in conflict if k.kind != "nodes"]
+    return " and ".join(part for part in (f"the nodes of all {len(groups)} groups", named(rest)) if part)
 
 
 def way_out(changes: Sequence[Change], program: Program) -> str:

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from planner.decide import Search, decide
+from planner.decide import decide
 from planner.dominance import undominated
 from planner.hardware import Inventory, PowerDomain
 from planner.options import Objective
 from planner.plan import Plan, Profile
+from planner.search import Search
 from planner.service import Bucket
 from tests.planner.factories import LARGE, SMALL, group, inventory, profile, service
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.decide import Search, decide
+from planner.decide import decide
 from planner.errors import BadInput
 from planner.options import Objective
 from planner.plan import Plan, Refusal

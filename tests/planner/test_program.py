@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from planner.check import violations
-from planner.decide import Search, decide
+from planner.decide import decide
 from planner.hardware import Commitment, Inventory, PowerDomain
 from planner.options import Objective
 from planner.plan import Plan, Profile
+from planner.search import Search
 from planner.service import Bucket, ServiceSpec
 from tests.planner.factories import LARGE, SMALL, group, inventory, profile, service
 
