@@ -1,6 +1,7 @@
 """The planner's commands: plan, allocate, validate, catalog, schema.
 
-Each reads its files, calls one function and prints. Exit codes: 0 a plan, 2 bad input, 3 infeasible, 4 no plan in time.
+Each reads its files, calls one function and prints. Exit codes: 0 a plan, 2 bad input, 3 infeasible, 4 no plan
+(none in time, or the solver failed).
 """
 
 import json
@@ -14,10 +15,11 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from planner.errors import BadInput, MusterError
+from planner.errors import BadInput
 
 OK, BAD_INPUT, INFEASIBLE, UNKNOWN = 0, 2, 3, 4
 _MOST_BYTES = 64 * 2**20
+_ANY_NODES = 2**31 - 1  # a limit in seconds stands alone
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 catalog = typer.Typer(no_args_is_help=True, help="List the GPUs and models that Muster knows.")
@@ -65,9 +67,11 @@ def plan(
 
     Example: muster plan deploy/examples/chat.yaml --inventory deploy/examples/cluster.yaml
     """
-    from planner.decide import Search
+    from dataclasses import replace
+
     from planner.options import Objective
     from planner.planning import plan as make_plan
+    from planner.search import Search
     from planner.spec import load_inventory, load_services
     from planner.spec.plan_file import load_plan, plan_text
     from planner.units import DURATION, MONEY
@@ -86,7 +90,9 @@ def plan(
         horizon_s=_positive("--horizon", _option("--horizon", DURATION.parse, horizon)),
     )
     due_s = time.monotonic() + (time_limit or 0.0)
-    search = Search(gap_ratio=gap, left_s=None if time_limit is None else (lambda: due_s - time.monotonic()))
+    search = Search(gap_ratio=gap)
+    if time_limit is not None:
+        search = Search(gap_ratio=gap, nodes=_ANY_NODES, left_s=lambda: due_s - time.monotonic())
     counts = (
         {(a.service, str(a.recipe), a.pool, a.node_group): a.replicas for a in running.allocations} if running else {}
     )
@@ -101,8 +107,6 @@ def plan(
             search=search,
             progress=lambda text: status.update(text),
         )
-    from dataclasses import replace
-
     answer = replace(answer, solve_s=time.process_time() - began_s)
     if output is not None and answer.status in ("optimal", "feasible"):
         _write(output, plan_text(answer, services[0].name))
@@ -111,16 +115,10 @@ def plan(
 
         _print_json(plan_json(answer))
     else:
-        from planner.show import Report, Words, printed
+        from planner.show import printed
         from planner.show_plan import plan_report
-        from planner.show_tables import refusals, routing
 
-        report: Report = plan_report(answer, services, hardware, gap_ratio=gap, time_limit_s=time_limit)
-        if explain and answer.allocations:
-            report = [*report, Words(""), *routing(answer)]
-        if explain and answer.refused:
-            report = [*report, Words(""), refusals(answer)]
-        printed(report)
+        printed(plan_report(answer, services, hardware, explain=explain, gap_ratio=gap, time_limit_s=time_limit))
     _leave(_exit_code(answer.status))
 
 
@@ -298,6 +296,3 @@ def catalog_models(as_json: AsJson = False) -> None:
     from planner.show_tables import model_table
 
     printed([model_table(models(), [(parameters(m), active_parameters(m)) for m in models()])])
-
-
-__all__ = ["MusterError", "allocate", "catalog", "plan", "schema", "validate"]

@@ -23,7 +23,7 @@ _KEPT = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A paragraph; an empty one is a blank line. Lines after the first are indented by two more than `indent`."""
+    """A paragraph; an empty one is a blank line. If indented, lines after the first are by two more."""
 
     text: str
     style: str = ""
@@ -92,7 +92,8 @@ def printed(report: Report) -> None:
 
 def _paragraph(words: Words, width: int) -> list[Line]:
     first = " " * words.indent
-    return [(line, words.style) for line in _wrapped(words.text, width, first, first + "  ")]
+    rest = first + "  " if words.indent else ""
+    return [(line, words.style) for line in _wrapped(words.text, width, first, rest)]
 
 
 def _wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:

@@ -7,6 +7,7 @@ from planner.plan import Allocation, ClassLatency, Plan, Prediction
 from planner.refusals import telling
 from planner.service import SLO, ServiceSpec
 from planner.show import Report, Table, Words, dollars, percent, seconds, watts
+from planner.show_tables import pooled, refusals, routing
 from planner.techniques import techniques
 from planner.units import show_percentile
 
@@ -19,20 +20,22 @@ def plan_report(
     services: Sequence[ServiceSpec],
     inventory: Inventory,
     *,
+    explain: bool = False,
     gap_ratio: float = 0.0,
     time_limit_s: float | None = None,
 ) -> Report:
     """What `muster plan` prints; `gap_ratio` and `time_limit_s` are the limits that the user gave."""
-    top = [verdict(plan)]
+    report: list[Words | Table] = [verdict(plan), *_stopped(plan, gap_ratio, time_limit_s)]
     if plan.infeasible is not None:
-        why = Words(f"why: {plan.infeasible.why}")
-        return [*top, why, Words(f"cheapest way out: {plan.infeasible.relaxation}")]
-    top += _stopped(plan, gap_ratio, time_limit_s)
-    if plan.status == "unknown":
-        return top
-    report = [*top, Words(""), allocations(plan, services, inventory), Words(""), *_unused(plan), one_type(plan)]
-    left_out = not_chosen(plan, services, inventory)
-    return [*report, Words(""), left_out] if left_out.rows else report
+        report += [Words(f"why: {plan.infeasible.why}"), Words(f"cheapest way out: {plan.infeasible.relaxation}")]
+        if plan.refused and not explain:
+            report += [Words("--explain lists every refused recipe with its reason.")]
+    if plan.status in ("optimal", "feasible"):
+        report += [Words(""), allocations(plan, services, inventory), Words(""), *_unused(plan), one_type(plan)]
+        left_out = not_chosen(plan, services, inventory)
+        report += [Words(""), left_out] if left_out.rows else []
+        report += [Words(""), *routing(plan)] if explain else []
+    return [*report, Words(""), refusals(plan)] if plan.refused and explain else report
 
 
 def verdict(plan: Plan) -> Words:
@@ -73,6 +76,8 @@ def allocations(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventor
     )
     for service in services:
         mine = [a for a in plan.allocations if a.service == service.name]
+        if table.rows:
+            table.rows.append(Words(""))
         table.rows.append(Words(_title(service, mine), "bold"))
         table.rows.extend(_row(service, a) for a in mine)
         below = [
@@ -83,11 +88,6 @@ def allocations(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventor
         ]
         table.rows.extend(Words(line, indent=_BELOW) for line in below)
     return table
-
-
-def pooled(allocation: Allocation) -> str:
-    """The recipe, with the pool where a recipe has several."""
-    return f"{allocation.recipe}" + (f" ({allocation.pool})" if allocation.pool != "serve" else "")
 
 
 def _title(service: ServiceSpec, mine: Sequence[Allocation]) -> str:
@@ -233,5 +233,5 @@ def _why_not(plan: Plan, service: str, gpu: str) -> str:
     if gpu in plan.one_type:
         return f"{reason} (alone {dollars(plan.one_type[gpu])}/h)"
     if gpu in plan.one_type_unknown:
-        return f"{reason} (what it costs alone is not known within the limit)"
+        return f"{reason} (what it costs alone is not known)"
     return f"{reason} (alone it cannot carry everything)"

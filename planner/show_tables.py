@@ -7,9 +7,13 @@ from typing import NamedTuple
 from planner.allocate import GPUAllocation
 from planner.hardware import GPUType
 from planner.model import Model
-from planner.plan import Plan
+from planner.plan import Allocation, Plan
 from planner.show import Report, Table, Words, dollars
-from planner.show_plan import pooled
+
+
+def pooled(allocation: Allocation) -> str:
+    """The recipe, with the pool where a recipe has several."""
+    return f"{allocation.recipe}" + (f" ({allocation.pool})" if allocation.pool != "serve" else "")
 
 
 class Route(NamedTuple):
@@ -26,12 +30,15 @@ class Route(NamedTuple):
 
 def routes(plan: Plan) -> list[Route]:
     """The router's weights, neighbouring buckets with the same weights in one: inputs first, then outputs."""
-    targets: dict[tuple[str, str, int, int], list[str]] = {}
-    for a in sorted(plan.allocations, key=lambda a: (str(a.recipe), a.pool, a.node_group)):
+    targets: dict[tuple[str, str, int, int], list[tuple[float, str]]] = {}
+    for a in plan.allocations:
         for bucket, share in a.shares.items():
             key = (a.service, bucket.slo_class, bucket.output_tokens, bucket.input_tokens)
-            targets.setdefault(key, []).append(f"{share:.1%} {pooled(a)} in {a.node_group}")
-    cells = [Route(*key[:2], key[2], key[2], key[3], key[3], ", ".join(to)) for key, to in sorted(targets.items())]
+            targets.setdefault(key, []).append((-share, f"{pooled(a)} in {a.node_group}"))
+    cells = []
+    for (service, slo_class, outputs, inputs), to in sorted(targets.items()):
+        text = ", ".join(f"{-share:.1%} {target}" for share, target in sorted(to)).replace("100.0%", "100%")
+        cells.append(Route(service, slo_class, outputs, outputs, inputs, inputs, text))
     by_input: list[Route] = []
     for _, row in groupby(cells, key=lambda cell: cell[:3]):
         for _, same in groupby(row, key=lambda cell: cell.to):
@@ -139,17 +146,17 @@ def gpu_table(gpus: Sequence[GPUType]) -> Table:
 
 def model_table(models: Sequence[Model], sizes: Sequence[tuple[float, float]]) -> Table:
     """The catalogue of models; `sizes` are (parameters, active parameters)."""
-    figures = ("PARAMETERS", "ACTIVE", "LAYERS", "CONTEXT")
-    table = Table(("MODEL", "FAMILY", *figures), right=figures)
+    figures = ("10^9 PARAMS", "10^9 ACTIVE", "LAYERS", "CONTEXT")
+    table = Table(("MODEL", "FAMILY", *figures), right=figures, wrapped=figures)
     for model, (total, active) in zip(models, sizes, strict=True):
         layers = sum(block.count for block in model.blocks)
         row = (
             model.name,
             model.family,
-            f"{total / 1e9:.2f} B",
-            f"{active / 1e9:.2f} B",
+            f"{total / 1e9:.3g}",
+            f"{active / 1e9:.3g}",
             str(layers),
-            f"{model.max_context:,}",
+            str(model.max_context),
         )
         table.rows.append(row)
     return table

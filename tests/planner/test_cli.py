@@ -1,12 +1,17 @@
 """The commands as users run them: output, exit codes, files, and what they say of bad input."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
+
+from planner import main
+from planner.errors import SolverFault
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "deploy" / "examples"
@@ -46,7 +51,7 @@ def test_the_example_is_planned_optimally_in_the_documented_form(planned: tuple[
     assert isinstance(allocations, list)
     documented = (
         "service model pool node_group zone gpu replicas gpus_per_replica tp pp ep max_batch techniques power_cap_w "
-        "usd_per_hour power_w predicted shares"
+        "usd_per_hour power_w predicted shares busy_ratio"
     )
     assert all(set(row) == set(documented.split()) for row in allocations)
     carried: dict[tuple[object, ...], float] = {}
@@ -65,8 +70,33 @@ def test_the_plan_file_is_a_plan_and_changes_are_paid_for(planned: tuple[Path, d
 
 def test_the_table_says_cost_proof_latency_and_why_not() -> None:
     shown = muster("plan", CHAT, "--inventory", CLUSTER, "--explain").stdout
-    for words in ("proved optimal", "<= 500 ms", "NOT CHOSEN", "REFUSED", "INPUT <="):
+    for words in ("proved optimal", "<= 500 ms", "NOT CHOSEN", "REFUSED", "Router weights", "quantised: fp8 keeps"):
         assert words in shown
+
+
+def test_reports_fit_the_columns_given_and_100_in_a_pipe() -> None:
+    plain = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    for words in (("plan", CHAT, "-i", CLUSTER, "--explain"), ("catalog", "gpus"), ("catalog", "models")):
+        for columns, environment in ((100, plain), (80, {**plain, "COLUMNS": "80"})):
+            ended = subprocess.run([MUSTER, *words], capture_output=True, text=True, check=True, env=environment)
+            assert max(map(len, ended.stdout.splitlines())) <= columns, words
+
+
+def test_stopping_a_running_gpu_has_a_price_too(planned: tuple[Path, dict[str, object]]) -> None:
+    ended = muster("plan", CHAT, "-i", CLUSTER, "--current", str(planned[0]), "--stop-cost", "$100", "--json")
+    assert ended.returncode == 0
+    assert "--stop-cost" in refusal("plan", CHAT, "-i", CLUSTER, "--stop-cost", "much")
+
+
+def test_a_solver_fault_is_no_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> NoReturn:
+        raise SolverFault("HiGHS ended with 'Solve error'")
+
+    monkeypatch.setattr(main, "commands", fail)
+    with pytest.raises(SystemExit) as left:
+        main.main()
+    assert left.value.code == 4
+    assert capsys.readouterr().err == "no plan: the solver failed: HiGHS ended with 'Solve error'\n"
 
 
 def test_planning_twice_gives_the_same_plan(planned: tuple[Path, dict[str, object]]) -> None:
@@ -121,7 +151,7 @@ def test_validate_lists_every_file() -> None:
 def test_the_schemas_are_printed() -> None:
     for kind in ("gpuservice", "inventory"):
         assert "properties" in json.loads(muster("schema", kind).stdout)
-    assert "allowed: gpuservice, inventory" in refusal("schema", "plan")
+    assert "(known: gpuservice, inventory" in refusal("schema", "nonsense")
 
 
 def test_the_catalogue_is_listed_with_its_sources() -> None:
