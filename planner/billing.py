@@ -35,6 +35,7 @@ def commitments(program: Program, inventory: Inventory) -> None:
             continue
         here = [i for i, o in enumerate(program.options) if o.group.name == group.name]
         beyond = program.rows.column(group.usd_per_gpu_hour)
+        program.beyond[group.name] = beyond
         gpus = [float(program.options[i].pool.gpus_per_replica) for i in here]
         cols = [*program.counts(here), beyond]
         program.rows.row(f"committed_{group.name}", cols, [*gpus, -1.0], most=float(group.commitment.gpus))
@@ -96,4 +97,23 @@ def price_of_change(program: Program, objective: Objective, current: Mapping[Key
         stopped = program.rows.column(objective.stop_usd * gpus * per_hour, upper=float(now))
         cols = [program.n[position], started, stopped]
         program.rows.row(f"change_{position}", cols, [1.0, -1.0, 1.0], least=float(now), most=float(now))
-        program.changes.extend((started, stopped))
+        program.changes[position] = (now, started, stopped)
+
+
+def exactly(program: Program, counts: Sequence[int]) -> tuple[float, float]:
+    """$/h of whole counts in the objective, and the part of it that pays for changes; free of solver tolerances."""
+    cost, options = program.rows.cost, program.options
+    usd = sum(cost[column] * count for column, count in zip(program.n, counts, strict=True))
+    for option in {o.group.name: o for o in options if o.group.name in program.beyond}.values():
+        group, committed = option.group, option.group.commitment
+        gpus = sum(
+            count * o.pool.gpus_per_replica
+            for o, count in zip(options, counts, strict=True)
+            if o.group.name == group.name
+        )
+        usd += cost[program.beyond[group.name]] * max(0, gpus - (committed.gpus if committed else 0))
+    change = sum(
+        cost[started] * max(0, counts[at] - now) + cost[stopped] * max(0, now - counts[at])
+        for at, (now, started, stopped) in program.changes.items()
+    )
+    return usd + change, change

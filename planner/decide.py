@@ -7,19 +7,20 @@ from functools import partial
 
 import numpy as np
 
-from planner.billing import committed_usd_per_hour
+from planner.billing import committed_usd_per_hour, exactly
 from planner.check import crowded, violations
 from planner.decompose import decompose
 from planner.errors import SolverFault
 from planner.hardware import Inventory
 from planner.highs import LinearModel, Outcome, Solution, columns_of, solve
-from planner.infeasible import explain, over_budget, unserved
+from planner.infeasible import SMALL_COLUMNS, explain, mended, over_budget, unserved
+from planner.loosen import loosened
 from planner.one_type import one_type
 from planner.options import Key, Objective, options_of
-from planner.plan import Allocation, Infeasible, Plan, Profile, Status
+from planner.plan import Allocation, Change, Infeasible, Plan, Profile, Status
 from planner.program import build
 from planner.program_rows import Program
-from planner.readback import allocations, evened
+from planner.readback import allocations, counts_of, evened
 from planner.search import Search, better, find
 from planner.service import ServiceSpec
 from planner.subset import subset, widened, without
@@ -31,7 +32,7 @@ _HALF = 0.5
 _SAME_USD = 1e-7
 _COMPARE_RATIO = 0.2  # of a time limit, for the comparison with one-type fleets
 _MOST_ROUNDS = 4
-_SMALL_COLUMNS = 10_000
+_TURNS = 3
 
 Progress = Callable[[str], None]
 
@@ -45,8 +46,12 @@ def decide(
     search: Search,
     compare: bool = False,
     progress: Progress = lambda _: None,
+    turns: int = _TURNS,
 ) -> Plan:
-    """The plan for recipes that are profiled already; raises SolverFault for one that does not add up."""
+    """The plan for recipes that are profiled already; raises SolverFault for one that does not add up.
+
+    `turns`: how often a way out of an infeasible problem is planned with, and mended where it leads nowhere.
+    """
     placed = [p for s in services for p in profiles if p.service == s.name and options_of(s, [p], inventory)]
     stranded = unserved(services, placed)
     if stranded is not None:
@@ -65,6 +70,10 @@ def decide(
         if solved.outcome is Outcome.INFEASIBLE:
             progress("looking for the constraints that conflict")
             why = over_budget(program, services, main) or explain(program, model, services, main)
+            if turns and why.changes and len(model.cost) <= SMALL_COLUMNS:
+                quick = replace(main, gap_ratio=1.0)
+                again = partial(_again, services, profiles, inventory, objective, current, quick)
+                why = mended(why, program, again, turns - 1)
             return _none("infeasible", why)
         if "by size" not in seated.values():
             bound = max(bound, solved.bound)  # placing by size forbids more than it must: it bounds nothing
@@ -82,6 +91,21 @@ def decide(
         progress("pricing one-type fleets")
         answer = one_type(answer, model, program, search, committed_usd_per_hour(inventory))
     return answer
+
+
+def _again(
+    services: Sequence[ServiceSpec],
+    profiles: Sequence[Profile],
+    inventory: Inventory,
+    objective: Objective,
+    current: Mapping[Key, int],
+    search: Search,
+    changes: Sequence[Change],
+    turns: int,
+) -> Plan:
+    """The plan after changes to constraints."""
+    asked, hardware = loosened(services, inventory, changes)
+    return decide(asked, profiles, hardware, objective, current, search, turns=turns)
 
 
 def _alone(
@@ -116,7 +140,7 @@ def _open(solved: Solution, search: Search, columns: int) -> bool:
     if solved.outcome is Outcome.INFEASIBLE or search.over():
         return False
     apart = solved.objective - solved.bound > max(_OPTIMAL_GAP, search.gap_ratio) * max(1.0, abs(solved.objective))
-    return solved.outcome is Outcome.UNKNOWN or (apart and columns <= _SMALL_COLUMNS)
+    return solved.outcome is Outcome.UNKNOWN or (apart and columns <= SMALL_COLUMNS)
 
 
 def _tidy(model: LinearModel, program: Program, solved: Solution, search: Search) -> Solution:
@@ -159,11 +183,10 @@ def _read(
     inventory: Inventory,
 ) -> Plan:
     """The plan of a solution. Its cost is what the fleet costs per hour, commitments whole, changes not counted."""
-    apart = max(0.0, solved.objective - solved.bound)
-    cost = program.rows.cost
-    changes = sum(cost[column] * float(solved.x[column]) for column in program.changes)
-    running = solved.objective - changes + committed_usd_per_hour(inventory)
-    optimal = apart <= _OPTIMAL_GAP * max(1.0, abs(solved.objective))
+    usd_per_hour, changes = exactly(program, counts_of(program, solved.x))
+    apart = max(0.0, usd_per_hour - solved.bound)
+    running = usd_per_hour - changes + committed_usd_per_hour(inventory)
+    optimal = apart <= _OPTIMAL_GAP * max(1.0, abs(usd_per_hour))
     placed = allocations(program, evened(program, model, solved.x), services, objective)
     return Plan(
         status="optimal" if optimal else "feasible",

@@ -7,14 +7,15 @@ programs"): a knob without whose rows the rest still conflicts is no part of the
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.highs import INFINITY, Floats, LinearModel, Outcome, Solution, columns_of, solve
 from planner.options import busy_buckets, serves
-from planner.plan import Change, Infeasible, Profile
+from planner.plan import Change, Infeasible, Plan, Profile
 from planner.program_rows import Loosening, Program
 from planner.search import Search
 from planner.service import ServiceSpec
@@ -25,7 +26,7 @@ _ENOUGH = 1e-6
 _NODES = 100  # a feasibility question is answered early or not at all
 _FEW_NODES = 1
 _WAY_OUT_GAP = 0.01
-_SMALL = 10_000  # columns of a program that is asked many questions
+SMALL_COLUMNS = 10_000  # columns of a program that is asked many questions
 _OWN_COST = 1e-3  # of the plan's own price, when loosenings are priced
 
 
@@ -88,6 +89,20 @@ def _least_bill(program: Program, model: LinearModel, service: str, search: Sear
     return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else None
 
 
+def mended(why: Infeasible, program: Program, again: Callable[[Sequence[Change], int], Plan], turns: int) -> Infeasible:
+    """A way out that was planned with: with what it takes besides, and without what then is needless."""
+    then = again(why.changes, turns).infeasible
+    if then is None or not then.changes:
+        return why
+    changes = {(c.kind, c.target): c for c in (*why.changes, *then.changes)}
+    for key in list(changes):
+        fewer = [change for other, change in changes.items() if other != key]
+        if again(fewer, 0).status in ("optimal", "feasible"):
+            del changes[key]
+    said = tuple(changes.values())
+    return replace(why, relaxation=way_out(said, program), changes=said)
+
+
 def explain(program: Program, model: LinearModel, services: Sequence[ServiceSpec], search: Search) -> Infeasible:
     """The conflict and the way out of an infeasible program."""
     knobs = program.loosenings
@@ -120,42 +135,72 @@ def _loosened(model: LinearModel, program: Program) -> LinearModel:
     """The program with a priced column for every knob; its own costs count a thousandth."""
     knobs, count = program.loosenings, len(model.cost)
     terms = [(row, count + at, value) for at, knob in enumerate(knobs) for row, value in knob.terms]
-    old = np.repeat(np.arange(count), np.diff(model.matrix.start))
+    column = np.repeat(np.arange(count), np.diff(model.matrix.start))
+    plain_row, plain_column, plain_value, plain = _plain_capacity(model, program, column)
+    most = [knob.most if plain or not _spare(knob) else 0.0 for knob in knobs]
     upper = model.upper.copy()
     upper[list(program.n)] = program.ample  # more GPUs mean more replicas
     integer = model.integer if model.integer is not None else np.zeros(count, dtype=np.bool_)
     return LinearModel(
         cost=np.concatenate([model.cost * _OWN_COST, [knob.usd_per_unit for knob in knobs]]),
         lower=np.concatenate([model.lower, np.zeros(len(knobs))]),
-        upper=np.concatenate([upper, [knob.most for knob in knobs]]),
-        row_lower=model.row_lower,
-        row_upper=model.row_upper,
+        upper=np.concatenate([upper, most]),
+        row_lower=np.concatenate([model.row_lower, np.full(plain, -INFINITY)]),
+        row_upper=np.concatenate([model.row_upper, np.zeros(plain)]),
         matrix=columns_of(
-            np.concatenate([model.matrix.index, [row for row, _, _ in terms]]).astype(np.int32),
-            np.concatenate([old, [col for _, col, _ in terms]]).astype(np.int32),
-            np.concatenate([model.matrix.value, [value for _, _, value in terms]]),
+            np.concatenate([model.matrix.index, [row for row, _, _ in terms], plain_row]).astype(np.int32),
+            np.concatenate([column, [col for _, col, _ in terms], plain_column]).astype(np.int32),
+            np.concatenate([model.matrix.value, [value for _, _, value in terms], plain_value]),
             count + len(knobs),
         ),
         integer=np.concatenate([integer, [knob.whole for knob in knobs]]),
     )
 
 
+def _spare(knob: Loosening) -> bool:
+    return knob.kind in ("survive_replicas", "survive_nodes")
+
+
+def _plain_capacity(
+    model: LinearModel, program: Program, column: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, int]:
+    """Rows busy <= replicas beside those with a reserve that a knob lowers: a half-turned knob must not carry load.
+
+    They cost much in a large program, which goes without these knobs.
+    """
+    knobs = [knob for knob in program.loosenings if _spare(knob)] if len(model.cost) <= SMALL_COLUMNS else []
+    spare = sorted({row for knob in knobs for row, _ in knob.terms})
+    load = np.zeros(len(model.cost), dtype=np.bool_)
+    load[list(program.n)] = True
+    load[[c for x in program.x.values() for c in x.values()]] = True
+    at = np.full(len(model.row_lower), -1, dtype=np.int64)
+    at[spare] = len(model.row_lower) + np.arange(len(spare))
+    mine = (at[model.matrix.index] >= 0) & load[column]
+    return at[model.matrix.index[mine]], column[mine], model.matrix.value[mine], len(spare)
+
+
 def _way_out(program: Program, loose: LinearModel, relaxed: Solution, search: Search) -> Solution:
     """The cheapest use of knobs; in a large program, the cheapest with the recipes of the linear one."""
-    if len(loose.cost) > _SMALL:
+    if len(loose.cost) > SMALL_COLUMNS:
         idle = [at for at, n in enumerate(program.n) if relaxed.x[n] <= _ENOUGH]
         columns = without(program, idle, len(loose.cost))
-        few = solve(
-            subset(loose, columns),
-            gap_ratio=_WAY_OUT_GAP,
-            nodes=_FEW_NODES,
-            time_limit_s=search.seconds(),
-            verify=False,
-        )
+        small, limit_s = subset(loose, columns), search.seconds()
+        start = _rounded_up(program, small, relaxed, columns)
+        few = solve(small, gap_ratio=_WAY_OUT_GAP, nodes=_FEW_NODES, time_limit_s=limit_s, start=start, verify=False)
         if few.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE):
             return widened(few, columns, len(loose.cost))
     found = solve(loose, gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=search.seconds())
     return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else relaxed
+
+
+def _rounded_up(program: Program, small: LinearModel, relaxed: Solution, columns: NDArray[np.int64]) -> Floats | None:
+    """Counts of the linear program rounded up, with knobs turned as far as these need; None if that fails."""
+    lower, upper = small.lower.copy(), small.upper.copy()
+    kept = np.flatnonzero(np.isin(columns, np.array(program.n)))
+    lower[kept] = np.minimum(np.ceil(relaxed.x[columns[kept]] - _ENOUGH), upper[kept])
+    upper[kept] = np.minimum(lower[kept] + 1, upper[kept])
+    found = solve(replace(small, lower=lower, upper=upper), nodes=_FEW_NODES, verify=False)
+    return found.x if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else None
 
 
 def _change(knob: Loosening, units: float) -> Change:
@@ -175,7 +220,7 @@ def _conflict(model: LinearModel, program: Program, relaxed: Solution, units: Fl
         for knob, used in zip(knobs, units, strict=True)
         if used > _ENOUGH or any(dual[row] > _ENOUGH for row, _ in knob.terms)
     ]
-    if len(model.cost) > _SMALL:
+    if len(model.cost) > SMALL_COLUMNS:
         return said
     upper = model.upper.copy()
     upper[list(program.n)] = program.ample
@@ -195,21 +240,22 @@ def _conflicts(model: LinearModel, knobs: Iterable[Loosening], kept: Sequence[Lo
     for knob in knobs:
         if not any(knob is k for k in kept):
             for row, value in knob.terms:
-                if row not in stay or knob.kind.startswith("survive"):
+                if row not in stay or _spare(knob):
                     (lower if value > 0 else upper)[row] = -INFINITY if value > 0 else INFINITY
     return _is_infeasible(replace(model, row_lower=lower, row_upper=upper))
 
 
 def _leave_out(model: LinearModel, program: Program, services: Sequence[ServiceSpec]) -> str:
     """The services of lowest priority without which the others fit, in words; empty where that says nothing."""
-    if len(model.cost) > _SMALL:
+    if len(model.cost) > SMALL_COLUMNS:
         return ""
     dropped: list[str] = []
     for service in sorted(services, key=lambda s: s.priority)[:-1]:
         dropped.append(service.name)
         lower, upper = model.row_lower.copy(), model.row_upper.copy()
         for name in dropped:
-            lower[program.dues[name]], upper[program.dues[name]] = -INFINITY, INFINITY
+            dues = program.dues.get(name, [])
+            lower[dues], upper[dues] = -INFINITY, INFINITY
         if not _is_infeasible(replace(model, cost=np.zeros_like(model.cost), row_lower=lower, row_upper=upper)):
             return f"; or leave out {' and '.join(dropped)} (lowest priority)"
     return ""

@@ -19,7 +19,7 @@ def one_type(plan: Plan, model: LinearModel, program: Program, search: Search, p
     unknown = []
     types = sorted({o.group.gpu.name for o in program.options})
     cost = model.cost.copy()
-    cost[program.changes] = 0.0
+    cost[[c for _, *columns in program.changes.values() for c in columns]] = 0.0
     for turn, gpu in enumerate(types):
         upper = model.upper.copy()
         for column, option in zip(program.n, program.options, strict=True):

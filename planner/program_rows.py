@@ -35,8 +35,9 @@ class Program:
 
     `ample`: what each count would not exceed with all the hardware in the world.
     `capacity`: rows busy <= replicas, one for each way of losing some. `held`: option -> column of what one node holds.
-    `covered`: (service, node group) -> column of committed GPUs that a budget counts on. `changes`: columns that count
-    starts and stops. `dues`: service -> rows that hold because it must be served.
+    `covered`: (service, node group) -> column of committed GPUs that a budget counts on. `beyond`: node group -> column
+    of GPUs beyond its commitment. `changes`: option -> replicas now, column of starts, column of stops.
+    `dues`: service -> rows that hold because it must be served.
     """
 
     rows: Rows
@@ -49,7 +50,8 @@ class Program:
     held: dict[int, int] = field(default_factory=dict)
     covered: dict[tuple[str, str], int] = field(default_factory=dict)
     loosenings: list[Loosening] = field(default_factory=list)
-    changes: list[int] = field(default_factory=list)
+    beyond: dict[str, int] = field(default_factory=dict)
+    changes: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     dues: dict[str, list[int]] = field(default_factory=dict)
 
     def owed(self, service: str, row: int) -> None:

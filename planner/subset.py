@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.highs import Floats, LinearModel, Solution, columns_of
+from planner.highs import Floats, LinearModel, Outcome, Solution, columns_of
 from planner.program_rows import Program
 
 
@@ -43,7 +43,7 @@ def subset(model: LinearModel, columns: NDArray[np.int64]) -> LinearModel:
 
 def widened(solution: Solution, columns: NDArray[np.int64], width: int) -> Solution:
     """A solution of `subset` as one of the whole."""
-    if not len(solution.x):
+    if solution.outcome not in (Outcome.OPTIMAL, Outcome.FEASIBLE):
         return solution
     x: Floats = np.zeros(width)
     x[columns] = solution.x
