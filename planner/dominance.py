@@ -43,10 +43,10 @@ def _beaten(made: Sequence[Profile], copies: bool, watts: bool) -> dict[int, int
     load = np.array([[profile.pools[0].load.get(bucket, np.inf) for bucket in buckets] for profile in made])
     gpus = np.array([profile.pools[0].gpus_per_replica for profile in made])
     power_w = np.array([profile.pools[0].power_w for profile in made])
-    with np.errstate(invalid="ignore"):
-        slower = load[:, None, :] / load[None, :, :]  # [winner, loser, bucket]
-    slower[:, np.isinf(load)] = 0.0  # what the loser cannot carry does not count
-    needed = np.maximum(np.ceil(slower.max(axis=2) - _SAME), 1.0)  # winners in place of one loser
+    # [winner, loser]: how much slower in the worst bucket; what the loser cannot carry does not count
+    served = np.isfinite(load)
+    slower = np.stack([(load[:, mine] / row[mine]).max(axis=1, initial=0.0) for row, mine in zip(load, served, strict=True)], axis=1)
+    needed = np.maximum(np.ceil(slower - _SAME), 1.0)  # winners in place of one loser
     beats = (needed * gpus[:, None] <= gpus) & (copies | (needed <= 1))
     if watts:
         beats &= needed * power_w[:, None] <= power_w * (1 + _SAME)

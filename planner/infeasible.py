@@ -193,13 +193,15 @@ def _way_out(program: Program, loose: LinearModel, relaxed: Solution, search: Se
     return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else relaxed
 
 
-def _rounded_up(program: Program, small: LinearModel, relaxed: Solution, columns: NDArray[np.int64]) -> Floats | None:
+def _rounded_up(
+    program: Program, small: LinearModel, relaxed: Solution, columns: NDArray[np.int64]
+) -> Floats | None:
     """Counts of the linear program rounded up, with knobs turned as far as these need; None if that fails."""
     lower, upper = small.lower.copy(), small.upper.copy()
     kept = np.flatnonzero(np.isin(columns, np.array(program.n)))
     lower[kept] = np.minimum(np.ceil(relaxed.x[columns[kept]] - _ENOUGH), upper[kept])
     upper[kept] = np.minimum(lower[kept] + 1, upper[kept])
-    found = solve(replace(small, lower=lower, upper=upper), nodes=_FEW_NODES, verify=False)
+    found = solve(replace(small, lower=lower, upper=upper), gap_ratio=1.0, nodes=_FEW_NODES, verify=False)
     return found.x if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else None
 
 

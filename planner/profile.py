@@ -8,6 +8,7 @@ mix: a replica that a plan gives other sizes draws more or less.
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,8 @@ UNLIMITED = SLO("batch")
 
 # Costs without techniques of one service on one grid, by degrees and dialect: few GPU types differ in them.
 Known = dict[tuple[int, int, int, str, str, str], Cost]
+# Rows of such costs that are kept at most, so that a service with very many buckets is profiled in bounded memory.
+MOST_KNOWN_ROWS = 100_000
 
 
 class Demand(NamedTuple):
@@ -75,16 +78,21 @@ def profiles(
     if not service.workload.rates_per_s:
         return [], refused
     demand = demand_of(service)
-    made: list[Profile] = []
+    kept: list[Profile] = []
+    dominated: list[Refusal] = []
     known: Known = {}
-    for recipe in tried:
-        answer = profile(service, recipe, gpu_of(recipe, inventory), demand, known)
-        if isinstance(answer, Profile):
-            made.append(answer)
-        else:
-            refused.append(answer)
     watts = bool(inventory.power_domains) or inventory.usd_per_joule > 0
-    kept, dominated = undominated(made, service.constraints.max_replicas is None, watts, running)
+    for _, of_one_type in groupby(tried, lambda recipe: recipe.gpu):
+        made: list[Profile] = []
+        for recipe in of_one_type:
+            answer = profile(service, recipe, gpu_of(recipe, inventory), demand, known)
+            if isinstance(answer, Profile):
+                made.append(answer)
+            else:
+                refused.append(answer)
+        best, beaten = undominated(made, service.constraints.max_replicas is None, watts, running)
+        kept += best
+        dominated += beaten
     return kept, distinct(refused + dominated)
 
 
@@ -125,6 +133,8 @@ def _case(service: ServiceSpec, recipe: Recipe, gpu: GPUType, sizes: Sizes) -> C
 def _base(case: Case, known: Known) -> Cost:
     key = (case.tp, case.pp, case.ep, *dialect(case.model, case.gpu))
     if key not in known:
+        if (len(known) + 1) * np.size(case.input_tokens) > MOST_KNOWN_ROWS:
+            known.clear()
         known[key] = base_cost(case)
     return known[key]
 

@@ -57,8 +57,8 @@ class Constraints:
     survive_replicas: int = 0  # the rest still carries every request after any k replicas are lost
     survive_nodes: int = 0  # the same after any one node is lost (0 or 1)
     min_zones: int = 1
-    max_zone_share: float = 1.0  # of the service's capacity in any one zone
-    max_spot_share: float = 1.0  # of the service's capacity on spot nodes
+    max_zone_share: float = 1.0  # of the service's requests in any one zone
+    max_spot_share: float = 1.0  # of the service's requests on spot nodes
     min_replicas: int = 0
     max_replicas: int | None = None
 

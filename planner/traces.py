@@ -6,9 +6,11 @@ Read in blocks, plain or gzipped, with the format told by the first line:
   mooncake   JSON lines: timestamp (ms), input_length, output_length (Mooncake, arXiv 2407.00079)
 """
 
+import csv
 import gzip
 import json
 import re
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +34,8 @@ MAX_REQUESTS = 50_000_000
 MAX_TOKENS = 100_000_000  # of one request; anything beyond is a column mix-up
 BLOCK_BYTES = 4 * 2**20
 _GZIP_MAGIC = b"\x1f\x8b"
+_SHOWN_HEADER = 40  # characters
+_WORDS = re.compile(r"[A-Za-z][A-Za-z0-9 _-]*(?:,[A-Za-z0-9 _-]+)+,?")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +114,12 @@ def _joined(format_: TraceFormat, blocks: Sequence[Block], path: Path) -> Trace:
 
 
 def _open(path: Path) -> BinaryIO | gzip.GzipFile:
-    """The file, unpacked when its first bytes say gzip, whatever its name."""
+    """The file, unpacked when its first bytes say gzip, whatever its name.
+
+    Only regular files (or links to them): to open a pipe or a device may wait for ever, or set something off.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("not a regular file")
     with path.open("rb") as stream:
         packed = stream.read(2) == _GZIP_MAGIC
     return gzip.open(path, "rb") if packed else path.open("rb")
@@ -155,7 +164,9 @@ def _detect(first: str, path: Path) -> _Layout:
             return replace(layout, positions=(time_at, input_at, output_at), width=len(header))
     if first.lstrip().startswith("{") and all(f'"{name}"' in first for name in _MOONCAKE.names):
         return _MOONCAKE
-    raise BadInput(f"{path}:1: got {got(first)}, allowed: {_KNOWN}")
+    columns = first.strip()[:_SHOWN_HEADER]
+    what = f"the columns {got(columns)}" if _WORDS.fullmatch(columns) else "a first line that is no known header"
+    raise BadInput(f"{path}:1: got {what}, allowed: {_KNOWN}")
 
 
 def _parse(layout: _Layout, lines: Sequence[str], path: Path, line: int) -> Block:
@@ -164,10 +175,21 @@ def _parse(layout: _Layout, lines: Sequence[str], path: Path, line: int) -> Bloc
         return _block(layout, lines)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         if len(lines) == 1:
-            raise BadInput(f"{path}:{line}: got {got(lines[0])}, allowed: {layout.allowed}") from error
+            raise BadInput(f"{path}:{line}: got {_misfit(layout, lines[0])}, allowed: {layout.allowed}") from error
     half = len(lines) // 2
     _parse(layout, lines[:half], path, line)
     return _parse(layout, lines[half:], path, line + half)
+
+
+def _misfit(layout: _Layout, line: str) -> str:
+    """What is wrong with a row, without its words: they may be no business of whoever wrote the spec."""
+    if layout is _MOONCAKE:
+        return "something else"
+    try:
+        cells = len(next(csv.reader([line])))
+    except csv.Error:
+        return "a row that is no CSV"
+    return f"a row of {cells} cells" if cells != layout.width else "a row whose cells do not fit"
 
 
 def _block(layout: _Layout, lines: Sequence[str]) -> Block:

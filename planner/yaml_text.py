@@ -115,7 +115,7 @@ def parse(data: bytes, file: str) -> tuple[Document, ...]:
     try:
         documents = tuple(_Composer(file, text).documents())
     except yaml.YAMLError as error:
-        raise BadInput(_syntax_message(error, file)) from error
+        raise BadInput(_syntax_message(error, text, file)) from error
     if not documents:
         raise BadInput(f"{file}: got no document, allowed: at least one YAML document with apiVersion, kind and spec")
     return documents
@@ -141,13 +141,15 @@ def _represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _syntax_message(error: yaml.YAMLError, file: str) -> str:
+def _syntax_message(error: yaml.YAMLError, text: str, file: str) -> str:
     """Where and why a text is no YAML, on one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         place = f"{file}:{error.problem_mark.line + 1}"
         what = f"{error.problem} in column {error.problem_mark.column + 1}"
     else:
-        place, what = file, str(error).splitlines()[0]
+        what = str(error).splitlines()[0]
+        at = text.encode()[: getattr(error, "position", 0)]  # a control character is told by its byte
+        place = f"{file}:{at.count(10) + 1}"
     return f"{place}: got text that is no YAML ({what}), allowed: YAML, indented with spaces"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from planner.errors import BadInput, UnknownName
 from planner.hardware import GPUType
@@ -18,7 +19,7 @@ from planner.yaml_text import Document, Node, NodePath, read
 
 ROWS = Path(__file__).with_name("gpus.yaml")
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4")
-ARCHITECTURES = ("turing", "volta", "ampere", "ada", "hopper", "blackwell", "cdna2", "cdna3", "davinci")
+ARCHITECTURES = ("turing", "volta", "ampere", "ada", "hopper", "blackwell", "cdna2", "cdna3", "cdna4", "davinci")
 # What joins the words of a driver's name in the node label (nvidia.com/gpu.product, amd.com/gpu.product-name).
 LABEL_JOINTS: Mapping[str, str] = {"nvidia": "-", "amd": "_", "huawei": "-"}
 
@@ -36,7 +37,6 @@ _FIGURES: Mapping[str, tuple[str, Quantity]] = {  # key of the file -> field of 
 _NEEDED = ("vendor", "architecture", "memory", "memoryBandwidth", "teraflops", "tdp")
 _KEYS = {*_NEEDED, *_FIGURES, "driverNames", "aliases", "mig"}
 _PROFILE = re.compile(r"([1-7])g\.[1-9][0-9]*gb")
-_COMPUTE_SLICES = 7
 _SHARE = re.compile(r"[1-9][0-9]{0,2}/[1-9][0-9]{0,2}")
 
 
@@ -211,10 +211,13 @@ def _check_watts(file: _File, row: NodePath, gpu: GPUType) -> None:
 
 def _slices(file: _File, mig: NodePath, whole: GPUType, drivers: Sequence[str], source: str) -> Iterator[GPUType]:
     """The MIG slices of a GPU: profile -> [share of the SMs, share of the memory, size where it is stated]."""
-    for profile in file.keys((*mig, 0)):
-        place = (*mig, 0, profile)
+    profiles = file.keys((*mig, 0))
+    for profile in profiles:
         if not _PROFILE.fullmatch(profile):
-            raise file.refuse(place, f"the key {got(profile)}", "a MIG profile such as 1g.10gb")
+            raise file.refuse((*mig, 0, profile), f"the key {got(profile)}", "a MIG profile such as 1g.10gb")
+    most = max(map(_compute_slices, profiles))  # the largest profile is the whole card: 7 slices, or 4
+    for profile in profiles:
+        place = (*mig, 0, profile)
         parts = file.plain(place)
         if not isinstance(parts, list) or len(parts) not in (2, 3):
             raise file.refuse(place, got(parts), "[share of the SMs, share of the memory, size where it is stated]")
@@ -223,15 +226,28 @@ def _slices(file: _File, mig: NodePath, whole: GPUType, drivers: Sequence[str], 
         device_names = [f"{driver} MIG {profile}" for driver in drivers]
         aliases = (*device_names, *_labels(whole.vendor, device_names))
         cut = replace(whole, name=f"{whole.name}-{profile}", aliases=aliases)
-        yield _slice(cut, whole.name, source, compute, memory, stated)
+        yield _slice(cut, whole.name, source, _Cut(compute, memory, Fraction(_compute_slices(profile), most)), stated)
 
 
-def _slice(cut: GPUType, card: str, source: str, compute: Fraction, memory: Fraction, stated: float | None) -> GPUType:
+def _compute_slices(profile: str) -> int:
+    """Compute slices of a MIG profile: 3 of `3g.40gb`."""
+    return int(profile.partition("g")[0])
+
+
+class _Cut(NamedTuple):
+    """Shares of a card that one slice gets."""
+
+    compute: Fraction
+    memory: Fraction
+    watts: Fraction
+
+
+def _slice(cut: GPUType, card: str, source: str, part: _Cut, stated: float | None) -> GPUType:
     """The card's figures cut to one slice: arithmetic by SMs, memory by memory slices, watts by compute slices.
 
     That watts go by compute slices is an assumption. A slice has no link, no power limit and no price of its own.
     """
-    watts = Fraction(int(_parted(cut.name)[1][0]), _COMPUTE_SLICES)
+    compute, memory, watts = part
     shares = {"flops_per_s": compute, "hbm_bytes": memory, "hbm_bytes_per_s": memory, "tdp_w": watts, "idle_w": watts}
     sources = {
         field: f"derived: {share} of {card} ({source}); {card}: {cut.sources[field]}"

@@ -6,6 +6,7 @@ something which Muster cannot count, or leaves out what it needs, is refused; no
 
 import json
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,9 +60,11 @@ def _fields(file: Path) -> Fields:
 def _read(file: Path) -> Mapping[str, object]:
     """The JSON object in a file of bounded size."""
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # to open a pipe or a device may wait for ever
+            raise ValueError("not a regular file")
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError: also a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise BadInput(f"{file}: cannot be read ({reason}), allowed: the {FILE} of a published model") from error
     if len(data) > MAX_BYTES:

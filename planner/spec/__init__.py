@@ -1,4 +1,4 @@
-"""Specs: YAML files of kind GPUService and ClusterInventory to the planner's nouns, and their JSON Schemas."""
+"""Specs: YAML files of kind GPUService, ClusterInventory and Plan to the planner's nouns, and their JSON Schemas."""
 
 from planner.spec.load import load_inventory, load_services, validate
 from planner.spec.schema import schema

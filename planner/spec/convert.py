@@ -22,10 +22,10 @@ from planner.spec.gpuservice import (
     WorkloadShape,
 )
 from planner.traces import Trace, read_trace
-from planner.units import show_percentile
 from planner.yaml_text import NodePath
 
 BATCH_CLASS = "batch"
+MAX_ROWS = 20_000  # request sizes times SLO classes of one service: profiling holds a row of batches for each
 _WORKLOAD: NodePath = ("spec", "workload")
 
 
@@ -97,8 +97,9 @@ def _canonical(names: Iterable[str], catalog: Catalog) -> tuple[str, ...]:
 def _workload(shape: WorkloadShape, classes: dict[str, float], model: Model, folder: Path) -> Workload:
     trace = None if shape.trace is None else _trace(folder / shape.trace)
     series, step_s = _series(shape.rates, trace)
-    rate_per_s = shape.rate_per_second or _planned(shape.rates, series)
+    rate_per_s = _planned(shape.rates, series) if shape.rate_per_second is None else shape.rate_per_second
     cells = _cells(shape, trace, model)
+    _refuse_too_many(shape, len(cells), len(classes))
     rates, means = {}, {}
     for slo_class, class_share in classes.items():
         for cell in cells:
@@ -134,11 +135,15 @@ def _series(rates: Rates | None, trace: Trace | None) -> tuple[tuple[float, ...]
 
 def _planned(rates: Rates | None, series: Sequence[float]) -> float:
     assert rates is not None  # the shape asks for a rate or rates
-    rate_per_s = planned_rate(series, rates.plan_for)
-    if rate_per_s == 0:
-        asked = show_percentile(rates.plan_for)
-        raise _refuse(f"got {asked}, at which no request comes, allowed: a higher percentile", "rates", "planFor")
-    return rate_per_s
+    return planned_rate(series, rates.plan_for)
+
+
+def _refuse_too_many(shape: WorkloadShape, sizes: int, classes: int) -> None:
+    """Raises NotConverted where every size of every class would be more rows than can be profiled in bounded memory."""
+    if sizes * classes > MAX_ROWS:
+        where = "buckets" if shape.buckets else "trace" if shape.trace else "distribution"
+        counted = f"{sizes} request sizes for each of {classes} SLO classes, {sizes * classes} rows"
+        raise _refuse(f"got {counted}, allowed: at most {MAX_ROWS} rows (sizes times classes)", where)
 
 
 def _cells(shape: WorkloadShape, trace: Trace | None, model: Model) -> tuple[SizeCell, ...]:

@@ -194,7 +194,7 @@ PercentileOrPeak = Annotated[
     float, Reads(_percentile_or_peak, {"anyOf": [_PERCENTILE_SCHEMA, _RATIO_SCHEMA, {"const": "peak"}]})
 ]
 
-Rate = Annotated[float, Field(gt=0, le=MAX_RATE_PER_S)]
+Rate = Annotated[float, Field(ge=0, le=MAX_RATE_PER_S)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Tokens = Annotated[int, Field(ge=1, le=100_000_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

@@ -72,25 +72,21 @@ class Rates(Shape):
 
     step: Duration
     """Length of one window, such as 10m."""
-    per_second: Annotated[list[Annotated[float, Field(ge=0, le=1e9)]], Field(min_length=1)] | None = None
+    per_second: Annotated[list[Rate], Field(min_length=1)] | None = None
     """Requests per second in each window; left out, they are counted in the trace."""
     plan_for: PercentileOrPeak = 1.0
-    """The rate to plan for: a percentile of the windows (p95), or peak (the default)."""
-
-    def problems(self, context: Context) -> Iterator[Problem]:
-        if self.per_second is not None and max(self.per_second) == 0:
-            yield ("perSecond",), "got only zeros, allowed: at least one window with requests"
+    """The rate to plan for: a percentile of the windows (p95), or peak (the default). It may come out as 0."""
 
 
 class WorkloadShape(Shape):
     """How many requests come, and how large they are."""
 
     rate_per_second: Rate | None = None
-    """Requests per second, all SLO classes together. Either this or rates."""
+    """Requests per second, all SLO classes together; 0 for a service that nobody calls yet. Either this or rates."""
     rates: Rates | None = None
     """A time series of request rates. Either this or ratePerSecond."""
     buckets: Annotated[list[BucketRow], Field(min_length=1, max_length=10_000)] | None = None
-    """Request sizes as a table. One of buckets, trace, distribution."""
+    """Request sizes as a table. One of buckets, trace, distribution. Sizes times SLO classes: at most 20,000."""
     trace: Text | None = None
     """Request sizes from a trace file (Azure LLM, BurstGPT, Mooncake; plain or gzip), path relative to this file."""
     distribution: SizeDistribution | None = None
@@ -169,9 +165,9 @@ class Zones(Shape):
     """How the service is spread over zones."""
 
     min: Annotated[int, Field(ge=1, le=1000)] = 1
-    """In at least so many zones."""
+    """In at least so many zones there is a replica that can serve every request size of the service."""
     max_share: Share = 1.0
-    """At most this share of the service's capacity in any one zone."""
+    """At most this share of the service's requests is carried in any one zone."""
 
 
 class ConstraintsShape(Shape):
@@ -186,9 +182,9 @@ class ConstraintsShape(Shape):
     zones: Zones | None = None
     """Spread over zones."""
     max_spot_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """At most this share of the service's capacity on spot nodes."""
+    """At most this share of the service's requests is carried on spot nodes."""
     min_replicas: CountOrZero = 0
-    """At least so many replicas; 0 lets the service scale to zero."""
+    """At least so many replicas that can serve every request size; with 0, none is kept where no request comes."""
     max_replicas: Count | None = None
     """At most so many replicas."""
     techniques: Annotated[list[TechniqueName], Field(max_length=100)] | None = None

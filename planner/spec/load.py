@@ -1,4 +1,4 @@
-"""YAML files to services and inventories: every problem of a file is found, and named with its line."""
+"""YAML files to services, inventories and plans: every problem of a file is found, and named with its line."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,13 @@ from pydantic import ValidationError
 from planner.catalog import gpu, model
 from planner.errors import BadInput, UnknownName
 from planner.hardware import Inventory
+from planner.plan import Plan
 from planner.service import ServiceSpec
 from planner.spec.clusterinventory import ClusterInventory
 from planner.spec.convert import NotConverted, inventory, service
 from planner.spec.fields import Catalog, Context, Problem
 from planner.spec.gpuservice import GPUService
+from planner.spec.plan_shape import PlanObject, plan
 from planner.spec.report import problems_of
 from planner.techniques import techniques
 from planner.units import got
@@ -21,16 +23,17 @@ from planner.yaml_text import Document, read
 
 CATALOG = Catalog(gpu, model, techniques)
 SHOWN_PROBLEMS = 20
-KINDS: Mapping[str, type[GPUService] | type[ClusterInventory]] = {
+KINDS: Mapping[str, type[GPUService] | type[ClusterInventory] | type[PlanObject]] = {
     "GPUService": GPUService,
     "ClusterInventory": ClusterInventory,
+    "Plan": PlanObject,
 }
-Object: TypeAlias = ServiceSpec | Inventory
+Object: TypeAlias = ServiceSpec | Inventory | Plan
 
 
 def load_services(path: Path, catalog: Catalog = CATALOG) -> tuple[ServiceSpec, ...]:
     """The services of a file, at least one; raises BadInput with a line for each problem of the file."""
-    services = tuple(found for found in _loaded(path, catalog) if isinstance(found, ServiceSpec))
+    services = tuple(found for found in load_objects(path, catalog) if isinstance(found, ServiceSpec))
     if not services:
         raise BadInput(f"{path}: got no GPUService, allowed: a file with at least one")
     return services
@@ -38,7 +41,7 @@ def load_services(path: Path, catalog: Catalog = CATALOG) -> tuple[ServiceSpec, 
 
 def load_inventory(path: Path, catalog: Catalog = CATALOG) -> Inventory:
     """The one inventory of a file; raises BadInput with a line for each problem of the file."""
-    inventories = [found for found in _loaded(path, catalog) if isinstance(found, Inventory)]
+    inventories = [found for found in load_objects(path, catalog) if isinstance(found, Inventory)]
     if not inventories:
         raise BadInput(f"{path}: got no ClusterInventory, allowed: a file with one")
     return inventories[0]
@@ -52,7 +55,8 @@ def validate(path: Path, catalog: Catalog = CATALOG) -> list[str]:
         return [str(error)]
 
 
-def _loaded(path: Path, catalog: Catalog) -> list[Object]:
+def load_objects(path: Path, catalog: Catalog = CATALOG) -> list[Object]:
+    """Whatever a file holds, in its order; raises BadInput with a line for each problem of the file."""
     objects, lines = _checked(read(path), Context(catalog, path.parent))
     if lines:
         more = [f"{path}: and {len(lines) - SHOWN_PROBLEMS} more problems"] if len(lines) > SHOWN_PROBLEMS else []
@@ -74,12 +78,13 @@ def _checked(documents: Sequence[Document], context: Context) -> tuple[list[Obje
 
 
 def _again(found: Object, before: Sequence[Object]) -> Iterator[Problem]:
-    """Services are told apart by name, and there is one inventory."""
-    same = [other for other in before if type(other) is type(found)]
-    if isinstance(found, Inventory) and same:
-        yield ("kind",), "got a second ClusterInventory, allowed: one in a file"
-    elif any(other.name == found.name for other in same):
-        yield ("metadata", "name"), f"got {got(found.name)} a second time, allowed: every service once"
+    """Services are told apart by name; there is one inventory and one plan."""
+    if isinstance(found, ServiceSpec):
+        if any(isinstance(other, ServiceSpec) and other.name == found.name for other in before):
+            yield ("metadata", "name"), f"got {got(found.name)} a second time, allowed: every service once"
+    elif any(type(other) is type(found) for other in before):
+        kind = "ClusterInventory" if isinstance(found, Inventory) else "Plan"
+        yield ("kind",), f"got a second {kind}, allowed: one in a file"
 
 
 def _object(document: Document, context: Context) -> tuple[Object | None, list[Problem]]:
@@ -96,6 +101,8 @@ def _object(document: Document, context: Context) -> tuple[Object | None, list[P
         shaped = shape.model_validate(top, context=context)
     except ValidationError as error:
         return None, problems_of(error, shape)
+    if isinstance(shaped, PlanObject):
+        return plan(shaped), []
     try:
         return (service(shaped, context) if isinstance(shaped, GPUService) else inventory(shaped, context)), []
     except NotConverted as error:

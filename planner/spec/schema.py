@@ -10,8 +10,13 @@ from pydantic_core.core_schema import WithDefaultSchema
 from planner.errors import UnknownName
 from planner.spec.clusterinventory import ClusterInventory
 from planner.spec.gpuservice import GPUService
+from planner.spec.plan_shape import PlanObject
 
-SHAPES: Mapping[str, type[BaseModel]] = {"gpuservice": GPUService, "inventory": ClusterInventory}
+SHAPES: Mapping[str, type[BaseModel]] = {
+    "gpuservice": GPUService,
+    "inventory": ClusterInventory,
+    "plan": PlanObject,
+}
 
 
 class _Terse(GenerateJsonSchema):
@@ -27,7 +32,7 @@ class _Terse(GenerateJsonSchema):
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of "gpuservice" or "inventory"; raises UnknownName for another kind."""
+    """The JSON Schema of "gpuservice", "inventory" or "plan"; raises UnknownName for another kind."""
     if kind not in SHAPES:
         raise UnknownName("kind", kind, SHAPES)
     generated = SHAPES[kind].model_json_schema(by_alias=True, schema_generator=_Terse)

@@ -172,7 +172,7 @@ def test_other_figures_are_those_of_their_source(name: str, field: str, value: f
 
 def test_dense_peaks_double_from_16_to_8_bits_on_data_centre_gpus() -> None:
     for row in WHOLE:
-        if row.architecture in ("ada", "hopper", "blackwell", "cdna3"):
+        if row.architecture in ("ada", "hopper", "blackwell", "cdna3", "cdna4"):
             assert row.flops("fp8") / row.flops("bf16") == pytest.approx(2, rel=0.03), row.name
         else:
             assert "fp8" not in row.flops_per_s
@@ -183,7 +183,7 @@ def test_both_16_bit_formats_run_alike_where_both_exist() -> None:
         if {"bf16", "fp16"} <= row.flops_per_s.keys():
             assert row.flops("bf16") == row.flops("fp16")
         assert ("bf16" in row.flops_per_s) == (row.architecture not in ("turing", "volta", "davinci"))
-        assert ("fp4" in row.flops_per_s) == (row.architecture == "blackwell")
+        assert ("fp4" in row.flops_per_s) == (row.architecture in ("blackwell", "cdna4"))
 
 
 def test_an_unpublished_peak_is_refused_in_words() -> None:
@@ -199,12 +199,29 @@ def test_a_card_has_slices_from_one_to_seven_sevenths(card: str) -> None:
     assert [re.findall(r"-(\d)g\.", row.name) for row in slices] == [["1"], ["1"], ["2"], ["3"], ["4"], ["7"]]
 
 
+@pytest.mark.parametrize("card", ["A30", "RTX-PRO-6000"])
+def test_some_cards_have_four_slices(card: str) -> None:
+    slices = [row for row in SLICES if card_of(row) is gpu(card)]
+    assert [re.findall(r"-(\d)g\.", row.name) for row in slices] == [["1"], ["2"], ["4"]]
+    whole = gpu(card)
+    for row, share in zip(slices, (1 / 4, 2 / 4, 4 / 4), strict=True):
+        assert row.tdp_w == whole.tdp_w * share
+        assert row.hbm_bytes == whole.hbm_bytes * share
+        assert row.flops("bf16") == whole.flops("bf16") * share
+    assert gpu(f"{card}-1g.{'6' if card == 'A30' else '24'}gb").sources["tdp_w"].startswith(f"derived: 1/4 of {card}")
+
+
+def slices_of(card: GPUType) -> int:
+    """Compute slices of a card."""
+    return 4 if card.name in ("A30", "RTX-PRO-6000") else 7
+
+
 @pytest.mark.parametrize("row", SLICES, ids=lambda row: row.name)
 def test_a_slice_is_a_share_of_its_card(row: GPUType) -> None:
     card = card_of(row)
-    sevenths = int(row.name.rpartition("-")[2][0])
-    assert row.tdp_w == pytest.approx(card.tdp_w * sevenths / 7)
-    assert row.flops("bf16") <= card.flops("bf16") * max(sevenths / 7, 26 / 132) * 1.07
+    share = int(row.name.rpartition("-")[2][0]) / slices_of(card)
+    assert row.tdp_w == pytest.approx(card.tdp_w * share)
+    assert row.flops("bf16") <= card.flops("bf16") * max(share, 26 / 132) * 1.07
     assert row.hbm_bytes <= card.hbm_bytes
     assert (row.hbm_bytes_per_s / card.hbm_bytes_per_s * 8) % 1 == 0
     assert [getattr(row, field) for field in OPTIONAL[1:]] == [None] * 5
@@ -214,7 +231,7 @@ def test_a_slice_is_a_share_of_its_card(row: GPUType) -> None:
 def test_slices_that_fill_a_card_never_exceed_it(row: GPUType) -> None:
     card = card_of(row)
     eighths = round(row.hbm_bytes_per_s / card.hbm_bytes_per_s * 8)
-    fitting = min(7 // int(row.name.rpartition("-")[2][0]), 8 // eighths)
+    fitting = min(slices_of(card) // int(row.name.rpartition("-")[2][0]), 8 // eighths)
     assert fitting * row.hbm_bytes <= card.hbm_bytes
     assert fitting * row.flops("bf16") <= card.flops("bf16") * (1 + 1e-12)
     assert fitting * row.tdp_w <= card.tdp_w * (1 + 1e-12)

@@ -83,7 +83,7 @@ def test_the_published_count_of_a_row_is_that_of_its_text_part() -> None:
     assert model("step-3").published_params == 316e9
 
 
-def test_what_a_gemma_3_and_a_llama_4_hold_beside_text_is_their_vision_encoder_and_projector() -> None:
+def test_what_models_that_see_hold_beside_text_is_their_vision_encoder_and_projector() -> None:
     # SigLIP of Gemma 3: 27 layers of width 1152 on 896-pixel images; every linear layer has a bias.
     layer = 4 * (1152**2 + 1152) + 2 * 1152 * 4304 + 4304 + 1152 + 4 * 1152
     tower = 3 * 14 * 14 * 1152 + 1152 + (896 // 14) ** 2 * 1152 + 27 * layer + 2 * 1152
@@ -95,6 +95,10 @@ def test_what_a_gemma_3_and_a_llama_4_hold_beside_text_is_their_vision_encoder_a
     tower = 3 * 14 * 14 * 1408 + 1408 + ((336 // 14) ** 2 + 1) * 1408 + 4 * 1408 + 34 * layer
     whole = tower + 5632 * 4096 + 4096 * 4096 + 4096 * 5120
     expected |= {"llama-4-scout": whole, "llama-4-maverick": whole}
+    # Pixtral of Mistral Small 3.1: 24 gated layers of width 1024 without biases; four patches are merged into one.
+    layer = 4 * 1024**2 + 3 * 1024 * 4096 + 2 * 1024
+    tower = 3 * 14 * 14 * 1024 + 1024 + 24 * layer
+    expected["mistral-small-3.1-24b"] = tower + 1024 + 4 * 1024 * 1024 + 1024 * 5120 + 5120 * 5120
     assert {name: value for name, (value, _) in stated("besideText").items()} == expected
 
 

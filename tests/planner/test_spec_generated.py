@@ -17,7 +17,7 @@ from planner.yaml_text import NodePath, Plain, dump, read
 from tests.planner.spec_factories import CATALOG, INVENTORY, SERVICE, changed, without
 
 LINE = re.compile(r"spec\.yaml(:[0-9]+)(?:: [^ ].*?)?: (?:got .*, allowed: .+|unknown .+ \(known: .*\))")
-NO_LINE = re.compile(r"spec\.yaml: got (?:no document|text that is no YAML \(unacceptable character .*\)), allowed: .+")
+NO_LINE = re.compile(r"spec\.yaml: got no document, allowed: .+")
 VALIDATORS = {
     "GPUService": Draft202012Validator(schema("gpuservice")),
     "ClusterInventory": Draft202012Validator(schema("inventory")),
@@ -146,8 +146,8 @@ def _holds_what_was_asked(path: Path) -> None:
         if top["kind"] == "GPUService":
             for service in load_services(path, CATALOG):
                 rates = service.workload.rates_per_s
-                assert 0 < service.workload.rate_per_s <= 1.001e9
-                assert all(rate > 0 for rate in rates.values())
+                assert 0 <= service.workload.rate_per_s <= 1.001e9
+                assert all(rate >= 0 for rate in rates.values())
                 assert {bucket.slo_class for bucket in rates} == {slo.name for slo in service.slos}
         else:
             inventory = load_inventory(path, CATALOG)

@@ -1,5 +1,6 @@
 """GPUService files to services: what each key means, and how each mistake is answered."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.planner.spec_factories import (
     SERVICE,
     WORKLOAD,
     changed,
+    find_model,
     problems,
     service_of,
     service_with,
@@ -21,7 +23,7 @@ from tests.planner.spec_factories import (
     written,
 )
 
-KNOWN = "(known: ClusterInventory, GPUService)"
+KNOWN = "(known: ClusterInventory, GPUService, Plan)"
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 
 
@@ -92,6 +94,51 @@ def test_a_series_of_rates_is_planned_at_its_percentile_or_peak(tmp_path: Path, 
     # Five windows: at most 3/s in 3 of 5 (at least half of them), at most 4/s in 4 of 5.
     assert workload.rate_per_s == pytest.approx(rate)
     assert (workload.series_per_s, workload.series_step_s) == ((1.0, 2.0, 3.0, 4.0, 5.0), 600.0)
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        {"ratePerSecond": 0},
+        {"rates": {"step": "1m", "perSecond": [0, 0]}},
+        {"rates": {"step": "1m", "perSecond": [0, 0, 5], "planFor": "p50"}},
+    ],
+)
+@pytest.mark.parametrize("least", [0, 1])
+def test_a_service_that_nobody_calls_keeps_its_request_sizes(tmp_path: Path, rate: Plain, least: int) -> None:
+    assert isinstance(rate, dict)
+    workload: Plain = {**rate, "buckets": WORKLOAD["buckets"]}
+    document = service_with({("workload",): workload, ("constraints", "minReplicas"): least})
+    service = service_of(tmp_path, document)
+    rates = service.workload.rates_per_s
+    assert rates == {Bucket(name, *sizes): 0.0 for name in ("fast", "slow") for sizes in ((512, 128), (4096, 512))}
+    assert service.constraints.min_replicas == least
+
+
+def rows_of(sizes: int, classes: int) -> Plain:
+    """A service with so many request sizes and SLO classes."""
+    rows: Plain = [{"inputTokens": 1 + n, "outputTokens": 1, "share": 1 / sizes} for n in range(sizes)]
+    slos: Plain = [{"name": f"c{n}", "ttft": "1s", "share": 1 / classes} for n in range(classes)]
+    return service_with({("workload", "buckets"): rows, ("slos",): slos})
+
+
+def test_at_most_20000_sizes_times_classes_are_planned(tmp_path: Path) -> None:
+    assert len(service_of(tmp_path, rows_of(5000, 4)).workload.rates_per_s) == 20_000
+    [found] = problems(tmp_path, rows_of(4001, 5))
+    assert found.partition(" ")[2] == (
+        "spec.workload.buckets: got 4001 request sizes for each of 5 SLO classes, 20005 rows, "
+        "allowed: at most 20000 rows (sizes times classes)"
+    )
+
+
+def test_sizes_counted_in_a_trace_are_limited_too(tmp_path: Path) -> None:
+    # 18 steps of 16 tokens to 2 million each way: 324 sizes, for 64 classes.
+    lines = [f"2026-01-05 10:00:00,{16 * 2**a},{16 * 2**b}\n" for a in range(18) for b in range(18)]
+    (tmp_path / "grid.csv").write_text(AZURE + "".join(lines), "utf-8")
+    wide = replace(CATALOG, model=lambda name, folder: replace(find_model(name, folder), max_context=10**8))
+    document = changed(rows_of(1, 64), ("spec", "workload"), {"ratePerSecond": 1, "trace": "grid.csv"})
+    [found] = validate(written(tmp_path, document), wide)
+    assert "spec.workload.trace: got 324 request sizes for each of 64 SLO classes, 20736 rows, allowed: " in found
 
 
 def test_a_trace_beside_the_spec_gives_sizes_and_rates(tmp_path: Path) -> None:
@@ -181,7 +228,7 @@ MISTAKES: list[tuple[NodePath, Plain, str, str]] = [
     (("model",), "tinny", "model", "unknown model 'tinny'; did you mean 'tiny'? (known: tiny)"),
     (("engine",), "vlm", "engine", "got 'vlm', allowed: 'vllm' or 'sglang'; did you mean 'vllm'?"),
     (("workload", "ratePerSecond"), float("nan"), "workload.ratePerSecond", "got nan, allowed: a finite number"),
-    (("workload", "ratePerSecond"), 0, "workload.ratePerSecond", "got 0, allowed: more than 0"),
+    (("workload", "ratePerSecond"), -1, "workload.ratePerSecond", "got -1, allowed: at least 0"),
     (("workload", "ratePerSecond"), 1e300, "workload.ratePerSecond", "got 1e+300, allowed: at most 1e+09"),
     (("workload", "ratePerSecond"), "10", "workload.ratePerSecond", "got '10', allowed: a number"),
     (("workload", "ratePerSecond"), True, "workload.ratePerSecond", "got True, allowed: a number"),
@@ -297,19 +344,17 @@ def test_a_mistake_is_answered_with_what_was_got_and_what_is_allowed(
 
 
 LONG: Plain = {"name": "constant", "mean": 9000}
-NO_TRAFFIC: Plain = {"step": "1m", "perSecond": [0, 0]}
-RARE: Plain = {"step": "1m", "perSecond": [0, 0, 1], "planFor": "p50"}
+FALLING: Plain = {"step": "1m", "perSecond": [0, -1]}
 WORKLOADS: list[tuple[Plain, str]] = [
     ({"ratePerSecond": 1, "distribution": {"input": NORMAL, "output": LONG}}, "distribution.input: got spread 9"),
     ({"ratePerSecond": 1, "distribution": {"input": LONG, "output": LONG}}, "max says where sizes end"),
-    ({"rates": NO_TRAFFIC, "buckets": [BUCKET]}, "rates.perSecond: got only zeros"),
+    ({"rates": FALLING, "buckets": [BUCKET]}, "rates.perSecond[1]: got -1, allowed: at least 0"),
     ({"rates": {"step": "1m", "perSecond": []}, "buckets": [BUCKET]}, "rates.perSecond: got an empty list"),
-    ({"rates": RARE, "buckets": [BUCKET]}, "rates.planFor: got p50, at which no request comes"),
     ({"rates": {"step": "1m"}, "buckets": [BUCKET]}, "rates: got no perSecond and no trace"),
     ({"ratePerSecond": 1, "trace": "absent.csv"}, "trace: "),
     ({"ratePerSecond": 1, "trace": "a\nb.csv"}, "trace: got 'a\\nb.csv', allowed: text without control characters"),
     ({"ratePerSecond": 1, "trace": "long.csv"}, "got 1 of 2 requests with more input and output tokens than tiny"),
-    ({"ratePerSecond": 1, "trace": "bad.csv"}, "bad.csv:2: got 'x,1,1'"),
+    ({"ratePerSecond": 1, "trace": "bad.csv"}, "bad.csv:2: got a row whose cells do not fit, allowed: 3 cells"),
     ({"rates": {"step": "1us"}, "trace": "long.csv"}, "rates: got a step of"),
 ]
 
@@ -334,8 +379,8 @@ def test_a_second_service_of_one_name_is_refused(tmp_path: Path) -> None:
     [
         ([1], "spec.yaml:1: got a list, allowed: a mapping with apiVersion, kind, metadata and spec"),
         ("word", "spec.yaml:1: got 'word', allowed: a mapping with apiVersion, kind, metadata and spec"),
-        ({"kind": 3}, "spec.yaml:1: kind: got 3, allowed: GPUService, ClusterInventory"),
-        ({}, "spec.yaml:1: kind: got nothing, allowed: GPUService, ClusterInventory"),
+        ({"kind": 3}, "spec.yaml:1: kind: got 3, allowed: GPUService, ClusterInventory, Plan"),
+        ({}, "spec.yaml:1: kind: got nothing, allowed: GPUService, ClusterInventory, Plan"),
         ({"kind": "GPUservice"}, f"spec.yaml:1: kind: unknown kind 'GPUservice'; did you mean 'GPUService'? {KNOWN}"),
     ],
 )

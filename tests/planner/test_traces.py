@@ -1,6 +1,7 @@
 """Published request traces: each format is told by its first line, and a bad row is named by its line."""
 
 import gzip
+import os
 import time
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_blocks_make_no_difference(tmp_path: Path) -> None:
 def test_lines_are_counted_over_blocks(tmp_path: Path, block_bytes: int) -> None:
     path = tmp_path / "trace"
     path.write_text(BURST + "".join(f"{n},a,{n + 1 if n != 501 else 5.5},7,0,x\n" for n in range(1000)))
-    with pytest.raises(BadInput, match=r"trace:503: got '501,a,5\.5,7,0,x', allowed: 6 cells"):
+    with pytest.raises(BadInput, match=r"trace:503: got a row whose cells do not fit, allowed: 6 cells"):
         read_trace(path, block_bytes)
 
 
@@ -101,23 +102,25 @@ def test_a_line_longer_than_a_block_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "line"),
+    ("row", "line", "what"),
     [
-        ("2023-11-16 18:15:46,x,1", 3),
-        ("2023-11-16 18:15:46,-1,1", 3),
-        ("2023-11-16 18:15:46,1.5,1", 3),
-        ("2023-11-16 18:15:46,nan,1", 3),
-        ("2023-11-16 18:15:46,1e300,1", 3),
-        ("2023-11-16 18:15:46,1", 3),
-        ("2023-11-16 18:15:46,1,024,1", 3),
-        ("2023-13-16 18:15:46,1,1", 3),
-        ("now,1,1", 3),
-        ("\n\n,1,1", 5),
+        ("2023-11-16 18:15:46,x,1", 3, "whose cells do not fit"),
+        ("2023-11-16 18:15:46,-1,1", 3, "whose cells do not fit"),
+        ("2023-11-16 18:15:46,1.5,1", 3, "whose cells do not fit"),
+        ("2023-11-16 18:15:46,nan,1", 3, "whose cells do not fit"),
+        ("2023-11-16 18:15:46,1e300,1", 3, "whose cells do not fit"),
+        ("2023-11-16 18:15:46,1", 3, "of 2 cells"),
+        ("2023-11-16 18:15:46,1,024,1", 3, "of 4 cells"),
+        ("2023-13-16 18:15:46,1,1", 3, "whose cells do not fit"),
+        ("now,1,1", 3, "whose cells do not fit"),
+        ("\n\n,1,1", 5, "whose cells do not fit"),
+        ("x" * 200_000, 3, "that is no CSV"),
     ],
+    ids=range(11),
 )
-def test_a_bad_row_is_named_with_its_line_and_what_is_allowed(tmp_path: Path, row: str, line: int) -> None:
+def test_a_bad_row_is_named_with_its_line_and_what_is_allowed(tmp_path: Path, row: str, line: int, what: str) -> None:
     text = refusal(tmp_path, AZURE + "2023-11-16 18:15:46,1,1\n" + row + "\n2023-11-16 18:15:46,1,1\n")
-    assert text.startswith(f"trace:{line}: got {row.strip()!r}, allowed: 3 cells, of which TIMESTAMP: a date and time")
+    assert text.startswith(f"trace:{line}: got a row {what}, allowed: 3 cells, of which TIMESTAMP: a date and time")
 
 
 @pytest.mark.parametrize(
@@ -135,8 +138,7 @@ def test_a_bad_row_is_named_with_its_line_and_what_is_allowed(tmp_path: Path, ro
 )
 def test_a_bad_json_line_is_named_too(tmp_path: Path, row: str) -> None:
     text = refusal(tmp_path, '{"timestamp": 1, "input_length": 1, "output_length": 1}\n' + row)
-    assert text.startswith("trace:2: got ")
-    assert "allowed: JSON with timestamp: a number" in text
+    assert text.startswith("trace:2: got something else, allowed: JSON with timestamp: a number")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,10 @@ def test_a_bad_json_line_is_named_too(tmp_path: Path, row: str) -> None:
     [
         (b"", "trace: got no request"),
         (AZURE.encode(), "trace: got no request"),
-        (b"a,b,c\n1,2,3\n", "trace:1: got 'a,b,c', allowed: CSV with TIMESTAMP,ContextTokens,GeneratedTokens (Azure)"),
+        (
+            b"a,b,c\n1,2,3\n",
+            "trace:1: got the columns 'a,b,c', allowed: CSV with TIMESTAMP,ContextTokens,GeneratedTokens (Azure)",
+        ),
         (b"\xff\xfe\n", "trace:1: got bytes that are no text"),
         (AZURE.encode() + b"2023-11-16 18:15:46,1,1\n\xff\n", "trace:3: got bytes that are no text"),
         (AZURE.encode() + b"2023-11-16 18:15:46,5,0\n", "trace: got 1 requests without tokens"),
@@ -154,6 +159,30 @@ def test_a_bad_json_line_is_named_too(tmp_path: Path, row: str) -> None:
 )
 def test_a_file_that_is_no_trace_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     assert message in refusal(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    "first", ["root:x:0:0:root:/root:/bin/bash", "token=hunter2,", "-----BEGIN KEY-----", "{secret", "one", "a,b;c", ""]
+)
+def test_a_file_that_is_no_table_is_not_shown_to_the_author_of_the_spec(tmp_path: Path, first: str) -> None:
+    text = refusal(tmp_path, f"{first}\nsecond line\n")
+    assert text.startswith("trace:1: got a first line that is no known header, allowed: CSV with TIMESTAMP")
+
+
+def test_a_long_header_is_shown_in_part(tmp_path: Path) -> None:
+    text = refusal(tmp_path, "arrived," + "word," * 100 + "\n")
+    assert text.startswith("trace:1: got the columns 'arrived,word,word,word,word,word,word,wo', allowed: ")
+
+
+def test_a_pipe_is_refused_at_once_and_a_link_to_a_file_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadInput, match=r"pipe: cannot be read \(not a regular file\), allowed: a readable trace"):
+        read_trace(tmp_path / "pipe")
+    with pytest.raises(BadInput, match="not a regular file"):
+        read_trace(Path(os.devnull))
+    (tmp_path / "trace").write_text(AZURE + "2023-11-16 18:15:46,374,44\n")
+    (tmp_path / "link").symlink_to("trace")
+    assert rows(read_trace(tmp_path / "link")) == [(0.0, 374, 44)]
 
 
 @pytest.mark.parametrize("name", ["absent.csv", ".", "a\0b"])

@@ -75,7 +75,8 @@ def test_aliases_that_grow_into_a_bomb_are_refused() -> None:
         (b"# nothing\n", "a.yaml: got no document"),
         (b"\xff\xfe\x00", "a.yaml:1: got bytes that are no UTF-8 text"),
         (b"a: 1\nb: \xff", "a.yaml:2: got bytes that are no UTF-8 text"),
-        (b"a: \x00", "a.yaml: got text that is no YAML (unacceptable character"),
+        (b"a: \x00", "a.yaml:1: got text that is no YAML (unacceptable character #x0000"),
+        ("é: é\n---\nb: 1\nc: \x1b".encode(), "a.yaml:4: got text that is no YAML (unacceptable character #x001b"),
         (b"a: 1\nb: c: d", "a.yaml:2: got text that is no YAML (mapping values are not allowed"),
         (b"a: 1\n\tb: 1", "a.yaml:2: got text that is no YAML"),
         (b"a: 1\nb: 2\na: 3", "a.yaml:3: got the key 'a' again (first in line 1), allowed: each key once"),
@@ -89,7 +90,7 @@ def test_aliases_that_grow_into_a_bomb_are_refused() -> None:
         (b"[" + b"1," * (MAX_NODES + 1) + b"]", f"allowed: {MAX_NODES} in a file"),
         (b"#" * (MAX_BYTES + 1), "a.yaml: got more than 4 MiB"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_is_not_plain_data_is_refused_with_its_place(data: bytes, message: str) -> None:
     assert message in refusal(data)
