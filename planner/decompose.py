@@ -15,13 +15,12 @@ import numpy as np
 from planner.highs import INFINITY, Floats, LinearModel, Outcome, Solution, solve
 from planner.program_rows import Program
 from planner.search import Search, better
-from planner.subset import subset, widened, without
+from planner.subset import coarse, spread, subset, widened, without
 
 _ROUNDS = 4
 _MERGE_NODES = 200
 _NODE_COLUMNS = 1_000_000  # nodes of a service's own problem, times its columns
 _CLOSED = 1e-6
-_EARLY = 0.3  # of a time limit, for a first plan
 _SHARED = ("gpus of ", "power of ", "committed_", "cover_")
 
 
@@ -58,7 +57,7 @@ def decompose(
     best = Solution(Outcome.UNKNOWN, INFINITY, relaxed.bound, np.empty(0), np.empty(0))
     proposed = {at for at, n in enumerate(program.n) if relaxed.outcome is Outcome.OPTIMAL and relaxed.x[n] > _CLOSED}
     if proposed:
-        best = replace(_merged(program, model, proposed, search.within(_EARLY), best), bound=relaxed.bound)
+        best = replace(_early(program, model, proposed, search), bound=relaxed.bound)
     prices: dict[str, float] = {}
     for turn in range(_ROUNDS):
         before = len(proposed)
@@ -111,10 +110,8 @@ def _charge(part: Part, prices: Mapping[str, float]) -> Floats:
         if row in part.shared:
             weight[part.shared[row]] = price
     column = np.repeat(np.arange(len(part.model.cost)), np.diff(part.model.matrix.start))
-    charge: Floats = np.bincount(
-        column, part.model.matrix.value * weight[part.model.matrix.index], len(part.model.cost)
-    )
-    return charge
+    charge = np.bincount(column, part.model.matrix.value * weight[part.model.matrix.index], len(part.model.cost))
+    return charge.astype(np.float64)
 
 
 def _merged(program: Program, model: LinearModel, proposed: set[int], search: Search, best: Solution) -> Solution:
@@ -131,6 +128,15 @@ def _merged(program: Program, model: LinearModel, proposed: set[int], search: Se
     usable = found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE)
     outcome = Outcome.FEASIBLE if usable else Outcome.UNKNOWN
     return replace(widened(found, columns, len(model.cost)), outcome=outcome, bound=-INFINITY)
+
+
+def _early(program: Program, model: LinearModel, proposed: set[int], search: Search) -> Solution:
+    """A plan soon: the recipes of the linear program, with requests of similar size routed alike."""
+    columns = without(program, set(range(len(program.n))) - proposed, len(model.cost))
+    small, at = coarse(program, model, columns)
+    found = solve(small, nodes=1, time_limit_s=search.seconds(), verify=False)
+    usable = found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE)
+    return replace(spread(found, at), outcome=Outcome.FEASIBLE if usable else Outcome.UNKNOWN)
 
 
 def _relaxed(program: Program, model: LinearModel, proposed: set[int], search: Search) -> Solution:

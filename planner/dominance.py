@@ -45,7 +45,8 @@ def _beaten(made: Sequence[Profile], copies: bool, watts: bool) -> dict[int, int
     power_w = np.array([profile.pools[0].power_w for profile in made])
     # [winner, loser]: how much slower in the worst bucket; what the loser cannot carry does not count
     served = np.isfinite(load)
-    slower = np.stack([(load[:, mine] / row[mine]).max(axis=1, initial=0.0) for row, mine in zip(load, served, strict=True)], axis=1)
+    ratios = ((load[:, mine] / row[mine]).max(axis=1, initial=0.0) for row, mine in zip(load, served, strict=True))
+    slower = np.stack(list(ratios), axis=1)
     needed = np.maximum(np.ceil(slower - _SAME), 1.0)  # winners in place of one loser
     beats = (needed * gpus[:, None] <= gpus) & (copies | (needed <= 1))
     if watts:

@@ -19,7 +19,7 @@ from planner.plan import Change, Infeasible, Plan, Profile
 from planner.program_rows import Loosening, Program
 from planner.search import Search
 from planner.service import ServiceSpec
-from planner.subset import subset, widened, without
+from planner.subset import coarse, spread, without
 from planner.words import named, told, way_out
 
 _ENOUGH = 1e-6
@@ -182,27 +182,13 @@ def _plain_capacity(
 def _way_out(program: Program, loose: LinearModel, relaxed: Solution, search: Search) -> Solution:
     """The cheapest use of knobs; in a large program, the cheapest with the recipes of the linear one."""
     if len(loose.cost) > SMALL_COLUMNS:
-        idle = [at for at, n in enumerate(program.n) if relaxed.x[n] <= _ENOUGH]
-        columns = without(program, idle, len(loose.cost))
-        small, limit_s = subset(loose, columns), search.seconds()
-        start = _rounded_up(program, small, relaxed, columns)
-        few = solve(small, gap_ratio=_WAY_OUT_GAP, nodes=_FEW_NODES, time_limit_s=limit_s, start=start, verify=False)
+        barred = [at for at, n in enumerate(program.n) if relaxed.x[n] <= _ENOUGH]
+        small, at = coarse(program, loose, without(program, barred, len(loose.cost)))
+        few = solve(small, gap_ratio=_WAY_OUT_GAP, nodes=_FEW_NODES, time_limit_s=search.seconds(), verify=False)
         if few.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE):
-            return widened(few, columns, len(loose.cost))
+            return spread(few, at)
     found = solve(loose, gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=search.seconds())
     return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else relaxed
-
-
-def _rounded_up(
-    program: Program, small: LinearModel, relaxed: Solution, columns: NDArray[np.int64]
-) -> Floats | None:
-    """Counts of the linear program rounded up, with knobs turned as far as these need; None if that fails."""
-    lower, upper = small.lower.copy(), small.upper.copy()
-    kept = np.flatnonzero(np.isin(columns, np.array(program.n)))
-    lower[kept] = np.minimum(np.ceil(relaxed.x[columns[kept]] - _ENOUGH), upper[kept])
-    upper[kept] = np.minimum(lower[kept] + 1, upper[kept])
-    found = solve(replace(small, lower=lower, upper=upper), gap_ratio=1.0, nodes=_FEW_NODES, verify=False)
-    return found.x if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else None
 
 
 def _change(knob: Loosening, units: float) -> Change:
