@@ -224,10 +224,10 @@ def allocate(
 
 
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="GPUService and ClusterInventory files.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="GPUService, ClusterInventory and Plan files.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Check spec and inventory files without planning; prints every problem, with file and line.
+    """Check specs, inventories and plans without planning; prints every problem, with file and line.
 
     Example: muster validate deploy/examples/*.yaml
     """
@@ -243,7 +243,7 @@ def validate(
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(help="gpuservice, inventory, or another kind of file.", show_default=False)],
+    kind: Annotated[str, typer.Argument(help="gpuservice, inventory or plan.", show_default=False)],
 ) -> None:
     """Print the JSON Schema of a kind, for editors and CI.
 

@@ -4,7 +4,7 @@ MusterError                 what, got, allowed and where: printed as one line, e
   BadInput                  a file or an argument that cannot be used
     UnknownName             a name that is not in a catalogue; says which are
   MissingFigure             a figure that no source states is needed; nothing is invented in its place
-  SolverFault               the solver answered with a state that has no meaning here: a bug, ours or its
+  SolverFault               the solver answered with a state that has no meaning here: a bug, ours or its; exit code 4
 
 An infeasible problem is no error: `planner.plan.Infeasible` is a value.
 """

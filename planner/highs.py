@@ -27,6 +27,7 @@ _RESOLVED: dict[str, bool | int | float | str] = {
     "primal_simplex_bound_perturbation_multiplier": 0.0,
 }
 _VERIFY_NODES = 100
+_SETTLED = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kInfeasible)
 _CAREFUL: dict[str, bool | int | float | str] = {"presolve": "on", "simplex_scale_strategy": 2}
 
 
@@ -188,7 +189,7 @@ class Resolved:
         if self._engine.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             self._engine.clearSolver()  # a stale basis can stall; from scratch the status is mostly final
             self._engine.run()
-        if self._engine.getModelStatus() == highspy.HighsModelStatus.kUnknown:
+        if self._engine.getModelStatus() not in _SETTLED:
             self._carefully()
         return self._read()
 

@@ -34,6 +34,7 @@ _FRACTIONAL_GAP = 1e-4  # the relaxed problem's prices are only where the search
 _FIRST_NODES = 100
 _COLUMNS = 150  # of one service in the master
 _AROUND, _NEIGHBOURS_WIDTH = 4, 0.01  # neighbours of so many columns, within this part of a service's mean cost
+_CENTRED = 0.7  # prices stay so close to the best ones yet: a step that is too long zigzags
 _STILL = 4  # rounds without any change after which nothing more is expected
 _CLOSED_PART = 0.2  # a service whose own gap is this part of its share of the allowed gap is left alone
 _OPTIMAL = 1e-9
@@ -136,7 +137,7 @@ class _Run:
                 self._choose(searches, columns)
             if ending or (self.plan and self.cost - self.bound <= max(_OPTIMAL, self.limits.gap_ratio) * self.cost):
                 return round_ + 1
-            prices = 0.5 * centre + 0.5 * mixed.prices
+            prices = _CENTRED * centre + (1 - _CENTRED) * mixed.prices
             for s, search in enumerate(searches):
                 search.charge(self._priced(s, prices))
         return self.limits.rounds

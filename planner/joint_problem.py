@@ -27,7 +27,7 @@ class JointLimits:
 
     gap_ratio: float = 1e-3
     rounds: int = 60
-    nodes: int = 60
+    nodes: int = 120
     stop: Callable[[], bool] | None = None
 
 

@@ -78,4 +78,5 @@ def infeasible_json(infeasible: Infeasible | None) -> dict[str, JSON] | None:
         "why": infeasible.why,
         "constraints": list(infeasible.constraints),
         "relaxation": infeasible.relaxation,
+        "changes": [asdict(change) for change in infeasible.changes],
     }
