@@ -224,7 +224,7 @@ def allocate(
 
 
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="GPUService, ClusterInventory and Plan files.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="Specs, inventories and plans.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
     """Check specs, inventories and plans without planning; prints every problem, with file and line.

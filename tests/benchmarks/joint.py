@@ -2,7 +2,8 @@
 
 Seeded and made up: each model has a size, its own SLO and a mix of four kinds of traffic on a grid of 20 x 10 sizes; a
 roofline gives requests/s. Caps: the uncapped optimum's wants / 1.6 on the five types most wanted, wide elsewhere.
-The monolith (all counts and shares in one program) has the same CPU limit beside it with --monolith.
+The monolith (all counts and shares in one program) has the same time beside it: for the first seed, or all of them with
+--monolith.
 """
 
 import argparse
@@ -127,9 +128,8 @@ def report(models: int, seed: int, limit_s: float, gap: float, beside: bool) -> 
     print(f"{models} models, seed {seed}: ${answer.usd_per_hour}/h, bound ${answer.bound_usd_per_hour}/h")
     if beside:
         cost, bound = monolith(problems, caps, limit_s)
-        print(
-            f"  the monolith in {limit_s:.0f} s: ${cost:.2f}/h, bound ${bound:.2f}/h, gap {(cost - bound) / cost:.2%}"
-        )
+        found = f"${cost:.2f}/h, gap {(cost - bound) / cost:.2%}" if np.isfinite(cost) else "no plan"
+        print(f"  the monolith in {limit_s:.0f} s: {found}, bound ${bound:.2f}/h")
     met = bar("caps bind on >= 4 types", bound_types >= TYPES_BOUND, f"{bound_types} types want >= 1.5 x their cap")
     return (
         bar(f"gap <= {gap:.1%} in {limit_s:.0f} CPU s", reached <= gap, f"{reached:.2%} in {took_s:.1f} CPU s") and met
@@ -141,10 +141,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Joint planning of many models under shared caps.")
     parser.add_argument("--models", type=int, default=10)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--monolith", action="store_true", help="also time one program with all counts and shares")
+    parser.add_argument("--monolith", action="store_true", help="time the one program for every seed")
     args = parser.parse_args()
     limit_s, gap = (10.0, 1e-3) if args.models <= 10 else (60.0, 5e-3)
-    met = [report(args.models, int(seed), limit_s, gap, args.monolith) for seed in args.seeds.split(",")]
+    seeds = args.seeds.split(",")
+    met = [report(args.models, int(seed), limit_s, gap, args.monolith or seed == seeds[0]) for seed in seeds]
     sys.exit(0 if all(met) else 1)
 
 
