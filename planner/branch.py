@@ -7,6 +7,10 @@ A node is a box of counts. Its bound is a Lagrangian one: for any capacity price
 so every cut found anywhere bounds every node without solving anything. Only when all known cuts are too weak is the
 small linear program solved and new prices asked. Counts are tried by rounding up every relaxed point. Branching takes
 the option whose two children the known cuts already bound best: strong branching for the price of a matrix product.
+
+The linear program is right to a tolerance, and its counts are whole to one; several buckets may each be smaller than
+that. So whole counts are believed only with a `Mixture` whose load they hold; where rounding has dropped a count that
+was needed, the counts are refuted over themselves alone, and the search goes on around them.
 """
 
 import heapq
@@ -16,9 +20,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.transport import MOST_REPLICAS, Floats, Relaxed, Transport
+from planner.boxes import around, parted
+from planner.transport import MOST_REPLICAS, Floats, Mixture, Transport
 
 _TOLERANCE = 1e-7  # of a count (of 1 below 1): what the linear program may be off by
+_ROUNDING = 5e-7  # of a count: counts may be overloaded by so much, which makes up for `_TOLERANCE`
+_OVERLOAD = 9e-7  # of a count: no answer exceeds it, whatever the linear program left over
 _EPSILON_USD = 1e-9
 _EPSILON_RATIO = 1e-9  # a cost and a bound this close are equal
 _WHOLE_STEPS = 1e-5  # a bound this little above a whole number of price steps may owe it to rounding
@@ -37,20 +44,28 @@ class Limits:
     enough: float = -math.inf
     stop: Callable[[], bool] | None = None
 
+    def stopped(self) -> bool:
+        """True when `stop()` says so."""
+        return self.stop is not None and self.stop()
+
     def reached(self, nodes: int) -> bool:
         """True when the search must end."""
-        return nodes >= self.nodes or (self.stop is not None and self.stop())
+        return nodes >= self.nodes or self.stopped()
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """`counts` None = nothing found, nothing exists if `bound` is inf; `seen`: all feasible counts met on the way."""
+    """`counts` None = nothing found, nothing exists if `bound` is inf; `seen`: all feasible counts met on the way.
+
+    With counts goes how they carry the workload.
+    """
 
     counts: Floats | None
     cost: float
     bound: float
     nodes: int
-    seen: tuple[Floats, ...] = ()
+    how: Mixture | None = None
+    seen: tuple[tuple[Floats, Mixture], ...] = ()
 
 
 @dataclass(order=True, slots=True)
@@ -83,10 +98,12 @@ class _Search:
         self.transport, self.costs, self.upper, self.cutoff, self.limits = transport, costs, upper, cutoff, limits
         self.step = price_step(costs)
         self.best: Floats | None = None
+        self.how: Mixture | None = None
         self.cost = math.inf
         self.closed = math.inf  # the least bound of what was pruned
         self.nodes = 0
-        self.seen: dict[bytes, Floats] = {}
+        self.seen: dict[bytes, tuple[Floats, Mixture]] = {}
+        self.refuted: set[bytes] = set()
 
     def pruned(self, bound: float) -> bool:
         """True when a box of this bound holds nothing worth a look."""
@@ -103,16 +120,39 @@ class _Search:
             return bound
         return max(bound, math.ceil(bound / self.step - _WHOLE_STEPS) * self.step)
 
-    def offer(self, fractional: Floats) -> None:
+    def offer(self, fractional: Floats, how: Mixture) -> None:
         """Round up: if the relaxed counts carry the workload, so do the next whole ones."""
         counts = np.ceil(fractional - _slack(fractional))
+        if (how.load > counts * (1 + _ROUNDING)).any():  # rounding dropped a little that was needed
+            if float(self.costs @ counts) < self.cost - _EPSILON_USD:
+                self.holds(counts)
+            counts = np.maximum(counts, np.ceil(how.load))
+        if self._allowed(counts):
+            self._take(counts, how)
+
+    def holds(self, counts: Floats) -> bool:
+        """Whether whole counts keep the limits and carry the workload, by themselves; if so, they are taken."""
+        key = counts.tobytes()
+        if key in self.seen:
+            return True
+        if key in self.refuted or not self._allowed(counts):
+            return False
+        how = self.transport.over(counts * (1 + _ROUNDING))
+        if how is None or (how.load > counts * (1 + _OVERLOAD)).any():
+            self.refuted.add(key)
+            return False
+        self._take(counts, how)
+        return True
+
+    def _allowed(self, counts: Floats) -> bool:
         side = self.transport.side
-        if (counts > self.upper).any() or (side.matrix @ counts > side.limits + _EPSILON_USD).any():
-            return
-        self.seen.setdefault(counts.tobytes(), counts)
+        return bool((counts <= self.upper).all() and (side.matrix @ counts <= side.limits + _EPSILON_USD).all())
+
+    def _take(self, counts: Floats, how: Mixture) -> None:
+        self.seen.setdefault(counts.tobytes(), (counts, how))
         cost = float(self.costs @ counts)
         if cost < self.cost - _EPSILON_USD:
-            self.cost, self.best = cost, counts
+            self.cost, self.best, self.how = cost, counts, how
 
     def bound(self, lower: Floats, upper: Floats) -> tuple[float, Floats | None]:
         """A lower bound of the box, and its relaxed counts, or None when the box is done with."""
@@ -133,9 +173,9 @@ class _Search:
             if now is None:
                 return math.inf, None
             if now.unserved <= _EPSILON_USD:
-                self.offer(now.counts)
+                self.offer(now.counts, transport.mixture(now.weights))
             known = transport.cuts
-            learnt = _learn(transport, now, centre)
+            learnt = transport.learn(now, centre)
             bounds, _ = transport.cut_bounds(lower, upper, known)
             if bounds.max() > proved:
                 proved, centre = float(bounds.max()), transport.prices[known + int(bounds.argmax())]
@@ -143,6 +183,8 @@ class _Search:
                 return proved, None
             if not learnt:
                 return (math.inf, None) if now.unserved > _TOLERANCE else (proved, now.counts)
+            if self.limits.stopped():
+                break
             off = np.abs(now.counts - np.round(now.counts)) / np.maximum(now.counts, 1.0)
             whole = bool(off.max() <= 10 * _TOLERANCE)  # then there is nothing to branch on
             if round_ >= _ROUNDS_BEFORE_BRANCHING and not whole and not self.pruned(now.value):
@@ -167,41 +209,27 @@ class _Search:
         return choice
 
 
-def _learn(transport: Transport, now: Relaxed, centre: Floats) -> bool:
-    """Ask for a split that would make the relaxed counts cheaper; False when there is none, that is, `now` is exact."""
-    small = 1e-9 * max(1.0, abs(now.worth))
-    # Prices halfway to the best known ones zigzag less (in-out separation).
-    for prices in (0.5 * now.prices + 0.5 * centre, now.prices):
-        _, split = transport.price(prices)
-        improves = float(now.prices[: transport.options] @ transport.load_of(split)) < now.worth - small
-        if improves and transport.keep(split):
-            return True
-    return False
-
-
 def _children(search: _Search, node: _Node) -> list[_Node]:
     slack = _slack(node.counts)
     fraction = node.counts - np.floor(node.counts + slack)
     fraction[fraction < slack] = 0.0
-    if not fraction.any():  # whole already, offered already: only rounding noise keeps the bound below its cost
+    if fraction.any():
+        option = search.branch_on(node, fraction)
+        floor = float(math.floor(node.counts[option]))
+        boxes = parted(node.lower, node.upper, option, floor, floor + 1)
+    elif search.holds(np.floor(node.counts + slack)):  # only rounding noise keeps the bound below its cost
         search.closed = min(search.closed, node.bound)
         return []
-    option = search.branch_on(node, fraction)
-    floor = math.floor(node.counts[option])
-    boxes = []
-    for low, high in ((node.lower[option], float(floor)), (float(floor + 1), node.upper[option])):
-        if low <= high:
-            lower, upper = node.lower.copy(), node.upper.copy()
-            lower[option], upper[option] = low, high
-            boxes.append((lower, upper))
+    else:
+        boxes = around(node.lower, node.upper, np.floor(node.counts + slack), node.counts)
     children = []
-    for side, (lower, upper) in enumerate(boxes):
+    for lower, upper in boxes:
         bound, counts = search.bound(lower, upper)
         bound = max(bound, node.bound)
         if counts is None or search.pruned(bound):
             search.closed = min(search.closed, bound)
         else:
-            children.append(_Node(bound, 2 * search.nodes + side, counts, lower, upper))
+            children.append(_Node(bound, search.nodes, counts, lower, upper))
     return sorted(children)
 
 
@@ -213,7 +241,7 @@ def cheapest(
     lower: Floats | None = None,
     cutoff: float = math.inf,
     limits: Limits | None = None,
-    known: Sequence[Floats] = (),
+    known: Sequence[tuple[Floats, Mixture]] = (),
 ) -> Counts:
     """The cheapest whole counts in a box that carry the workload. `known`: feasible counts to start from.
 
@@ -226,10 +254,11 @@ def cheapest(
     search = _Search(transport, costs, most, cutoff, limits)
     _, split = transport.price(np.concatenate([costs, np.zeros(len(transport.side.limits))]))
     transport.keep(split)
-    for counts in known:
-        search.offer(np.maximum(counts, low))
-    for load in transport.split_loads:  # exact: one replica even for the least load
-        search.offer(np.maximum(np.where(load > 0, np.maximum(load, 1.0), 0.0), low))
+    for counts, how in known:
+        search.offer(np.maximum(counts, low), how)
+    for load, split in zip(transport.split_loads, transport.splits, strict=True):  # exact: one replica for the least
+        counts = np.where(load > 0, np.maximum(load, 1.0), 0.0)
+        search.offer(np.maximum(counts, low), Mixture(np.ones(1), (split,), load))
     if (worth := min(search.cost, cutoff)) < math.inf:  # nothing dearer than what is in hand is worth a look
         affordable = np.full_like(most, MOST_REPLICAS)
         np.divide(worth, costs, out=affordable, where=costs > 0)
@@ -254,4 +283,4 @@ def cheapest(
     exhausted = not stack and not heap and limits.gap_usd == limits.gap_ratio == 0.0
     if exhausted and limits.enough < search.cost <= cutoff and search.best is not None:
         proved = search.cost  # what was pruned could at most round up to it
-    return Counts(search.best, search.cost, proved, search.nodes, tuple(search.seen.values()))
+    return Counts(search.best, search.cost, proved, search.nodes, search.how, tuple(search.seen.values()))

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from planner.branch import Limits, cheapest
 from planner.errors import BadInput, SolverFault, UnknownName
 from planner.instance import Instance
-from planner.transport import Floats, Ints, SideRows, Transport
+from planner.transport import Floats, Ints, Mixture, SideRows, Transport
 
 _SLACK = 1e-6  # a budget of exactly the plan's cost is enough, whatever the last bit says
-_ROUNDING = 5e-7  # counts are rounded with a tolerance of 1e-7; shares may use so much of it
 _CHECKED = 1e-6  # every answer is checked to this before it is given
 
 
@@ -60,12 +59,16 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """`counts` None = nothing found; `bound` = inf then says that nothing exists. `splits`: who carries which cell."""
+    """`counts` None = nothing found; `bound` = inf then says that nothing exists.
+
+    `how` counts carry the workload speaks of some of the options, `use`.
+    """
 
     counts: Floats | None
     bound: float
     nodes: int = 0
-    splits: tuple[Ints, ...] = ()
+    how: Mixture | None = None
+    use: Ints | None = None
 
 
 def gpus_of(name: str) -> int:
@@ -134,7 +137,7 @@ def solve(what: Offer, search: Limits, aim: Floats | None = None, *, any_will_do
     if not np.isfinite(part.load).any(axis=0).all():
         return Fleet(None, math.inf)
     cutoff = math.inf if aim is not None else part.budget_usd_per_hour + _SLACK
-    rows, known = _cover(part.load), tuple[Floats, ...]()
+    rows, known = _cover(part.load), tuple[tuple[Floats, Mixture], ...]()
     for row, most in part.rows(with_budget=aim is not None):
         # Each limit as an aim first: without that, to prove that no fleet keeps it takes long.
         transport, enough = Transport(part.load, row, rows), replace(exact, enough=most)
@@ -151,25 +154,15 @@ def solve(what: Offer, search: Limits, aim: Floats | None = None, *, any_will_do
         return Fleet(None, found.bound, found.nodes)
     counts = np.zeros(len(what.caps))
     counts[use] = found.counts
-    return Fleet(counts, found.bound, found.nodes, tuple(use[split] for split in transport.splits))
+    return Fleet(counts, found.bound, found.nodes, found.how, use)
 
 
 def shares(what: Offer, fleet: Fleet) -> Floats:
-    """The part of each cell that each option carries, (options, cells), checked; SolverFault if counts fall short."""
+    """The part of each cell that each option carries, (options, cells), checked; SolverFault if it is not right."""
     assert fleet.counts is not None
-    use = np.flatnonzero(fleet.counts)
-    part, room = what.only(use), fleet.counts[use] * (1 + _ROUNDING)
-    transport = Transport(part.load, part.usd_per_hour)
-    place = np.full(len(what.caps), -1)
-    place[use] = np.arange(len(use))
-    for split in fleet.splits:
-        if (place[split] >= 0).all():
-            transport.keep(place[split])
-    carried = transport.carries(room)
-    if carried is None:
-        raise SolverFault("the counts found do not carry the workload")
+    assert fleet.how is not None
     out = np.zeros_like(what.load)
-    out[use] = transport.shares(carried.weights)
+    out[fleet.use] = fleet.how.shares()
     used = np.where(out > 0, what.load, 0.0) * out
     if np.abs(out.sum(axis=0) - 1).max() > _CHECKED or (used.sum(axis=1) > fleet.counts * (1 + _CHECKED)).any():
         raise SolverFault("the shares found overload a GPU or lose requests")

@@ -45,10 +45,25 @@ class Instance:
         return out
 
 
+class _Repeated(Exception):
+    """A key that stands twice in one JSON object; the last would silently win."""
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    out: dict[str, object] = {}
+    for key, value in pairs:
+        if key in out:
+            raise _Repeated(key[:60])
+        out[key] = value
+    return out
+
+
 def parse_instance(text: str, where: str) -> Instance:
     """Read an instance; `where` is the file's name for messages. Raises BadInput: what, got, allowed, where."""
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_unique)
+    except _Repeated as error:
+        raise BadInput(f"{where}: got the key {error.args[0]!r} twice in one object, allowed: each key once") from None
     except json.JSONDecodeError as error:
         raise BadInput(f"{where}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
     except (RecursionError, ValueError) as error:

@@ -28,6 +28,7 @@ _NEVER = 1e30  # stands for an infinite load, so that argmin has no nan to meet
 _BLOCKS = 1e5  # a fleet is at most about this many blocks
 _LEAST_PRICE = 1e-12  # a capacity that costs nothing still may not carry what it cannot serve
 _TOLERANCE = 1e-9
+_DUST = 1e-12  # weights below it are noise of the linear program
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,24 @@ class Relaxed:
     unserved: float
     prices: Floats
     worth: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """A way to carry the whole workload: splits, their weights (sum 1), and the replicas they keep busy by option."""
+
+    weights: Floats
+    splits: tuple[Ints, ...]
+    load: Floats
+
+    def shares(self) -> Floats:
+        """x[g, s]; each bucket's shares sum to 1."""
+        x = np.zeros((len(self.load), len(self.splits[0])))
+        each = np.arange(x.shape[1])
+        for weight, split in zip(self.weights, self.splits, strict=True):
+            x[split, each] += weight
+        shares: Floats = x / x.sum(axis=0)
+        return shares
 
 
 class Transport:
@@ -174,14 +193,27 @@ class Transport:
             worth=float(found.row_dual[options]) * total,
         )
 
+    def learn(self, now: Relaxed, centre: Floats) -> bool:
+        """Ask for a split that would make the relaxed counts cheaper; False when there is none: `now` is then exact."""
+        small = 1e-9 * max(1.0, abs(now.worth))
+        # Prices halfway to the best known ones zigzag less (in-out separation).
+        for prices in (0.5 * now.prices + 0.5 * centre, now.prices):
+            _, split = self.price(prices)
+            improves = float(now.prices[: self.options] @ self.load_of(split)) < now.worth - small
+            if improves and self.keep(split):
+                return True
+        return False
+
+    def mixture(self, weights: Floats) -> Mixture:
+        """The known splits so weighted, less what is noise."""
+        used = np.flatnonzero(weights > _DUST)
+        parts: Floats = weights[used] / weights[used].sum()
+        load = parts @ np.array([self.split_loads[i] for i in used])
+        return Mixture(parts, tuple(self.splits[i] for i in used), load)
+
     def shares(self, weights: Floats) -> Floats:
         """x[g, s] of a convex combination of splits; each bucket's shares sum to 1."""
-        x = np.zeros((self.options, self.buckets))
-        for weight, split in zip(weights, self.splits, strict=True):
-            if weight > 0:
-                x[split, self._each] += weight
-        shares: Floats = x / x.sum(axis=0)
-        return shares
+        return self.mixture(weights).shares()
 
     def carries(self, counts: Floats, rounds: int = 400) -> Relaxed | None:
         """The split of the workload over exactly these counts, or None when they cannot carry it."""
@@ -198,6 +230,27 @@ class Transport:
             if not self.keep(split):
                 return None
         return None
+
+    def over(self, counts: Floats) -> Mixture | None:
+        """A way over exactly these counts, or None; unlike in `carries` an option of count 0 is out, not nearly out.
+
+        To the solver's tolerance 1e-7 replicas are none, but to a bucket that keeps less than that busy they are many.
+        """
+        use = np.flatnonzero(counts > 0)
+        if not (self._load[use] < _NEVER).any(axis=0).all():
+            return None
+        part = Transport(self._load[use], self.costs[use])
+        place = np.full(self.options, -1)
+        place[use] = np.arange(len(use))
+        for split in self.splits:
+            if (place[split] >= 0).all():
+                part.keep(place[split])
+        found = part.carries(counts[use])
+        if found is None:
+            return None
+        how, load = part.mixture(found.weights), np.zeros(self.options)
+        load[use] = how.load
+        return Mixture(how.weights, tuple(use[split] for split in how.splits), load)
 
 
 def _power_of_two(value: float) -> float:

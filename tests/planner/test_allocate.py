@@ -181,3 +181,26 @@ def test_ragged_tables_are_refused_with_their_place() -> None:
     text = '{"gpu_info": {"G": {"cost": 1, "tputs": [[1, 1], [1]]}}, "workload_distribution": [[1, 0], [0, 0]], '
     with pytest.raises(BadInput, match=r"x: gpu_info\.G\.tputs\[1\]: got 1 columns, allowed: 2 as in the first row"):
         parse_instance(text + '"total_request_rate": 1}', "x")
+
+
+def test_a_key_that_stands_twice_is_refused_and_not_read_last() -> None:
+    text = '{"gpu_info": {}, "total_request_rate": 3, "total_request_rate": 8, "workload_distribution": [[1]]}'
+
+    with pytest.raises(BadInput, match="got the key 'total_request_rate' twice"):
+        parse_instance(text, "instance.json")
+
+
+def test_counts_that_rounding_took_too_low_are_not_surfaced() -> None:
+    shares = [[0.9999998, 1e-7, 1e-7]]
+    gpus = {
+        "A": {"cost": 4.0, "tputs": [[1.0, 1e-7, 2e-7]]},
+        "B": {"cost": 3.0, "tputs": [[0.5, 0.5, 0.5]]},
+        "C": {"cost": 3.3, "tputs": [[1.0, 0.3, 0.3]]},
+    }
+    text = json.dumps({"gpu_info": gpus, "workload_distribution": shares, "total_request_rate": 1.0})
+
+    answer = allocate(parse_instance(text, "instance.json"))
+
+    assert answer.status == "optimal"
+    carried = sum(np.asarray(table) for table in answer.weights.values())
+    assert carried == pytest.approx(np.ones((1, 3)))
