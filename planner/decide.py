@@ -12,7 +12,7 @@ from planner.check import crowded, violations
 from planner.decompose import decompose
 from planner.errors import SolverFault
 from planner.hardware import Inventory
-from planner.highs import LinearModel, Outcome, Solution, columns_of, solve
+from planner.highs import Floats, LinearModel, Outcome, Solution, columns_of, solve
 from planner.infeasible import SMALL_COLUMNS, explain, mended, over_budget, unserved
 from planner.loosen import loosened
 from planner.one_type import one_type
@@ -47,9 +47,11 @@ def decide(
     compare: bool = False,
     progress: Progress = lambda _: None,
     turns: int = _TURNS,
+    start: Floats | None = None,
 ) -> Plan:
     """The plan for recipes that are profiled already; raises SolverFault for one that does not add up.
 
+    `start`: a solution to begin from, where the program has such columns.
     `turns`: how often a way out of an infeasible problem is planned with, and mended where it leads nowhere.
     """
     placed = [p for s in services for p in profiles if p.service == s.name and options_of(s, [p], inventory)]
@@ -64,15 +66,17 @@ def decide(
         program = build(services, profiles, inventory, objective, current, seated)
         model = program.rows.model()
         progress(f"solving {len(program.n)} counts, {len(model.cost) - len(program.n)} shares")
-        solved = _solve(
-            model, program, partial(_alone, services, profiles, inventory, objective, current, seated), main
-        )
+        alone = partial(_alone, services, profiles, inventory, objective, current, seated)
+        known = start if start is not None and len(start) == len(model.cost) else None
+        solved = _solve(model, program, alone, main, known)
         if solved.outcome is Outcome.INFEASIBLE:
             progress("looking for the constraints that conflict")
-            why = over_budget(program, services, main) or explain(program, model, services, main)
+            why, after = over_budget(program, services, main), None
+            if why is None:
+                why, after = explain(program, model, services, main)
             if turns and why.changes and len(model.cost) <= SMALL_COLUMNS:
                 quick = replace(main, gap_ratio=1.0)
-                again = partial(_again, services, profiles, inventory, objective, current, quick)
+                again = partial(_again, services, profiles, inventory, objective, current, quick, after)
                 why = mended(why, program, again, turns - 1)
             return _none("infeasible", why)
         if "by size" not in seated.values():
@@ -100,12 +104,13 @@ def _again(
     objective: Objective,
     current: Mapping[Key, int],
     search: Search,
+    start: Floats | None,
     changes: Sequence[Change],
     turns: int,
 ) -> Plan:
     """The plan after changes to constraints."""
     asked, hardware = loosened(services, inventory, changes)
-    return decide(asked, profiles, hardware, objective, current, search, turns=turns)
+    return decide(asked, profiles, hardware, objective, current, search, turns=turns, start=start)
 
 
 def _alone(
@@ -120,14 +125,20 @@ def _alone(
     return {s.name: build([s], profiles, inventory, objective, current, seated) for s in services}
 
 
-def _solve(model: LinearModel, program: Program, alone: Callable[[], dict[str, Program]], search: Search) -> Solution:
+def _solve(
+    model: LinearModel,
+    program: Program,
+    alone: Callable[[], dict[str, Program]],
+    search: Search,
+    start: Floats | None,
+) -> Solution:
     """One service in one go; several by decomposition, then in one go from there if the program is small."""
     solved = None
-    if len(program.services) > 1:
+    if len(program.services) > 1 and start is None:
         solved = decompose(program, model, alone, search)
     if solved is None or _open(solved, search, len(model.cost)):
-        start = solved.x if solved is not None and len(solved.x) else None
-        whole = find(model, search, start)
+        known = solved.x if solved is not None and len(solved.x) else start
+        whole = find(model, search, known)
         solved = whole if solved is None else better(solved, whole)
     usable = solved.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE)
     if usable and any(model.cost[column] == 0 for column in program.n) and not search.over():

@@ -19,12 +19,12 @@ from planner.plan import Change, Infeasible, Plan, Profile
 from planner.program_rows import Loosening, Program
 from planner.search import Search
 from planner.service import ServiceSpec
-from planner.subset import coarse, spread, without
+from planner.subset import coarse, spread, subset, widened, without
 from planner.words import named, told, way_out
 
 _ENOUGH = 1e-6
 _NODES = 100  # a feasibility question is answered early or not at all
-_FEW_NODES = 1
+_MIDDLE = 2_000  # columns of a program whose way out is looked for in part of it
 _WAY_OUT_GAP = 0.01
 SMALL_COLUMNS = 10_000  # columns of a program that is asked many questions
 _OWN_COST = 1e-3  # of the plan's own price, when loosenings are priced
@@ -103,23 +103,26 @@ def mended(why: Infeasible, program: Program, again: Callable[[Sequence[Change],
     return replace(why, relaxation=way_out(said, program), changes=said)
 
 
-def explain(program: Program, model: LinearModel, services: Sequence[ServiceSpec], search: Search) -> Infeasible:
-    """The conflict and the way out of an infeasible program."""
+def explain(
+    program: Program, model: LinearModel, services: Sequence[ServiceSpec], search: Search
+) -> tuple[Infeasible, Floats | None]:
+    """The conflict and the way out of an infeasible program, and a solution of the program after it."""
     knobs = program.loosenings
     loose = _loosened(model, program)
     relaxed = solve(replace(loose, integer=None))
     if relaxed.outcome is not Outcome.OPTIMAL:
-        return _hopeless(program)
+        return _hopeless(program), None
     found = _way_out(program, loose, relaxed, search)
     units = found.x[len(model.cost) :]
     changes = tuple(_change(knob, float(u)) for knob, u in zip(knobs, units, strict=True) if u > _ENOUGH)
     conflict = _conflict(model, program, relaxed, units)
-    return Infeasible(
+    why = Infeasible(
         why=f"no plan keeps {told(conflict, knobs)}" if conflict else "no plan keeps all constraints",
         constraints=tuple(named([knob]) for knob in conflict),
         relaxation=way_out(changes, program) + _leave_out(model, program, services),
         changes=changes,
     )
+    return why, found.x[: len(model.cost)]
 
 
 def _hopeless(program: Program) -> Infeasible:
@@ -180,14 +183,19 @@ def _plain_capacity(
 
 
 def _way_out(program: Program, loose: LinearModel, relaxed: Solution, search: Search) -> Solution:
-    """The cheapest use of knobs; in a large program, the cheapest with the recipes of the linear one."""
-    if len(loose.cost) > SMALL_COLUMNS:
-        barred = [at for at, n in enumerate(program.n) if relaxed.x[n] <= _ENOUGH]
-        small, at = coarse(program, loose, without(program, barred, len(loose.cost)))
-        few = solve(small, gap_ratio=_WAY_OUT_GAP, nodes=_FEW_NODES, time_limit_s=search.seconds(), verify=False)
-        if few.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE):
-            return spread(few, at)
-    found = solve(loose, gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=search.seconds())
+    """The cheapest use of knobs; in larger programs with the recipes of the linear one, in the largest coarser too."""
+    limit_s = search.seconds()
+    if len(loose.cost) > _MIDDLE:
+        columns = without(program, [at for at, n in enumerate(program.n) if relaxed.x[n] <= _ENOUGH], len(loose.cost))
+        if len(columns) > _MIDDLE * 2:
+            small, at = coarse(program, loose, columns)
+            found = spread(solve(small, gap_ratio=_WAY_OUT_GAP, nodes=1, time_limit_s=limit_s, verify=False), at)
+        else:
+            few = solve(subset(loose, columns), gap_ratio=_WAY_OUT_GAP, nodes=1, time_limit_s=limit_s, verify=False)
+            found = widened(few, columns, len(loose.cost))
+        if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE):
+            return found
+    found = solve(loose, gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=limit_s)
     return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else relaxed
 
 
