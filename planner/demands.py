@@ -50,7 +50,8 @@ def _replicas(program: Program, service: ServiceSpec, mine: list[int], full: lis
 def _share(program: Program, service: ServiceSpec, kind: ChangeKind, most: float, zone: str | None) -> None:
     """Requests of one zone (or of spot nodes, zone None) are at most a share of all."""
     rates, total = service.workload.rates_per_s, service.workload.rate_per_s
-    cols, values = [], []
+    cols: list[int] = []
+    values: list[float] = []
     for (index, site), columns in program.x.items():
         if program.profiles[index].service != service.name or site is None:
             continue

@@ -104,7 +104,7 @@ def _summed(model: LinearModel, at: NDArray[np.int64], count: int) -> LinearMode
     mine = of >= 0
     height = len(model.row_lower)
     keys, where = np.unique(of[mine] * height + model.matrix.index[mine], return_inverse=True)
-    values = np.bincount(where, model.matrix.value[mine], len(keys))
+    values = np.bincount(where, model.matrix.value[mine], len(keys)).astype(np.float64)
     source = np.zeros(count, dtype=np.int64)
     source[at[at >= 0]] = np.flatnonzero(at >= 0)
     return LinearModel(
