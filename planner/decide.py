@@ -89,6 +89,9 @@ def decide(
             break
         seated |= {group.name: seats_of(program, group) for group in inventory.node_groups if group.name in full}
     wrong = violations(answer, services, inventory, profiles)
+    if wrong and not search.strict:
+        tight = replace(search, strict=True)
+        return decide(services, profiles, inventory, objective, current, tight, compare, progress, turns)
     if wrong:
         raise SolverFault(f"the solver's plan does not add up: {'; '.join(wrong[:3])}")
     if compare:
@@ -134,7 +137,7 @@ def _solve(
 ) -> Solution:
     """One service in one go; several by decomposition, then in one go from there if the program is small."""
     solved = None
-    if len(program.services) > 1 and start is None:
+    if len(program.services) > 1 and start is None and not search.strict:
         solved = decompose(program, model, alone, search)
     if solved is None or _open(solved, search, len(model.cost)):
         known = solved.x if solved is not None and len(solved.x) else start

@@ -12,11 +12,15 @@ _LEAST_S = 0.05  # a solve with less time than this answers nothing
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How long to look. Without `left_s` (seconds until the answer is due) the answer is the same on every machine."""
+    """How long to look. Without `left_s` (seconds until the answer is due) the answer is the same on every machine.
+
+    `strict`: with the tightest tolerances of the solver, which cost time.
+    """
 
     gap_ratio: float = 0.0
     nodes: int = DEFAULT_NODES
     left_s: Callable[[], float] | None = None
+    strict: bool = False
 
     def seconds(self, ratio: float = 1.0) -> float | None:
         """A part of the time that is left; None without a limit."""
@@ -43,11 +47,19 @@ def find(model: LinearModel, search: Search, start: Floats | None = None) -> Sol
         time_limit_s=search.seconds(),
         start=start,
         verify=False,
+        strict=search.strict,
     )
     if first.outcome is Outcome.OPTIMAL or search.over():
         return first
     known = first.x if first.outcome is Outcome.FEASIBLE else start
-    more = solve(model, gap_ratio=search.gap_ratio, nodes=search.nodes, time_limit_s=search.seconds(), start=known)
+    more = solve(
+        model,
+        gap_ratio=search.gap_ratio,
+        nodes=search.nodes,
+        time_limit_s=search.seconds(),
+        start=known,
+        strict=search.strict,
+    )
     return better(first, more)
 
 
