@@ -116,6 +116,8 @@ def explain(
     units = found.x[len(model.cost) :]
     changes = tuple(_change(knob, float(u)) for knob, u in zip(knobs, units, strict=True) if u > _ENOUGH)
     conflict = _conflict(model, program, relaxed, units)
+    # There may be several conflicts; what the way out changes is part of one of them.
+    conflict += [k for k, u in zip(knobs, units, strict=True) if u > _ENOUGH and not any(k is c for c in conflict)]
     why = Infeasible(
         why=f"no plan keeps {told(conflict, knobs)}" if conflict else "no plan keeps all constraints",
         constraints=tuple(named([knob]) for knob in conflict),

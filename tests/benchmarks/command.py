@@ -6,12 +6,8 @@ The command is the script beside this interpreter, run on a terminal of its own 
 """
 
 import argparse
-import json
 import os
-import pty
 import re
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +21,8 @@ import numpy as np
 from planner.units import DURATION
 from planner.yaml_text import dump, read
 from tests.benchmarks.common import ROOT, bar, cpu_s, reference
+from tests.benchmarks.processes import Ended, Tree, timed
 
-Tree = dict[str, Any]
 MUSTER = Path(sys.executable).with_name("muster")
 EXAMPLES = ROOT / "deploy" / "examples"
 SERVICES = ("chat", "code", "moe", "batch")
@@ -39,55 +35,6 @@ KEYS = {  # kind of change -> where it is written under `constraints`
     "min_zones": ("zones", "min"), "max_zone_share": ("zones", "maxShare"),
     "survive_replicas": ("redundancy", "replicas"), "survive_nodes": ("redundancy", "nodes"),
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A command that has ended: seconds on the clock, CPU seconds of its process and of what it started."""
-
-    code: int
-    wall_s: float
-    cpu_s: float
-    out: str
-
-    def json(self) -> Tree:
-        """What it printed; empty where that is no JSON object."""
-        try:
-            answer = json.loads(self.out)
-        except ValueError:
-            return {}
-        return answer if isinstance(answer, dict) else {}
-
-
-def timed(*command: str | Path, terminal: bool = False) -> Ended:
-    """Run a command to its end; on a terminal it shows what a person sees, the progress display too."""
-    before, began_s = _children_s(), time.perf_counter()
-    if terminal:
-        code, out = _on_terminal(command)
-    else:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        code, out = done.returncode, done.stdout
-    return Ended(code, time.perf_counter() - began_s, _children_s() - before, out)
-
-
-def _on_terminal(command: Sequence[str | Path]) -> tuple[int, str]:
-    ours, theirs = pty.openpty()
-    child = subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    printed = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            printed += chunk
-    except OSError:
-        pass  # Linux says so when the last writer has left
-    finally:
-        os.close(ours)
-    return child.wait(), printed.decode("utf-8", "replace")
-
-
-def _children_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def median(figures: Sequence[float]) -> float:
@@ -142,9 +89,10 @@ def _only(inventory: Tree, *groups: str) -> list[Tree]:
 
 
 def few_nodes(spec: Tree, inventory: Tree) -> None:
-    """One node of four L40S for all requests."""
-    _only(inventory, "l40s")[0]["nodes"] = 1
+    """Eight A100 for ten times the requests."""
+    _only(inventory, "a100")[0]["nodes"] = 1
     del spec["constraints"]["budgetPerHour"]
+    spec["workload"]["ratePerSecond"] *= 10
 
 
 def small_budget(spec: Tree, inventory: Tree) -> None:
@@ -177,7 +125,9 @@ def many_zones(spec: Tree, inventory: Tree) -> None:
 
 def only_spot(spec: Tree, inventory: Tree) -> None:
     """Half on spot nodes at most, and no others."""
-    _only(inventory, "l40s")[0] |= {"spot": True, "pricePerHour": "$0.60"}
+    group = _only(inventory, "a100")[0]
+    group |= {"spot": True, "pricePerHour": "$1"}
+    del group["commitment"]
 
 
 def one_node(spec: Tree, inventory: Tree) -> None:
@@ -192,11 +142,11 @@ def strict_slo(spec: Tree, inventory: Tree) -> None:
 
 
 CASES = (
-    Case("too few nodes", "chat", "the nodes of l40s", few_nodes),
+    Case("too few nodes", "chat", "the nodes of a100", few_nodes),
     Case("budget too small", "chat", "budget of chat", small_budget),
     Case("power budget too small", "chat", "the power budget of rack-1", small_power),
     Case("maxReplicas too small", "chat", "maxReplicas of chat", few_replicas),
-    Case("ten times the requests", "chat", "redundancy.replicas of chat", many_requests),
+    Case("ten times the requests", "chat", "maxReplicas of chat", many_requests),
     Case("zones.min above the zones", "moe", "zones.min of agents", many_zones),
     Case("spot share, only spot nodes", "chat", "maxSpotShare of chat", only_spot),
     Case("node redundancy on one node", "chat", "redundancy.nodes of chat", one_node),
