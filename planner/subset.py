@@ -29,19 +29,7 @@ def subset(model: LinearModel, columns: NDArray[np.int64]) -> LinearModel:
     """The program over `columns` (in order)."""
     at = np.full(len(model.cost), -1, dtype=np.int64)
     at[columns] = np.arange(len(columns))
-    of = np.repeat(np.arange(len(model.cost)), np.diff(model.matrix.start))
-    mine = at[of] >= 0
-    return LinearModel(
-        cost=model.cost[columns],
-        lower=model.lower[columns],
-        upper=model.upper[columns],
-        row_lower=model.row_lower,
-        row_upper=model.row_upper,
-        matrix=columns_of(
-            model.matrix.index[mine], at[of[mine]].astype(np.int32), model.matrix.value[mine], len(columns)
-        ),
-        integer=None if model.integer is None else model.integer[columns],
-    )
+    return _summed(model, at, len(columns))
 
 
 def widened(solution: Solution, columns: NDArray[np.int64], width: int) -> Solution:
