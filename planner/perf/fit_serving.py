@@ -1,0 +1,201 @@
+"""Fits the serving model on measured whole-engine runs: `muster fit serving --data DIR`.
+
+Two stages. First the coefficients of `planner.perf.serving_physics`, by robust least squares in log space with normal
+priors around their starting values. Then trees on what is left, which hold for models and GPUs among the measured ones.
+Intervals come from rows left out: whole curves, whole models, whole GPUs (`planner.perf.conformal`).
+"""
+
+import hashlib
+import json
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.perf.conformal import half_width
+from planner.perf.serving_features import FIRST_CLIP, STEP_CLIP, first_features, step_features
+from planner.perf.serving_physics import (
+    FAMILY_EFFECTS,
+    FIRST_TERMS,
+    FORMAT_EFFECTS,
+    HOST_TERMS,
+    STEP_TERMS,
+    Demand,
+    Index,
+    Shape,
+    demand,
+    first_parts,
+    first_s,
+    index,
+    step_s,
+)
+from planner.perf.serving_rows import ENGINES, parse
+from planner.perf.tables import Columns, numbers, read, words
+from planner.perf.trees import from_sklearn, pack
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+FILE = Path("engine") / "silicon_sample.csv"
+SOURCE = "aiconfigurator-core 0.12.0, measured whole-engine runs (github ai-dynamo/aiconfigurator, Apache-2.0)"
+TREES = 60
+# A configuration is a whole curve: every column but these.
+NO_CONFIGURATION = (
+    "id", "batch_size", "concurrency", "backend_version", "measured_on", "image", "complete", "silicon_ttft_ms",
+    "silicon_tpot_ms", "prefill_batch_size", "decode_batch_size", "prefill_num_workers", "decode_num_workers",
+)  # fmt: skip
+
+
+def fit(data: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of the shipped model, with the errors that left-out rows had in `meta`."""
+    columns = measured(data)
+    found, report = learn(columns), evaluate(columns)
+    digest = hashlib.sha256((data / FILE).read_bytes()).hexdigest()
+    meta = {
+        "source": SOURCE,
+        "inputs_sha256": {str(FILE): digest},
+        "rows": len(columns["isl"]),
+        "models": sorted(set(words(columns, "model_path"))),
+        "gpus": sorted(set(words(columns, "system"))),
+        "cross_validation": report,
+    }
+    return {**found, "meta": np.array(json.dumps(meta, sort_keys=True))}
+
+
+def measured(data: Path) -> dict[str, NDArray[Any]]:
+    """The complete rows of the shared table."""
+    columns = read(data / FILE)
+    complete = np.array([word == "True" for word in words(columns, "complete")])
+    return {name: values[complete] for name, values in columns.items()}
+
+
+def learn(columns: Columns, train: Mask | None = None) -> dict[str, NDArray[Any]]:
+    """Coefficients and trees from the rows of a mask (all, if none is given)."""
+    rows = parse(columns)
+    everything = np.ones(len(rows.concurrency), dtype=bool)
+    train = (everything if train is None else train) & (rows.refusal == "")
+    tpot, ttft = (np.log(numbers(columns, f"silicon_{key}_ms") / 1e3) for key in ("tpot", "ttft"))
+    names = sorted({str(name) for name in rows.version[train]})
+    d, at, shape = demand(rows), index(rows, names), Shape(len(names))
+    v = _step_fit(d, at, shape, tpot, train)
+    tpot_s, prompt_s = step_s(v, d, at, shape)
+    parts = first_parts(rows, d, tpot_s, prompt_s)
+    u = _first_fit(parts, at, shape, ttft, train)
+    ttft_s = first_s(u, parts, at, shape)
+    x = step_features(rows, d, at, tpot_s, prompt_s)
+    step_trees = _trees(x[train], np.clip(tpot - np.log(tpot_s), -STEP_CLIP, STEP_CLIP)[train])
+    y = first_features(x, parts, ttft_s)
+    first_trees = _trees(y[train], np.clip(ttft - np.log(ttft_s), -FIRST_CLIP, FIRST_CLIP)[train])
+    return {
+        "step": v,
+        "first": u,
+        "versions": np.array(names),
+        **pack(step_trees, "step_trees"),
+        **pack(first_trees, "first_trees"),
+    }
+
+
+def _trees(x: Array, y: Array) -> Any:
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    model = ExtraTreesRegressor(TREES, min_samples_leaf=1, max_features=0.6, random_state=0)
+    return from_sklearn(model.fit(x.astype(np.float32), y))
+
+
+def _priors_step(shape: Shape) -> tuple[Array, Array]:
+    k, e = len(STEP_TERMS), len(ENGINES)
+    own = [0.1 if name in HOST_TERMS else 0.03 for name in STEP_TERMS]
+    spread = [[0.2] * k, own * e, [0.1] * len(FORMAT_EFFECTS), [0.05] * len(FAMILY_EFFECTS)]
+    spread += [[0.3] * shape.versions, [0.6] * shape.versions, [0.3] * e, [0.5] * e]
+    mean = np.concatenate([np.log(list(STEP_TERMS.values())), np.zeros(shape.step_size - k)])
+    return mean, np.concatenate(spread)
+
+
+def _step_fit(d: Demand, at: Index, shape: Shape, y: Array, train: Mask) -> Array:
+    mean, spread = _priors_step(shape)
+    few, here = _some(d, train), _some(at, train)
+    return _robust(lambda v: np.log(step_s(v, few, here, shape)[0]) - y[train], mean, spread, scale=0.1)
+
+
+def _first_fit(parts: Array, at: Index, shape: Shape, y: Array, train: Mask) -> Array:
+    k, e = len(FIRST_TERMS), len(ENGINES)
+    mean = np.concatenate([np.log(list(FIRST_TERMS.values())), np.zeros(shape.first_size - k)])
+    spread = np.concatenate([[0.7] * k, [0.3] * (k * e), [0.3] * shape.versions, [0.3] * e])
+    few, here = parts[train], _some(at, train)
+    return _robust(lambda v: np.log(first_s(v, few, here, shape)) - y[train], mean, spread, scale=0.25)
+
+
+def _robust(residuals: Any, mean: Array, spread: Array, scale: float) -> Array:
+    """The mode of Cauchy errors of width `scale` and normal priors."""
+    from scipy.optimize import least_squares
+
+    def weighed(v: Array) -> Array:
+        r = residuals(v) / scale
+        return np.concatenate([np.sign(r) * np.sqrt(2 * np.log1p(r * r / 2)), (v - mean) / spread])
+
+    return np.asarray(least_squares(weighed, mean, max_nfev=30, x_scale=spread).x)
+
+
+def _some(whole: Any, mask: Mask) -> Any:
+    """The rows of a mask, of every array in a dataclass."""
+    parts = {f.name: getattr(whole, f.name) for f in fields(whole)}
+    return replace(whole, **{k: _some(x, mask) if is_dataclass(x) else x[mask] for k, x in parts.items()})
+
+
+def estimates(columns: Columns, found: dict[str, NDArray[Any]]) -> dict[str, Array]:
+    """Log TPOT and TTFT of every row: of the coefficients alone, and with the trees."""
+    from planner.perf.serving import logs
+    from planner.perf.serving import unpacked as unpack_model
+
+    return logs(parse(columns), unpack_model(found))
+
+
+def folds(names: NDArray[Any], count: int | None) -> NDArray[np.int64]:
+    """The fold of each row: groups dealt out at random (seed 0) to `count` folds, or one fold a group."""
+    unique, at = np.unique(names.astype(str), return_inverse=True)
+    if count is None:
+        return at
+    dealt = np.empty(len(unique), dtype=int)
+    dealt[np.random.default_rng(0).permutation(len(unique))] = np.arange(len(unique)) % count
+    return dealt[at]
+
+
+def splits(columns: Columns) -> dict[str, NDArray[np.int64]]:
+    """The three ways to leave rows out: whole configurations (5 folds), whole models, whole GPUs."""
+    keys = [name for name in columns if name not in NO_CONFIGURATION]
+    curves = np.array(["|".join(row) for row in zip(*(words(columns, key) for key in keys), strict=True)])
+    return {
+        "configurations": folds(curves, 5),
+        "models": folds(np.array(words(columns, "model_path")), None),
+        "gpus": folds(np.array(words(columns, "system")), None),
+    }
+
+
+def left_out(columns: Columns, fold: NDArray[np.int64]) -> dict[str, Array]:
+    """Log predictions of every row by a model that has not seen its fold."""
+    out: dict[str, Array] = {}
+    for one in np.unique(fold):
+        test = fold == one
+        for key, values in estimates(columns, learn(columns, ~test)).items():
+            out.setdefault(key, np.zeros(len(fold)))[test] = values[test]
+    return out
+
+
+def evaluate(columns: Columns) -> dict[str, dict[str, float]]:
+    """Errors of left-out rows, and the half widths that cover 90 % of them, by split."""
+    truth = {key: np.log(numbers(columns, f"silicon_{key}_ms") / 1e3) for key in ("tpot", "ttft")}
+    report: dict[str, dict[str, float]] = {}
+    for name, fold in splits(columns).items():
+        made = left_out(columns, fold)
+        kind = "" if name == "configurations" else "_physics"
+        for key, y in truth.items():
+            residual = made[key + kind] - y
+            error = np.abs(np.expm1(residual))
+            scale = made[f"{key}_spread"] if not kind else 1.0
+            report[f"{name}:{key}"] = {
+                "mean": float(error.mean()),
+                "median": float(np.median(error)),
+                "half_width": half_width(residual, scale),
+            }
+    return report

@@ -1,0 +1,128 @@
+"""Forests of regression trees as plain arrays: fitted with scikit-learn, shipped as numbers, evaluated in numpy.
+
+A node is a row of four numbers; children of node i are `left[i]` and `right[i]`, and a leaf points at itself, so that
+walking `depth` steps from the root ends in a leaf for every row, with no branch in Python.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forest:
+    """Trees one after another: `roots` are their first nodes; a prediction is `base` + `factor` x sum of leaf values.
+
+    A row goes left where x[feature] <= threshold. NaN goes right.
+    """
+
+    roots: NDArray[np.int32]
+    feature: NDArray[np.int16]
+    threshold: NDArray[np.float32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    value: NDArray[np.float32]
+    depth: int
+    base: float
+    factor: float
+
+
+def predict(forest: Forest, x: NDArray[Any], rows_at_once: int = 4096) -> Array:
+    """One figure for each row of `x` (rows, features)."""
+    return predict_spread(forest, x, rows_at_once)[0]
+
+
+def predict_spread(forest: Forest, x: NDArray[Any], rows_at_once: int = 4096) -> tuple[Array, Array]:
+    """The predictions, and the standard deviation between trees where they are averaged (a measure of doubt)."""
+    x = np.asarray(x, dtype=np.float32)
+    mean, spread = np.empty(len(x)), np.empty(len(x))
+    for start in range(0, len(x), rows_at_once):
+        rows = slice(start, start + rows_at_once)
+        leaves = _walk(forest, x[rows])
+        mean[rows] = forest.base + forest.factor * leaves.sum(axis=1, dtype=np.float64)
+        spread[rows] = leaves.std(axis=1, dtype=np.float64)
+    return mean, spread
+
+
+def _walk(forest: Forest, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    node = np.broadcast_to(forest.roots, (len(x), len(forest.roots))).copy()
+    rows = np.arange(len(x))[:, None]
+    for _ in range(forest.depth):
+        goes_left = x[rows, forest.feature[node]] <= forest.threshold[node]
+        node = np.where(goes_left, forest.left[node], forest.right[node])
+    return forest.value[node]
+
+
+def from_sklearn(model: Any) -> Forest:
+    """The arrays of a fitted HistGradientBoostingRegressor, RandomForestRegressor or ExtraTreesRegressor."""
+    boosted = hasattr(model, "_predictors")
+    trees = (
+        [_boosted(p[0].nodes) for p in model._predictors] if boosted else [_grown(e.tree_) for e in model.estimators_]
+    )
+    sizes = np.array([len(tree[0]) for tree in trees])
+    roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
+    feature, threshold, left, right, value = (
+        np.concatenate([tree[i] + (root if i in (2, 3) else 0) for tree, root in zip(trees, roots, strict=True)])
+        for i in range(5)
+    )
+    return Forest(
+        roots,
+        feature.astype(np.int16),
+        threshold.astype(np.float32),
+        left.astype(np.int32),
+        right.astype(np.int32),
+        value.astype(np.float32),
+        depth=max(_depth(tree[2], tree[3]) for tree in trees),
+        base=float(np.ravel(model._baseline_prediction)[0]) if boosted else 0.0,
+        factor=1.0 if boosted else 1.0 / len(trees),
+    )
+
+
+def _boosted(nodes: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    own = np.arange(len(nodes))
+    leaf = nodes["is_leaf"].astype(bool)
+    left, right = np.where(leaf, own, nodes["left"]), np.where(leaf, own, nodes["right"])
+    # Rounded down, so that a threshold in 32 bits sends no training row to the other side.
+    return nodes["feature_idx"], _below(nodes["num_threshold"]), left, right, nodes["value"]
+
+
+def _grown(tree: Any) -> tuple[NDArray[Any], ...]:
+    own = np.arange(tree.node_count)
+    leaf = tree.children_left < 0
+    left, right = np.where(leaf, own, tree.children_left), np.where(leaf, own, tree.children_right)
+    return np.where(leaf, 0, tree.feature), _below(tree.threshold), left, right, tree.value[:, 0, 0]
+
+
+def _below(threshold: NDArray[Any]) -> NDArray[np.float32]:
+    finite = np.clip(threshold, -3e38, 3e38).astype(np.float32)
+    return np.where(finite > threshold, np.nextafter(finite, np.float32(-np.inf)), finite)
+
+
+def _depth(left: NDArray[Any], right: NDArray[Any]) -> int:
+    """Steps from the root to the deepest leaf; children stand after their parents."""
+    level = np.zeros(len(left), dtype=int)
+    for node, (one, other) in enumerate(zip(left, right, strict=True)):
+        for child in (one, other):
+            if child != node:
+                level[child] = level[node] + 1
+    return int(level.max(initial=0))
+
+
+def pack(forest: Forest, name: str) -> dict[str, NDArray[Any]]:
+    """Arrays under names that begin with `name`, to be stored with others in one npz."""
+    arrays = {key: getattr(forest, key) for key in ("roots", "feature", "threshold", "left", "right", "value")}
+    arrays["numbers"] = np.array([forest.depth, forest.base, forest.factor], dtype=np.float64)
+    return {f"{name}.{key}": array for key, array in arrays.items()}
+
+
+def unpack(stored: Mapping[str, NDArray[Any]], name: str) -> Forest:
+    """What `pack` stored under `name`."""
+    roots, feature, threshold, left, right, value, numbers = (
+        stored[f"{name}.{key}"] for key in ("roots", "feature", "threshold", "left", "right", "value", "numbers")
+    )
+    return Forest(roots, feature, threshold, left, right, value, int(numbers[0]), float(numbers[1]), float(numbers[2]))
