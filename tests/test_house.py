@@ -14,6 +14,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import typer
 
 from planner.main import commands, summary
 
@@ -63,7 +64,7 @@ def test_no_product_module_is_longer_than_300_lines() -> None:
 
 def test_the_product_cites_papers_by_title_and_never_by_a_number_of_ours() -> None:
     private = re.compile(r"\bP[0-8]\d\b|shared/")
-    files = [path for path in ours() if path.parts[0] in (*PRODUCT, "deploy")]
+    files = [path for path in ours() if path.parts[0] in (*PRODUCT, "deploy") and path.suffix != ".npz"]
     assert [str(path) for path in files if private.search((ROOT / path).read_text("utf-8", "replace"))] == []
 
 
@@ -98,6 +99,7 @@ def test_constraints_pin_every_requirement_by_version_alone() -> None:
     assert lines == sorted(lines, key=str.upper)
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     extras = pyproject["project"]["optional-dependencies"].values()
+    extras = [[name for name in extra if not name.startswith("muster-gpu[")] for extra in extras]
     wanted = [*pyproject["build-system"]["requires"], *pyproject["project"]["dependencies"], *chain(*extras)]
     pinned = {re.sub("[-_.]+", "-", line.partition("==")[0]).lower() for line in lines}
     assert {re.split(r"[<>=!~ ]", name)[0].lower() for name in wanted} - pinned == set()
@@ -113,7 +115,7 @@ def test_help_lists_every_command_with_its_summary() -> None:
 @pytest.mark.parametrize("command", commands().values(), ids=str)
 def test_a_command_loads_and_has_a_summary(command: EntryPoint) -> None:
     loaded = command.load()
-    text = loaded.info.help if command.name == "catalog" else loaded.__doc__
+    text = loaded.info.help if isinstance(loaded, typer.Typer) else loaded.__doc__
     assert summary(command) == text.splitlines()[0] != ""
 
 

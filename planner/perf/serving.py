@@ -48,8 +48,8 @@ def unpacked(stored: Mapping[str, NDArray[Any]]) -> Fitted:
     """A model from its arrays."""
     meta = json.loads(str(stored["meta"])) if "meta" in stored else {}
     versions = tuple(str(name) for name in stored["versions"])
-    trees = (unpack(stored, name) for name in ("step_trees", "first_trees"))
-    return Fitted(stored["step"], stored["first"], versions, *trees, meta)
+    step_trees, first_trees = unpack(stored, "step_trees"), unpack(stored, "first_trees")
+    return Fitted(stored["step"], stored["first"], versions, step_trees, first_trees, meta)
 
 
 @cache
@@ -145,7 +145,8 @@ def _half(key: str, source: NDArray[Any], spread: Array, model: Fitted) -> Array
     held = {name: row["half_width"] for name, row in model.meta["cross_validation"].items()}
     known = held[f"configurations:{key}"] * spread
     models, gpus = held[f"models:{key}"], held[f"gpus:{key}"]
-    return np.where(source == "measured", known, np.where(source == "modelled", models, np.hypot(models, gpus)))
+    new = np.where(source == "modelled", models, np.hypot(models, gpus))
+    return np.asarray(np.where(source == "measured", known, new))
 
 
 def _watts(rows: Rows, d: Demand, tpot_s: Array) -> Array:

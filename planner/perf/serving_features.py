@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.perf.formats import FORMATS
 from planner.perf.serving_physics import Demand, Index
-from planner.perf.serving_rows import ENGINES, FORMATS, Rows
+from planner.perf.serving_rows import ENGINES, Rows
 
 Array = NDArray[np.float64]
 # Residuals beyond these (log) are runs that broke, not physics.

@@ -187,7 +187,9 @@ def first_s(v: Array, parts: Array, at: Index, shape: Shape) -> Array:
     k, e = len(FIRST_TERMS), len(ENGINES)
     base, own, version, generator = np.split(v, np.cumsum([k, e * k, shape.versions]))
     c = np.exp(base + own.reshape(e, k)[at.engine])
-    return (parts * c).sum(axis=1) * np.exp(_of(version, at.version) + at.round_lengths * generator[at.engine])
+    return np.asarray((parts * c).sum(axis=1)) * np.exp(
+        _of(version, at.version) + at.round_lengths * generator[at.engine]
+    )
 
 
 def layout_gpus(layout: Layout) -> Array:

@@ -18,26 +18,12 @@ from planner.catalog import gpu, model
 from planner.errors import UnknownName
 from planner.hardware import GPUType
 from planner.model import Model
+from planner.perf.formats import FORMATS, WEIGHT_BYTES, flops, known_as
 from planner.perf.steps import Layout, Peaks, Table, table
 from planner.perf.tables import Columns, numbers, words
 
 Array = NDArray[np.float64]
 ENGINES = ("trtllm", "vllm", "sglang")
-FORMATS = ("bf16", "fp8", "fp8_block", "nvfp4", "mxfp4", "int8", "int4")
-# Bytes per weight with scales: see planner.base; fp8_block one float32 per 128 x 128 block, int4 a half per 128.
-WEIGHT_BYTES: Mapping[str, float] = MappingProxyType(
-    {
-        "bf16": 2.0,
-        "fp8": 1.0,
-        "fp8_block": 1 + 4 / 128**2,
-        "nvfp4": 0.5 + 1 / 16,
-        "mxfp4": 0.5 + 1 / 32,
-        "int8": 1.0,
-        "int4": 0.5 + 2 / 128,
-    }
-)
-_ALIASES = {"float16": "bf16", "fp16": "bf16", "bfloat16": "bf16", "fp4": "nvfp4", "int4_wo": "int4", "w4a16": "int4"}
-_ALIASES |= {"w4a16_mxfp4": "mxfp4", "int8_wo": "int8", "fp8_static": "fp8"}
 DEFAULTS: Mapping[str, str] = MappingProxyType(
     {
         "backend": "vllm",
@@ -138,7 +124,7 @@ def parse(columns: Columns) -> Rows:
     users = numbers(columns, "concurrency")
     users = np.where(np.isnan(users) | (users == 0), np.where(np.isnan(batch), 1.0, batch) * ranks, users)
     pp = np.where(apart, own["pp_size"], whole["pp_size"])
-    checked: dict[str, Array] = {**sizes, "concurrency": users, "pp_size": pp, "batch_size": batch}
+    checked: dict[str, Array] = {**sizes, "batch_size": batch, "concurrency": users, "pp_size": pp}
     for key in ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size"):
         checked[key] = np.where(apart, np.maximum(own[key], first[key]), whole[key])
     for key, values in workers.items():
@@ -241,17 +227,6 @@ def _peaks(cards: tuple[GPUType, ...], gemm: NDArray[Any], moe: NDArray[Any], kv
     )
 
 
-def flops(card: GPUType, form: str) -> float:
-    """FLOP/s that a GPU multiplies a weight format in: its own units, else after unpacking in 16 bits."""
-    wanted = {"fp8": ("fp8",), "fp8_block": ("fp8",), "int8": ("int8",), "nvfp4": ("fp4",)}.get(form, ())
-    if form == "mxfp4" and "fp4" in card.flops_per_s:
-        wanted = ("fp8",)  # 4-bit weights meet 8-bit activations
-    for dtype in (*wanted, "bf16", "fp16", "fp32"):
-        if dtype in card.flops_per_s:
-            return card.flops_per_s[dtype]
-    raise AssertionError(f"{card.name} has no peak")  # the catalogue refuses such a row
-
-
 def _formats(columns: Columns, row: int, found: Model | None) -> tuple[str, str]:
     given = [str(columns[key][row]) if key in columns else "" for key in ("gemm_quant_mode", "moe_quant_mode")]
     given = ["" if value in ("nan", "None") else value.lower() for value in given]
@@ -260,8 +235,8 @@ def _formats(columns: Columns, row: int, found: Model | None) -> tuple[str, str]
     if found.weight_dtype == "mxfp4":
         return "bf16", "mxfp4"  # published so; 16-bit outside the experts
     own = "fp8_block" if found.weight_dtype == "fp8" else "bf16"
-    gemm = _ALIASES.get(given[0], given[0]) or own
-    return gemm, _ALIASES.get(given[1], given[1]) or gemm
+    gemm = known_as(given[0]) or own
+    return gemm, known_as(given[1]) or gemm
 
 
 def _refusal(

@@ -172,7 +172,7 @@ def work(t: Table, peaks: Peaks, layout: Layout, sequences: Array, new: Array, c
     moe_flops_each = 2 * expert * used / c(peaks.moe_flops_per_s)
     moe_hbm_each = expert * touched * c(peaks.moe_weight_bytes) / c(peaks.hbm_bytes_per_s)
     decode = context is not None
-    met = np.minimum(c(context), t.a_window) if decode else _half(c(new), t.a_window)
+    met = _half(c(new), t.a_window) if context is None else np.minimum(c(context), t.a_window)
     heads = np.ceil(t.a_heads / c(layout.tp))
     widths = (t.a_dk + t.a_dv) if decode else (t.a_pk + t.a_pv)
     attention_flops = 2 * heads * widths * t.a_count * c(tokens) * met / c(peaks.attention_flops_per_s)

@@ -55,7 +55,8 @@ def _walk(forest: Forest, x: NDArray[np.float32]) -> NDArray[np.float32]:
     for _ in range(forest.depth):
         goes_left = x[rows, forest.feature[node]] <= forest.threshold[node]
         node = np.where(goes_left, forest.left[node], forest.right[node])
-    return forest.value[node]
+    leaves: NDArray[np.float32] = forest.value[node]
+    return leaves
 
 
 def from_sklearn(model: Any) -> Forest:
@@ -99,7 +100,7 @@ def _grown(tree: Any) -> tuple[NDArray[Any], ...]:
 
 
 def _below(threshold: NDArray[Any]) -> NDArray[np.float32]:
-    finite = np.clip(threshold, -3e38, 3e38).astype(np.float32)
+    finite: NDArray[np.float32] = np.clip(threshold, -3e38, 3e38).astype(np.float32)
     return np.where(finite > threshold, np.nextafter(finite, np.float32(-np.inf)), finite)
 
 

@@ -1,6 +1,7 @@
 """What the benchmarks share: where published data lies, CPU seconds, and how a bar is printed."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,14 @@ ROOT = Path(__file__).parents[2]
 def data_folder(given: Path | None) -> Path:
     """The folder of published planner data: as given, or in the folder `shared` beside the checkout."""
     return given or Path(os.environ.get("MUSTER_SHARED") or ROOT.parent / "shared") / "data" / "planner"
+
+
+def perf_folder(given: Path | None = None) -> Path:
+    """The folder of measured performance data; leaves with a word where there is none."""
+    folder = given or Path(os.environ.get("MUSTER_SHARED") or ROOT.parent / "shared") / "data" / "perf"
+    if not folder.is_dir():
+        sys.exit(f"no measured performance data at {folder}: give --data, or set MUSTER_SHARED")
+    return folder
 
 
 def cpu_s(work: Callable[[], T], runs: int = 1) -> tuple[T, float]:

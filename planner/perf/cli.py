@@ -1,0 +1,117 @@
+"""Commands of the performance model: predict, fit. Exit codes: 0 done (refused rows included), 2 bad input."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+
+from planner.errors import BadInput
+
+predict = typer.Typer(no_args_is_help=True, help="Predict latency, power and memory of rows in a table.")
+
+Rows = Annotated[Path, typer.Argument(help="CSV or Parquet file, one row a prediction.", show_default=False)]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="CSV file: the rows with the predicted columns.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+
+
+@predict.command()
+def serving(rows: Rows, output: Output, as_json: AsJson = False) -> None:
+    """Predict TTFT, TPOT, throughput, power and memory of serving engines, with 90 % intervals.
+
+    Columns: model_path, system (needed); backend, mode, isl, osl, batch_size, concurrency, tp_size, ... have defaults.
+
+    Example: muster predict serving runs.csv -o predicted.csv
+    """
+    from planner.perf.serving import predict as predict_serving
+
+    _run(rows, output, as_json, predict_serving)
+
+
+def _run(
+    rows: Path, output: Path, as_json: bool, model: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
+) -> None:
+    """Read, predict, write, and say how many rows were answered and from what."""
+    from planner.perf.tables import read, write
+
+    with Console(stderr=True).status("predicting"):
+        columns = read(rows)
+        added = model(columns)
+        # A column that is predicted replaces one of that name in the input.
+        write(output, {**{name: values for name, values in columns.items() if name not in added}, **added})
+    summary = _summary(added)
+    if as_json:
+        sys.stdout.write(json.dumps(summary, indent=2) + "\n")
+        return
+    answered, total = summary["answered"], summary["rows"]
+    sources = ", ".join(f"{count} {name}" for name, count in summary["sources"].items())
+    sys.stdout.write(f"{output}: {answered} of {total} rows answered ({sources or 'none'})\n")
+    for words, count in list(summary["refusals"].items())[:10]:
+        sys.stdout.write(f"  refused {count}: {words}\n")
+
+
+def _summary(added: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    from collections import Counter
+
+    refusals = Counter(str(words) for words in added["refusal"] if words)
+    sources = Counter(str(word) for word in added["source"] if word)
+    total = len(added["refusal"])
+    return {
+        "rows": total,
+        "answered": total - sum(refusals.values()),
+        "sources": dict(sorted(sources.items())),
+        "refusals": dict(refusals.most_common()),
+    }
+
+
+def fit(
+    family: Annotated[str, typer.Argument(help="What to fit: serving.", show_default=False)],
+    data: Annotated[Path, typer.Option("--data", help="Folder of measured tables.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="npz file; the shipped one if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a part of the performance model on measured rows, and print the errors of rows left out.
+
+    The hashes of the input files are written into the model.
+
+    Example: muster fit serving --data measurements --output serving.npz
+    """
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    import numpy as np
+
+    if not family.isidentifier() or find_spec(f"planner.perf.fit_{family}") is None:
+        raise BadInput(f"family: got {family!r}, allowed: {', '.join(_families())}")
+    if find_spec("sklearn") is None:
+        raise BadInput("fitting needs scikit-learn; install muster-gpu[fit]")
+    if not data.is_dir():
+        raise BadInput(f"--data: got {data}, allowed: a folder of measured tables")
+    target = output or Path(__file__).parent / "data" / f"{family}.npz"
+    with Console(stderr=True).status(f"fitting {family}"):
+        arrays = import_module(f"planner.perf.fit_{family}").fit(data)
+    try:
+        with target.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+    except OSError as error:
+        raise BadInput(f"{target}: cannot be written ({error.strerror})") from None
+    meta = json.loads(str(arrays["meta"]))
+    if as_json:
+        sys.stdout.write(json.dumps({"file": str(target), **meta}, indent=2) + "\n")
+        return
+    sys.stdout.write(f"{target}: fitted on {meta['rows']} rows\n")
+    for name, row in meta["cross_validation"].items():
+        figures = ", ".join(f"{key} {value:.3g}" for key, value in row.items())
+        sys.stdout.write(f"  {name:24} {figures}\n")
+
+
+def _families() -> list[str]:
+    return sorted(path.stem.removeprefix("fit_") for path in Path(__file__).parent.glob("fit_*.py"))

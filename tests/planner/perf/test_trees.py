@@ -1,0 +1,41 @@
+"""Forests as arrays give what scikit-learn gives; conformal half widths cover what they promise."""
+
+import numpy as np
+import pytest
+from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
+
+from planner.perf.conformal import half_width, interval
+from planner.perf.trees import from_sklearn, pack, predict, predict_spread, unpack
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(500, 4)).astype(np.float32)
+Y = np.sin(X[:, 0]) + X[:, 1] * X[:, 2]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        HistGradientBoostingRegressor(max_iter=30, random_state=0),
+        RandomForestRegressor(10, random_state=0),
+        ExtraTreesRegressor(10, random_state=0),
+    ],
+)
+def test_a_forest_predicts_what_scikit_learn_predicts(model: HistGradientBoostingRegressor) -> None:
+    forest = from_sklearn(model.fit(X, Y))
+    assert predict(forest, X) == pytest.approx(model.predict(X), abs=1e-5)
+    again = unpack(pack(forest, "f"), "f")
+    assert (predict(again, X) == predict(forest, X)).all()
+
+
+def test_trees_that_disagree_say_so() -> None:
+    forest = from_sklearn(ExtraTreesRegressor(20, random_state=0).fit(X, Y))
+    near, far = predict_spread(forest, X[:50])[1], predict_spread(forest, 3 * RANDOM.normal(size=(50, 4)))[1]
+    assert near.mean() < far.mean()
+
+
+def test_half_widths_cover_nine_in_ten() -> None:
+    assert half_width(np.arange(1, 10) / 10) == 0.9  # of 9 residuals, the 9th covers (9 + 1) x 0.9 = 9
+    fresh = np.abs(RANDOM.normal(size=4000))
+    assert np.mean(fresh <= half_width(RANDOM.normal(size=4000))) == pytest.approx(0.9, abs=0.02)
+    low, high = interval(np.array([2.0]), np.log(2))
+    assert (low[0], high[0]) == pytest.approx((1, 4))
