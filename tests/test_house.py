@@ -116,7 +116,7 @@ def test_help_lists_every_command_with_its_summary() -> None:
 def test_a_command_loads_and_has_a_summary(command: EntryPoint) -> None:
     loaded = command.load()
     text = loaded.info.help if isinstance(loaded, typer.Typer) else loaded.__doc__
-    assert summary(command) == text.splitlines()[0] != ""
+    assert summary(command) == str(text).splitlines()[0] != ""
 
 
 def test_help_imports_no_command() -> None:

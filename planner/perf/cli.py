@@ -34,6 +34,33 @@ def serving(rows: Rows, output: Output, as_json: AsJson = False) -> None:
     _run(rows, output, as_json, predict_serving)
 
 
+@predict.command()
+def operators(
+    rows: Rows,
+    output: Output,
+    gpu: Annotated[str, typer.Option("--gpu", help="GPU type of the catalogue.", show_default=False)],
+    op: Annotated[
+        str,
+        typer.Option(
+            "--op", help="gemm, context_attention, generation_attention, moe or allreduce.", show_default=False
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Predict latency and power of kernels, with 90 % intervals.
+
+    Columns: those of measured operator tables (gemm: gemm_dtype, m, n, k; moe: num_tokens, hidden_size, ...).
+
+    Example: muster predict operators shapes.parquet --gpu H100 --op gemm -o predicted.csv
+    """
+    from planner.perf.op_rows import OPERATORS
+    from planner.perf.operators import predict as predict_operators
+
+    if op not in OPERATORS:
+        raise BadInput(f"--op: got {op!r}, allowed: {', '.join(OPERATORS)}")
+    _run(rows, output, as_json, lambda columns: predict_operators(op, gpu, columns))
+
+
 def _run(
     rows: Path, output: Path, as_json: bool, model: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 ) -> None:
