@@ -32,6 +32,12 @@ def seconds(op: Op, gpu: GPUType, engine: EngineCosts) -> Figure:
     return _slowest(compute_s, places)
 
 
+def resources_s(op: Op, gpu: GPUType, engine: EngineCosts) -> Mapping[str, Figure]:
+    """Seconds that each resource alone would need for an op: "compute" and the places that it moves bytes through."""
+    compute_s, places = _demands(op, gpu, engine, kernels(gpu.architecture))
+    return {"compute": compute_s, **places}
+
+
 def step_time(phase: Phase, gpu: GPUType, engine: EngineCosts) -> StepTime:
     """Seconds of one step of a phase, with the engine's overhead, apart from the phase that it may ride on."""
     ratios = kernels(gpu.architecture)

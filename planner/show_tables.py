@@ -7,8 +7,9 @@ from typing import NamedTuple
 from planner.allocate import GPUAllocation
 from planner.hardware import GPUType
 from planner.model import Model
+from planner.perf.explain import Breakdown
 from planner.plan import Allocation, Plan
-from planner.show import Report, Table, Words, dollars
+from planner.show import Report, Table, Words, dollars, percent
 
 
 def pooled(allocation: Allocation) -> str:
@@ -160,3 +161,19 @@ def model_table(models: Sequence[Model], sizes: Sequence[tuple[float, float]]) -
         )
         table.rows.append(row)
     return table
+
+
+def breakdown_table(phase: Breakdown) -> Table:
+    """Where one step's time goes, operation by operation, the engine's own time last."""
+    figures = ("TIME", "SHARE", "GFLOP", "HBM MB", "LINK MB")
+    table = Table((f"{phase.phase.upper()} STEP", *figures, "BOUND"), right=figures)
+    for line in phase.lines:
+        moved = (f"{line.flops / 1e9:,.1f}", f"{line.hbm_bytes / 1e6:,.1f}", f"{line.link_bytes / 1e6:,.1f}")
+        table.rows.append((line.operation, _time(line.time_s), percent(line.share_ratio), *moved, line.bound))
+    table.rows.append(("engine", _time(phase.host_s), percent(phase.host_s / phase.total_s), "-", "-", "-", "host"))
+    table.rows.append((f"all, {phase.tokens:,.0f} tokens", _time(phase.total_s), "100%", "", "", "", ""))
+    return table
+
+
+def _time(value_s: float) -> str:
+    return f"{value_s * 1e6:,.0f} us" if value_s < 1e-3 else f"{value_s * 1e3:,.2f} ms"

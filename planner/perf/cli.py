@@ -1,4 +1,4 @@
-"""Commands of the performance model: predict, fit. Exit codes: 0 done (refused rows included), 2 bad input."""
+"""Commands of the performance model: predict, explain, fit. Exit codes: 0 done (refused rows included), 2 bad input."""
 
 import json
 import sys
@@ -95,6 +95,51 @@ def _summary(added: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         "sources": dict(sorted(sources.items())),
         "refusals": dict(refusals.most_common()),
     }
+
+
+def explain(
+    model: Annotated[str, typer.Argument(help="Model of the catalogue, or a config.json.", show_default=False)],
+    gpu: Annotated[str, typer.Argument(help="GPU type of the catalogue.", show_default=False)],
+    batch: Annotated[int, typer.Option("--batch", min=1, max=100_000, help="Sequences in flight.")] = 32,
+    input_tokens: Annotated[int, typer.Option("--input", min=1, max=4_000_000, help="Tokens of a prompt.")] = 1024,
+    output_tokens: Annotated[int, typer.Option("--output", min=1, max=1_000_000, help="Tokens of an answer.")] = 256,
+    tp: Annotated[int, typer.Option("--tp", min=1, max=72, help="Tensor-parallel GPUs.")] = 1,
+    engine: Annotated[str, typer.Option("--engine", help="vllm or sglang.")] = "vllm",
+    as_json: AsJson = False,
+) -> None:
+    """Show where the time of a prefill and of a decode step goes, by operation, resource and bound.
+
+    Example: muster explain llama-3.1-8b H100 --batch 64 --input 2000 --output 300
+    """
+    from dataclasses import asdict
+
+    from planner.calibration import ENGINES
+    from planner.catalog import gpu as gpu_named
+    from planner.catalog import model as model_named
+    from planner.cost import Case
+    from planner.perf.explain import explain as breakdowns
+    from planner.perf.explain import hbm_bytes
+
+    if engine not in ENGINES:
+        raise BadInput(f"--engine: got {engine!r}, allowed: {', '.join(ENGINES)}")
+    case = Case(model_named(model), gpu_named(gpu), float(batch), float(input_tokens), float(output_tokens), tp=tp)
+    odd = [b.attention.heads for b in case.model.blocks if b.attention is not None and b.attention.heads % tp]
+    if odd:
+        raise BadInput(f"--tp: got {tp}, which does not divide {odd[0]} heads of {case.model.name}")
+    phases, held = breakdowns(case, engine), hbm_bytes(case)
+    if as_json:
+        answer = {"model": case.model.name, "gpu": case.gpu.name, "hbm_bytes": held}
+        sys.stdout.write(json.dumps({**answer, "phases": [asdict(phase) for phase in phases]}, indent=2) + "\n")
+        return
+    from planner.show import Table, Words, printed
+    from planner.show_tables import breakdown_table
+
+    report: list[Table | Words] = []
+    for phase in phases:
+        report += [breakdown_table(phase), Words("")]
+    printed(report)
+    fits = "fits" if held <= case.gpu.hbm_bytes else "does not fit"
+    sys.stdout.write(f"needs {held / 1e9:.1f} GB of {case.gpu.name}'s {case.gpu.hbm_bytes / 1e9:.1f} GB: {fits}\n")
 
 
 def fit(

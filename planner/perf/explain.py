@@ -1,0 +1,72 @@
+"""Where a step's time goes: each operation's seconds, what binds it, and what it moves, for prefill and decode."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.base import base_cost
+from planner.calibration import ENGINES, EngineCosts
+from planner.cost import Case, Cost, Op
+from planner.roofline import memory_bytes, resources_s, seconds, step_time
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One kind of operation of one step. `bound`: the resource that takes longest."""
+
+    operation: str
+    time_s: float
+    share_ratio: float
+    bound: str
+    flops: float
+    hbm_bytes: float
+    link_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """One phase: its lines, the host's share, and the whole."""
+
+    phase: str
+    lines: tuple[Line, ...]
+    host_s: float
+    total_s: float
+    tokens: float
+
+
+def explain(case: Case, engine: str = "vllm", cost: Cost | None = None) -> tuple[Breakdown, ...]:
+    """The phases of a case (one point, no grid), operations of the same kind in all layers added up."""
+    made = base_cost(case) if cost is None else cost
+    return tuple(_phase(name, case, made, ENGINES[engine]) for name in made.phases)
+
+
+def hbm_bytes(case: Case) -> float:
+    """Bytes that one GPU must hold."""
+    made = base_cost(case)
+    return float(np.max(memory_bytes(made, made.pools[0])))
+
+
+def _phase(name: str, case: Case, cost: Cost, engine: EngineCosts) -> Breakdown:
+    phase = cost.phases[name]
+    total_s = float(np.max(step_time(phase, case.gpu, engine).total_s))
+    ops = [op for op in phase.ops if op.name != "host"]
+    kinds = list(dict.fromkeys(op.name for op in ops))
+    lines = [_line(kind, [op for op in ops if op.name == kind], case, engine, total_s) for kind in kinds]
+    gpu_s = sum(line.time_s for line in lines)
+    return Breakdown(name, tuple(lines), total_s - gpu_s, total_s, float(np.max(phase.tokens)))
+
+
+def _line(kind: str, ops: list[Op], case: Case, engine: EngineCosts, total_s: float) -> Line:
+    time_s = sum(float(np.max(seconds(op, case.gpu, engine))) for op in ops)
+    busy: dict[str, float] = {}
+    for op in ops:
+        for resource, amount_s in resources_s(op, case.gpu, engine).items():
+            busy[resource] = busy.get(resource, 0.0) + float(np.max(amount_s))
+    moved = {"hbm": 0.0, "link": 0.0}
+    for op in ops:
+        for at, amount in op.traffic.items():
+            if at.item not in ("collectives", "hops"):
+                moved["hbm" if at.place == "hbm" else "link"] += float(np.max(amount))
+    bound = max(busy, key=lambda resource: busy[resource]) if any(busy.values()) else "-"
+    flops = sum(float(np.max(op.flops)) for op in ops)
+    return Line(kind, time_s, time_s / total_s, bound, flops, moved["hbm"], moved["link"])

@@ -1,0 +1,64 @@
+"""`muster explain`: the lines add up to the step, and say what binds it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from planner.base import base_cost
+from planner.calibration import ENGINES
+from planner.catalog import gpu, model
+from planner.cost import Case
+from planner.perf.explain import explain
+from planner.roofline import step_time
+
+MUSTER = Path(sys.executable).with_name("muster")
+
+
+def muster(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([MUSTER, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "mixtral-8x7b", "deepseek-v2-lite"])
+def test_lines_and_host_add_up_to_the_step(name: str) -> None:
+    case = Case(model(name), gpu("H100"), batch=32.0, input_tokens=1000.0, output_tokens=200.0, tp=2)
+    for phase in explain(case):
+        whole = float(step_time(base_cost(case).phases[phase.phase], case.gpu, ENGINES["vllm"]).total_s)
+        assert phase.total_s == pytest.approx(whole)
+        assert sum(line.time_s for line in phase.lines) + phase.host_s == pytest.approx(whole)
+        assert sum(line.share_ratio for line in phase.lines) < 1
+
+
+def test_prompts_are_bound_by_arithmetic_and_decoding_by_memory() -> None:
+    prefill, decode = explain(Case(model("llama-3.1-8b"), gpu("H100"), batch=8.0, input_tokens=4000.0))
+    bound = {(phase.phase, line.operation): line.bound for phase in (prefill, decode) for line in phase.lines}
+    assert bound["prefill", "up"] == "compute"
+    assert bound["decode", "up"] == "hbm"
+
+
+def test_the_command_prints_both_phases_and_the_memory() -> None:
+    ended = muster("explain", "llama-3.1-8b", "H100", "--batch", "8")
+    assert ended.returncode == 0, ended.stderr
+    assert "PREFILL STEP" in ended.stdout
+    assert "DECODE STEP" in ended.stdout
+    assert "85.0 GB: fits" in ended.stdout
+    answer = json.loads(muster("explain", "llama-3.1-405b", "H100", "--json").stdout)
+    assert answer["hbm_bytes"] > 8e11
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nope", "H100"), "unknown model 'nope'"),
+        (("llama-3.1-8b", "nope"), "unknown GPU 'nope'"),
+        (("llama-3.1-8b", "H100", "--tp", "3"), "does not divide 32 heads"),
+        (("llama-3.1-8b", "H100", "--engine", "none"), "--engine: got 'none'"),
+    ],
+)
+def test_bad_words_are_refused_in_one_line(words: tuple[str, ...], said: str) -> None:
+    ended = muster("explain", *words)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
