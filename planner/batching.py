@@ -65,7 +65,8 @@ def steady(cost: Cost, gpu: GPUType, engine: EngineCosts, sizes: Sizes, batch: A
     step, own = step_time(decode, gpu, engine), step_time(prefill, gpu, engine)
     prompts = sizes.input_tokens / prefill.tokens  # prefill steps per prompt; below 1 where prompts share a step
     added_s = own.total_s * prompts
-    per_token_s = step.total_s / batch
+    yielded = decode.tokens / batch  # tokens of one sequence in a step: 1, more where a draft proposes some
+    per_token_s = step.total_s / batch / yielded
     work_s = added_s + sizes.output_tokens * per_token_s
     waits_s = step.total_s if prefill.rides == "decode" else 0.0
     slot_s = prompts * (own.total_s + waits_s)
@@ -78,11 +79,20 @@ def steady(cost: Cost, gpu: GPUType, engine: EngineCosts, sizes: Sizes, batch: A
         prompt_s = largest * (own.total_s * filled + waits_s)
     else:
         prompt_s = largest * own.total_s
-    compute_s = own.compute_s * prompts + step.compute_s / batch * sizes.output_tokens
-    hbm_s = own.hbm_s * prompts + step.hbm_s / batch * sizes.output_tokens
+    compute_s = own.compute_s * prompts + step.compute_s / batch / yielded * sizes.output_tokens
+    hbm_s = own.hbm_s * prompts + step.hbm_s / batch / yielded * sizes.output_tokens
     shape = np.broadcast_shapes(np.shape(work_s), np.shape(batch))
-    in_flight_s = sizes.output_tokens * step.total_s + batch * added_s
-    figures = (step.total_s, added_s, prompt_s, slot_s, in_flight_s, lanes / work_s, compute_s / lanes, hbm_s / lanes)
+    in_flight_s = sizes.output_tokens * step.total_s / yielded + batch * added_s
+    figures = (
+        step.total_s / yielded,
+        added_s,
+        prompt_s,
+        slot_s,
+        in_flight_s,
+        lanes / work_s,
+        compute_s / lanes,
+        hbm_s / lanes,
+    )
     return Steady(*(np.broadcast_to(figure, shape) for figure in figures))
 
 

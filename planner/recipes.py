@@ -60,7 +60,7 @@ def recipes(service: ServiceSpec, inventory: Inventory) -> tuple[list[Recipe], l
 def technique_sets(service: ServiceSpec) -> tuple[list[tuple[str, ...]], list[Refusal]]:
     """Names by set: at most one number format, any of the rest; sets below the quality floor are refused."""
     wanted = service.constraints.techniques
-    known = {name: made for name, made in techniques().items() if wanted is None or name in wanted}
+    known = {name: made for name, made in techniques().items() if (made.searched if wanted is None else name in wanted)}
     formats = [name for name, made in known.items() if made.stage == Stage.PRECISION]
     rest = [name for name in known if name not in formats]
     sets, refused = [], []

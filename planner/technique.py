@@ -28,10 +28,12 @@ class Technique(ABC):
     """One way to change what a case demands.
 
     `recovery_ratio`: accuracy kept against the 16-bit model, as published; 1 for what computes the same numbers.
+    `searched`: whether a plan may use it unasked; else only where a service names it.
     """
 
     stage: ClassVar[Stage]
     recovery_ratio: ClassVar[float] = 1.0
+    searched: ClassVar[bool] = True
 
     @abstractmethod
     def apply(self, cost: Cost, case: Case) -> Cost:

@@ -53,8 +53,8 @@ def test_a_technique_states_its_stage_its_accuracy_and_its_flags(name: str) -> N
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_techniques_of_one_stage_commute(pair: tuple[str, str], model: Model) -> None:
     first, second = (techniques()[name]() for name in pair)
-    if first.stage != second.stage:
-        return  # the stage orders them
+    if first.stage != second.stage or first.stage == Stage.PRECISION:
+        return  # the stage orders them; of formats, a recipe has one at most
     here = case(model, tp=2)
     base = base_cost(here)
     one_way, other_way = second.apply(first.apply(base, here), here), first.apply(second.apply(base, here), here)
@@ -155,7 +155,8 @@ def test_each_objection_in_words(technique: Technique, here: Case, words: str) -
 
 
 def test_where_nothing_speaks_against_it_there_is_no_objection() -> None:
-    assert [technique().objection(case()) for technique in techniques().values()] == [None] * len(techniques())
+    searched = [technique() for technique in techniques().values() if technique.searched]
+    assert [technique.objection(case()) for technique in searched] == [None] * len(searched)
 
 
 def test_chunked_prefill_objects_to_layers_that_keep_a_state() -> None:

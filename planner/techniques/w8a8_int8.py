@@ -1,0 +1,49 @@
+"""W8A8 INT8: weights and activations of the blocks' GEMMs in 8-bit integers, one scale a row of each.
+
+Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models", arXiv
+2211.10438. Accuracy: Kurtic et al., "Give Me BF16 or Give Me Death?", arXiv 2411.02355, find 1 to 3 % lost over the
+Llama-3.1 family when well tuned; the most of it is taken. Unlike FP8, GPUs from Turing on multiply it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from planner.base import HBM_WEIGHTS, WEIGHT_BYTES
+from planner.cost import Case, Cost, Op
+from planner.technique import Stage, Technique
+
+
+@dataclass(frozen=True)
+class W8A8Int8(Technique):
+    """8-bit integer weights and activations."""
+
+    stage: ClassVar[Stage] = Stage.PRECISION
+    searched: ClassVar[bool] = False  # likewise, with fp8
+    recovery_ratio: ClassVar[float] = 0.97
+
+    def objection(self, case: Case) -> str | None:
+        """Needs a 16-bit checkpoint, INT8 units that are no slower than the 16-bit ones, and dense layers."""
+        if case.model.weight_dtype not in ("bf16", "fp16"):
+            return f"{case.model.name} is published in {case.model.weight_dtype} already"
+        peaks = case.gpu.flops_per_s
+        if peaks.get("int8", 0.0) <= peaks.get("bf16", peaks.get("fp16", 0.0)):
+            return f"{case.gpu.name} has no int8 peak above its 16-bit one in the catalogue"
+        if any(block.ffn is not None and block.ffn.experts for block in case.model.blocks):
+            return f"{case.model.name} has experts, for which engines have no INT8 kernels"
+        return None
+
+    def apply(self, cost: Cost, case: Case) -> Cost:
+        """Half the bytes of every weight but the embeddings', and their GEMMs on the INT8 units."""
+
+        def narrow(op: Op) -> Op:
+            return replace(op, engine="int8") if HBM_WEIGHTS in op.traffic else op
+
+        return cost.scale("weights", WEIGHT_BYTES["int8"] / WEIGHT_BYTES[case.model.weight_dtype]).map_ops(narrow)
+
+    def flags(self, engine: str) -> Mapping[str, str]:
+        """vLLM reads a compressed-tensors checkpoint's own config; SGLang quantises while loading."""
+        return {"quantization": "w8a8_int8"} if engine == "sglang" else {"quantization": "compressed-tensors"}
+
+
+TECHNIQUE = W8A8Int8
