@@ -61,6 +61,20 @@ def operators(
     _run(rows, output, as_json, lambda columns: predict_operators(op, gpu, columns))
 
 
+@predict.command()
+def energy(rows: Rows, output: Output, as_json: AsJson = False) -> None:
+    """Predict the power of serving engines and joules per output token, with 90 % intervals.
+
+    Columns: model_id, gpu_model, num_gpus, task, max_num_seqs or avg_batch_size, ... Input lengths are assumed by task
+    and stated in assumed_input_tokens.
+
+    Example: muster predict energy engines.csv -o predicted.csv
+    """
+    from planner.perf.energy import predict as predict_energy
+
+    _run(rows, output, as_json, predict_energy)
+
+
 def _run(
     rows: Path, output: Path, as_json: bool, model: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 ) -> None:

@@ -1,0 +1,111 @@
+"""Predicts the power of a serving engine and its joules per output token, with 90 % intervals and a source.
+
+A step's seconds and watts are sums over what it waits for (`planner.perf.energy_terms`); small forests correct both
+from measured engines. `measured`: model and GPU are among those measured; `modelled`: the model is new;
+`extrapolated`: the GPU is new, and the forests stay out of it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.perf import trees
+from planner.perf.conformal import interval
+from planner.perf.energy_rows import Row, demand, read
+from planner.perf.energy_terms import Terms, draw_ratio, features, shares, step_s, terms
+
+Array = NDArray[np.float64]
+FILE = "energy.npz"
+SOURCES = ("measured", "modelled", "extrapolated")
+ADDED = (
+    "power_w", "power_lo_w", "power_hi_w", "joules_per_token", "joules_per_token_lo", "joules_per_token_hi",
+    "assumed_input_tokens", "source", "refusal",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """The shipped model: factors on seconds, draws, and what forests add to the logarithms of both."""
+
+    factors: Array
+    draws: Array
+    step_forest: trees.Forest
+    draw_forest: trees.Forest
+    meta: Mapping[str, Any]
+
+
+def unpacked(stored: Mapping[str, NDArray[Any]]) -> Fitted:
+    """A model from its arrays."""
+    meta = json.loads(str(stored["meta"])) if "meta" in stored else {}
+    step, draw = (trees.unpack(stored, name) for name in ("step", "draw"))
+    return Fitted(stored["factors"], stored["draws"], step, draw, meta)
+
+
+@cache
+def fitted() -> Fitted:
+    """The shipped model, read once."""
+    with (files("planner.perf") / "data" / FILE).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        return unpacked(dict(stored))
+
+
+def estimate(model: Fitted, asked: Terms, learned: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Seconds of a step and watts of one GPU; the forests correct the rows that `learned` marks."""
+    x = features(asked, model.factors, model.draws)
+    more_s, more_w = (
+        np.where(learned, trees.predict(forest, x), 0.0) for forest in (model.step_forest, model.draw_forest)
+    )
+    seconds = step_s(asked, model.factors) * np.exp(more_s)
+    watts = asked.rated_w * draw_ratio(shares(asked, model.factors), model.draws) * np.exp(more_w)
+    return seconds, np.clip(watts, asked.idle_w, asked.rated_w)
+
+
+def predict(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The columns of `ADDED` for every row; a row that cannot be predicted has its reason in `refusal`, and no number.
+
+    Power is that of all GPUs of the row, without hosts and fans. Tokens are output tokens, the prefill of their
+    prompts included; `assumed_input_tokens` is the prompt length taken for the task, where the row states none.
+    """
+    found, refusals, assumed = read(columns)
+    out: dict[str, NDArray[Any]] = {name: np.full(len(found), np.nan) for name in ADDED[:6]}
+    out |= {"assumed_input_tokens": assumed, "source": np.full(len(found), "", dtype=object)}
+    out["refusal"] = np.array(refusals, dtype=object)
+    rows = [row for row in found if row is not None]
+    if not rows:
+        return out
+    model = fitted()
+    at = np.array([row is not None for row in found])
+    kinds = np.array([_source(row, model.meta) for row in rows], dtype=object)
+    asked = demand(rows)
+    seconds, watts = estimate(model, terms(asked), kinds != SOURCES[2])
+    power = watts * np.array([row.gpus for row in rows])
+    answers = {"power": power, "joules_per_token": power * seconds / asked.batch}
+    for name, values in answers.items():
+        unit = "_w" if name == "power" else ""
+        low, high = interval(values, half_widths(name, kinds, rows, model.meta))
+        if name == "power":
+            rated = np.array([row.gpus * row.gpu.tdp_w for row in rows])
+            high = np.minimum(high, rated)
+        for suffix, ends in (("", values), ("_lo", low), ("_hi", high)):
+            out[f"{name}{suffix}{unit}"][at] = ends
+    out["source"][at] = kinds
+    return out
+
+
+def half_widths(name: str, kinds: NDArray[Any], rows: list[Row], meta: Mapping[str, Any]) -> Array:
+    """Half widths in log space: of rows left out likewise, on the same GPU if it was measured, else of all."""
+    widths = meta["half_widths"]
+    keys = [f"{name}:{kind}:{row.gpu.name}" for kind, row in zip(kinds, rows, strict=True)]
+    alike = [f"{name}:{kind}:" for kind in kinds]
+    return np.array([widths.get(key, widths[other]) for key, other in zip(keys, alike, strict=True)])
+
+
+def _source(row: Row, meta: Mapping[str, Any]) -> str:
+    if row.gpu.name not in meta["gpus"]:
+        return SOURCES[2]
+    return SOURCES[0] if row.known and row.model.name in meta["models"] else SOURCES[1]

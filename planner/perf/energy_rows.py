@@ -1,0 +1,292 @@
+"""Rows that ask for the power of an engine, read into what its steps demand: seconds at datasheet peaks, and counts.
+
+The columns are those of the ML.ENERGY leaderboard (arXiv 2505.06371): model_id, gpu_model, num_gpus, max_num_seqs or
+avg_batch_size, and optionally the task, output length, parallel degrees, parameters and weight precision. A row that
+cannot be read is refused in words; nothing here is fitted.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner import catalog
+from planner.architecture import active_parameters, kv_elements, parameters
+from planner.base import EXPERTS_ONLY, WEIGHT_BYTES
+from planner.calibration import HBM_RATIO, WORKSPACE_BYTES
+from planner.errors import MusterError
+from planner.hardware import GPUType
+from planner.model import Model
+from planner.perf.energy_tasks import OTHER_TASK, TASKS, WRITTEN_RATIO
+from planner.perf.formats import flops
+from planner.perf.steps import Layout, Peaks, Work, table, work
+
+Array = NDArray[np.float64]
+
+
+_PRECISIONS = {
+    **{name: name for name in WEIGHT_BYTES},
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "float8": "fp8",
+    "fp8_e4m3": "fp8",
+    "fp4": "nvfp4",
+    "float32": "fp32",
+}
+# What a published name adds to that of the language model inside, or says of its tuning and format.
+_ADDED = re.compile(
+    r"-(?:vl|omni|instruct|thinking|it|fp8|awq|bf16|mxfp4|nvfp4|fp4|int8|gptq|dynamic|chat|captioner|[0-9]{4})(?=-|$)",
+    re.IGNORECASE,
+)
+# What is read of a row; powers, energies, latencies and throughputs among the columns are not.
+READ = (
+    "task", "model_id", "gpu_model", "num_gpus", "tensor_parallel", "expert_parallel", "data_parallel", "max_num_seqs",
+    "avg_batch_size", "avg_input_len", "avg_output_len", "total_params_billions", "activated_params_billions",
+    "weight_precision",
+)  # fmt: skip
+_MOST_GPUS, _MOST_SEQUENCES, _MOST_TOKENS = 1024, 65536, 10_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One row that can be answered. `batch` sequences in all; `known` where the catalogue has the model itself."""
+
+    model: Model
+    gpu: GPUType
+    task: str
+    gpus: int
+    tp: int
+    dp: int
+    moe_tp: int
+    moe_ep: int
+    batch: float
+    limit: float
+    input_tokens: float
+    output_tokens: float
+    known: bool
+
+    @property
+    def experts_per_token(self) -> int:
+        """Routed experts that a token is sent to; 0 for a dense model."""
+        return max((block.ffn.experts_per_token for block in self.model.blocks if block.ffn is not None), default=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Demand:
+    """What the rows ask of their GPUs: one decode step, and the prefill of the prompts that arrive during it."""
+
+    rows: Sequence[Row]
+    decode: Work
+    prefill: Work
+    batch: Array
+    peaks: Peaks
+
+
+def read(columns: Mapping[str, NDArray[Any]]) -> tuple[list[Row | None], list[str], Array]:
+    """Each row as a `Row` or None, why it is refused ("" if it is not), and the input tokens assumed (nan if none)."""
+    names = [name for name in READ if name in columns]
+    rows: list[Row | None] = []
+    refusals: list[str] = []
+    assumed: list[float] = []
+    lists = [columns[name].tolist() for name in names]
+    for cells in zip(*lists, strict=True):
+        stated = {name: _value(cell) for name, cell in zip(names, cells, strict=True)}
+        try:
+            row = _row(stated)
+        except MusterError as error:
+            rows.append(None)
+            refusals.append(str(error))
+            assumed.append(math.nan)
+            continue
+        rows.append(row)
+        refusals.append("")
+        assumed.append(row.input_tokens)
+    return rows, refusals, np.array(assumed)
+
+
+def demand(rows: Sequence[Row]) -> Demand:
+    """The demand of one step of every row."""
+    of = {name: np.array([getattr(row, name) for row in rows], dtype=float) for name in _NUMBERS}
+    layout = Layout(of["tp"], of["dp"], of["moe_tp"], of["moe_ep"])
+    peaks = _peaks(rows)
+    models = table([row.model for row in rows])
+    context = of["input_tokens"] + WRITTEN_RATIO * of["output_tokens"]
+    each = of["batch"] / of["dp"]
+    decode = work(models, peaks, layout, each, np.ones(len(rows)), context)
+    # As many prompts arrive in a step as sequences end in it.
+    prefill = work(models, peaks, layout, each / of["output_tokens"], of["input_tokens"], None)
+    return Demand(rows, decode, prefill, of["batch"], peaks)
+
+
+_NUMBERS = ("batch", "tp", "dp", "moe_tp", "moe_ep", "input_tokens", "output_tokens")
+
+
+def _value(value: Any) -> Any:
+    """A cell: text without blanks, a number, or None where it is empty."""
+    if isinstance(value, str):
+        text = value.strip()
+        return text or None
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return None
+    return value
+
+
+def _row(stated: Mapping[str, Any]) -> Row:
+    found, known = _model(stated)
+    card = _gpu(stated.get("gpu_model"))
+    gpus = _count(stated, "num_gpus", 1, _MOST_GPUS)
+    dp = _count(stated, "data_parallel", 1, gpus)
+    ep = _count(stated, "expert_parallel", 1, gpus)
+    asked_tp = _count(stated, "tensor_parallel", 1, gpus)
+    # With expert parallelism the leaderboard writes tensor_parallel 1, while attention is split over all GPUs.
+    tp = max(asked_tp, gpus // dp) if ep > 1 else max(asked_tp, 1)
+    if gpus % dp or gpus % tp:
+        raise _bad("num_gpus", gpus, f"a multiple of data_parallel ({dp}) and tensor_parallel ({tp})")
+    if tp * dp < gpus:
+        dp = gpus // tp
+    name = str(stated.get("task") or OTHER_TASK).lower()
+    task = TASKS.get(name, TASKS[OTHER_TASK])
+    inputs = _number(stated, "avg_input_len", task.input_tokens, _MOST_TOKENS)
+    outputs = _number(stated, "avg_output_len", task.output_tokens, _MOST_TOKENS)
+    made = Row(found, card, name, gpus, tp, dp, max(gpus // ep, 1), ep, 1.0, 1.0, inputs, outputs, known)
+    most = _room(made)
+    if most <= 0:
+        raise _bad("num_gpus", gpus, f"enough for the weights of {found.name} beside the engine on {card.name}")
+    limit = _number(stated, "max_num_seqs", math.nan, _MOST_SEQUENCES)
+    batch = _number(stated, "avg_batch_size", math.nan, _MOST_SEQUENCES)
+    if math.isnan(batch):
+        if math.isnan(limit):
+            raise _bad("max_num_seqs", None, "a limit of sequences, or avg_batch_size")
+        batch = max(1.0, min(limit, most))
+    return replace(made, batch=batch, limit=batch if math.isnan(limit) else limit)
+
+
+def _room(row: Row) -> float:
+    """Sequences whose KV cache fits beside the weights, at their mean length."""
+    held = WEIGHT_BYTES[row.model.weight_dtype] if row.model.weight_dtype not in EXPERTS_ONLY else _mixed(row.model)
+    copies = row.dp if row.moe_ep == 1 else 1
+    free = row.gpus * (HBM_RATIO * row.gpu.hbm_bytes - WORKSPACE_BYTES) - parameters(row.model) * held * copies
+    context = row.input_tokens + WRITTEN_RATIO * row.output_tokens
+    kept = 0.0
+    for block in row.model.blocks:
+        if block.attention is not None:
+            seen = context if block.attention.window is None else min(context, block.attention.window)
+            kept += 2.0 * (kv_elements(block.attention) * seen + block.attention.state_elements) * block.count
+    return free / kept if kept else math.inf * free
+
+
+def _mixed(model: Model) -> float:
+    """Bytes per parameter where only experts are narrow."""
+    experts = parameters(model) - active_parameters(model)
+    narrow = experts / parameters(model)
+    return WEIGHT_BYTES[model.weight_dtype] * narrow + 2.0 * (1 - narrow)
+
+
+def _peaks(rows: Sequence[Row]) -> Peaks:
+    forms = [row.model.weight_dtype for row in rows]
+    dense = ["bf16" if form in EXPERTS_ONLY else form for form in forms]
+
+    def flops_per_s(dtypes: Sequence[str]) -> Array:
+        return np.array([flops(row.gpu, dtype) for row, dtype in zip(rows, dtypes, strict=True)])
+
+    return Peaks(
+        gemm_flops_per_s=flops_per_s(dense),
+        moe_flops_per_s=flops_per_s(forms),
+        attention_flops_per_s=flops_per_s(["bf16"] * len(rows)),
+        hbm_bytes_per_s=np.array([row.gpu.hbm_bytes_per_s for row in rows]),
+        link_bytes_per_s=np.array([row.gpu.scale_up_bytes_per_s or row.gpu.pcie_bytes_per_s or 32e9 for row in rows]),
+        gemm_weight_bytes=np.array([WEIGHT_BYTES[form] for form in dense]),
+        moe_weight_bytes=np.array([WEIGHT_BYTES[form] for form in forms]),
+        kv_bytes=np.full(len(rows), 2.0),
+    )
+
+
+@cache
+def _gpu_named(name: str) -> GPUType:
+    return catalog.gpu(name)
+
+
+def _gpu(name: Any) -> GPUType:
+    if name is None:
+        raise _bad("gpu_model", None, "a GPU of the catalogue")
+    return _gpu_named(str(name))
+
+
+def _model(stated: Mapping[str, Any]) -> tuple[Model, bool]:
+    """The model of a row in the precision that it states, and whether the catalogue has it."""
+    total = _number(stated, "total_params_billions", math.nan, 1e5)
+    active = _number(stated, "activated_params_billions", total, 1e5)
+    name = stated.get("model_id")
+    if name is None and math.isnan(total):
+        raise _bad("model_id", None, "a model of the catalogue, or total_params_billions")
+    found, known = _named(str(name or ""), total, active)
+    precision = stated.get("weight_precision")
+    if precision is None:
+        return found, known
+    dtype = _PRECISIONS.get(str(precision).lower())
+    if dtype is None:
+        raise _bad("weight_precision", precision, ", ".join(sorted(_PRECISIONS)))
+    return _in_dtype(found, dtype), known
+
+
+@cache
+def _in_dtype(model: Model, dtype: str) -> Model:
+    return model if model.weight_dtype == dtype else replace(model, weight_dtype=dtype)
+
+
+@cache
+def _named(name: str, total_billions: float, active_billions: float) -> tuple[Model, bool]:
+    unknown: MusterError | None = None
+    for word in (name, _ADDED.sub("", name)):
+        try:
+            return catalog.model(word), True
+        except MusterError as error:
+            unknown = unknown or error
+    if math.isnan(total_billions):
+        assert unknown is not None
+        raise unknown
+    return _nearest(total_billions * 1e9, active_billions * 1e9), False
+
+
+def _nearest(total: float, active: float) -> Model:
+    """The catalogue's model of the nearest size, with more or fewer layers, for one that it does not have."""
+    sizes = {row: (parameters(row), active_parameters(row)) for row in catalog.models()}
+
+    def far(row: Model) -> float:
+        return abs(math.log(total / sizes[row][0])) + abs(math.log(active / sizes[row][1]))
+
+    near = min(sizes, key=far)
+    ratio = total / sizes[near][0]
+    blocks = tuple(replace(block, count=max(1, round(block.count * ratio))) for block in near.blocks)
+    return replace(near, name=f"{near.name} x {ratio:.2f}", blocks=blocks)
+
+
+def _number(stated: Mapping[str, Any], name: str, default: float, most: float) -> float:
+    """A positive number of a row."""
+    value = stated.get(name)
+    if value is None:
+        return default
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number <= most:  # nan too
+        raise _bad(name, value, f"a number above 0 and at most {most:g}")
+    return number
+
+
+def _count(stated: Mapping[str, Any], name: str, default: int, most: int) -> int:
+    number = _number(stated, name, default, most)
+    if number != round(number):
+        raise _bad(name, stated.get(name), f"a whole number from 1 to {most}")
+    return int(number)
+
+
+def _bad(column: str, value: Any, allowed: str) -> MusterError:
+    got = "nothing" if value is None else str(value)[:60]
+    return MusterError(f"{column}: got {got}, allowed: {allowed}")
