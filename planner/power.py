@@ -1,10 +1,9 @@
 """Watts: what a GPU draws at a given activity, and what a power cap leaves of it.
 
-A capped GPU is another `GPUType` value, so that the rest of the model needs no word for caps. Dynamic power goes with
-the cube of the clock (voltage follows frequency: Weiser et al., "Scheduling for Reduced CPU Energy", OSDI 1994), so
-a cap leaves ((cap - idle) / (TDP - idle))^(1/3) of the arithmetic and all of the memory bandwidth. Splitwise
+A capped GPU is another `GPUType` value, so that the rest of the model needs no word for caps. The cap lowers the clock,
+and with it voltage down to a floor (`planner.perf.clocks`): arithmetic slows, memory bandwidth stays. Splitwise
 (arXiv 2311.18677) takes prompts to be 1.3 times as long on an H100 at half its power, and tokens unchanged; this
-law gives 1.31.
+curve gives 1.31.
 """
 
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 from planner.calibration import HBM_POWER_RATIO, IDLE_POWER_RATIO
 from planner.cost import Figure
 from planner.hardware import GPUType
+from planner.perf.clocks import rated_prefill_clock
 
 
 def idle_w(gpu: GPUType) -> float:
@@ -22,12 +22,14 @@ def idle_w(gpu: GPUType) -> float:
 
 
 def capped(gpu: GPUType, cap_w: float) -> GPUType:
-    """The GPU under a power limit of `cap_w` watts; its `max_cap_w` becomes the cap, its TDP stays."""
+    """The GPU under a power limit of `cap_w` watts; its `max_cap_w` becomes the cap, its TDP stays.
+
+    Arithmetic is that of a phase that only computes and draws the rated power at full clock, as prefill does.
+    """
     if cap_w >= gpu.tdp_w:
         return gpu
-    rest_w = idle_w(gpu)
-    clock_ratio = (max(cap_w - rest_w, 0.0) / (gpu.tdp_w - rest_w)) ** (1 / 3)
-    slower = {dtype: flops_per_s * clock_ratio for dtype, flops_per_s in gpu.flops_per_s.items()}
+    clock = rated_prefill_clock(gpu, cap_w)
+    slower = {dtype: flops_per_s * clock for dtype, flops_per_s in gpu.flops_per_s.items()}
     return replace(gpu, flops_per_s=slower, max_cap_w=cap_w)
 
 

@@ -33,8 +33,9 @@ def test_half_the_power_of_an_h100_makes_prompts_1_3_times_as_long_and_leaves_to
         before, after = (float(step_time(phases[phase], row, engine).total_s) for row in (H100, half))
         return after / before
 
-    # (350 - 91) / (700 - 91) = 0.425, cube root 0.752: arithmetic takes 1.33 times as long.
-    assert slower("prefill") == pytest.approx(1.3, abs=0.05)  # Splitwise, arXiv 2311.18677
+    # At 0.762 of the clock, V is 0.762 too: 0.18 x 0.762 + 0.82 x 0.762^3 = 0.5; arithmetic takes 1.31 times as long,
+    # and it is not all of a prefill.
+    assert slower("prefill") == pytest.approx(1.3, rel=0.05)  # Splitwise, arXiv 2311.18677
     assert slower("decode") == pytest.approx(1.0, abs=0.01)
 
 
