@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.architecture import Gemm, gemms, kv_elements
-from planner.calibration import ACTIVATION_COPIES, NCCL_BYTES, WORKSPACE_BYTES
 from planner.cost import At, Case, Cost, Figure, Op, Phase
 from planner.errors import MissingFigure
 from planner.hardware import GPUType
+from planner.memory import activation_bytes, fixed_bytes
 from planner.model import Attention, Block, Model
 
 # Bytes per weight with the scales that the format prescribes: fp8 a float32 per 128 x 128 block (DeepSeek-V3,
@@ -198,14 +198,14 @@ def _resident(case: Case, step: Step) -> dict[At, Figure]:
             kept = kept + tokens * _kept_bytes(case, block.attention) * block.count
             state += block.attention.state_elements * ACTIVATION_BYTES / case.tp * block.count
     tables = 1 if model.tied_embeddings or case.pp > 1 else 2  # first and last stage hold one each
-    spread = ACTIVATION_COPIES[max(n for n in ACTIVATION_COPIES if n <= case.tp)]
+    layers = sum(block.count for block in model.blocks) / case.pp
     return {
         HBM_WEIGHTS: weights,
         HBM_EMBEDDINGS: model.hidden * model.vocab * tables * ACTIVATION_BYTES / case.tp,
         HBM_KV: kept * case.batch,
         HBM_STATE: state * case.batch,
-        HBM_ACTIVATIONS: 2.0 * step.tokens * model.hidden * spread,
-        At("workspace", "hbm"): WORKSPACE_BYTES + (NCCL_BYTES if case.tp > 1 else 0.0),
+        HBM_ACTIVATIONS: activation_bytes(model, step.tokens, step.sequences, case.tp),
+        At("workspace", "hbm"): fixed_bytes(layers, case.tp),
     }
 
 

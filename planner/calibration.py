@@ -103,13 +103,9 @@ HOP_S = 0.15e-6
 
 # Memory. vLLM keeps 10 % of a GPU free unless told otherwise (--gpu-memory-utilization 0.9, its documented default).
 HBM_RATIO = 0.9
-# What vLLM 0.19 holds besides weights, KV and the activations of a step: an RTX 4090 (25.25 GB) with Llama-3.1-8B has
-# 41,408 KV tokens: 0.9 x 25.25 - 16.06 (weights) - 5.43 (KV) - 0.18 (activations) GB are left (LLMServingSim 2.0 run).
+# What the rows of measured energy were taken to hold besides weights and KV when `perf/energy.npz` was fitted; nothing
+# else uses it (`planner/memory.py` says what an engine holds).
 WORKSPACE_BYTES = 1.06e9
-# NCCL buffers of a GPU in a group of 2 and more; activation bytes of a step = 2 x tokens x hidden x this, by TP
-# (both as aiconfigurator's memory model states them, Apache-2.0).
-NCCL_BYTES = 0.39e9
-ACTIVATION_COPIES: Mapping[int, float] = MappingProxyType({1: 11.0, 2: 6.5, 4: 5.0, 8: 5.0})
 
 # Power. Splitwise (arXiv 2311.18677, simulator constants, MIT), W idle / prompt / token: A100 63 / 400 / 250 of 400,
 # H100 75 / 700 / 380 of 700. A step that is all HBM traffic draws the token figure: (250-63)/(400-63) and

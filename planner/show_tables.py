@@ -8,6 +8,7 @@ from planner.allocate import GPUAllocation
 from planner.hardware import GPUType
 from planner.model import Model
 from planner.perf.explain import Breakdown
+from planner.perf.memory import Budget
 from planner.plan import Allocation, Plan
 from planner.show import Report, Table, Words, dollars, percent
 
@@ -172,6 +173,17 @@ def breakdown_table(phase: Breakdown) -> Table:
         table.rows.append((line.operation, _time(line.time_s), percent(line.share_ratio), *moved, line.bound))
     table.rows.append(("engine", _time(phase.host_s), percent(phase.host_s / phase.total_s), "-", "-", "-", "host"))
     table.rows.append((f"all, {phase.tokens:,.0f} tokens", _time(phase.total_s), "100%", "", "", "", ""))
+    return table
+
+
+def memory_table(made: Budget, hbm_bytes: float) -> Table:
+    """Where the bytes of one GPU go, the largest first, and what is left free."""
+    figures = ("GB", "SHARE")
+    table = Table(("MEMORY OF ONE GPU", *figures), right=figures)
+    items = sorted(made.items.items(), key=lambda item: -item[1])
+    free = ("left free", max(hbm_bytes - sum(made.items.values()), 0.0))
+    for name, amount in (*items, free):
+        table.rows.append((name, f"{amount / 1e9:,.2f}", percent(amount / hbm_bytes)))
     return table
 
 

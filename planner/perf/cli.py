@@ -4,13 +4,17 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
 from planner.errors import BadInput
+
+if TYPE_CHECKING:
+    from planner.cost import Case
+    from planner.perf.memory import Budget
 
 predict = typer.Typer(no_args_is_help=True, help="Predict latency, power and memory of rows in a table.")
 
@@ -119,11 +123,17 @@ def explain(
     output_tokens: Annotated[int, typer.Option("--output", min=1, max=1_000_000, help="Tokens of an answer.")] = 256,
     tp: Annotated[int, typer.Option("--tp", min=1, max=72, help="Tensor-parallel GPUs.")] = 1,
     engine: Annotated[str, typer.Option("--engine", help="vllm or sglang.")] = "vllm",
+    weights: Annotated[
+        str, typer.Option("--weights", help="Weight format in memory; the published one if left out.")
+    ] = "",
+    kv: Annotated[str, typer.Option("--kv", help="Format of the KV cache: bf16, fp8, int8, nvfp4.")] = "bf16",
     as_json: AsJson = False,
 ) -> None:
-    """Show where the time of a prefill and of a decode step goes, by operation, resource and bound.
+    """Show where the time of a prefill and of a decode step goes, and where the memory goes.
 
-    Example: muster explain llama-3.1-8b H100 --batch 64 --input 2000 --output 300
+    Times by operation, resource and bound; memory by item, with the KV tokens and the sequences that fit.
+
+    Example: muster explain llama-3.1-8b H100 --batch 64 --input 2000 --output 300 --kv fp8
     """
     from dataclasses import asdict
 
@@ -132,28 +142,61 @@ def explain(
     from planner.catalog import model as model_named
     from planner.cost import Case
     from planner.perf.explain import explain as breakdowns
-    from planner.perf.explain import hbm_bytes
+    from planner.perf.explain import hbm_bytes, memory
+    from planner.perf.formats import FORMATS
+    from planner.perf.memory import KV_BYTES
 
     if engine not in ENGINES:
         raise BadInput(f"--engine: got {engine!r}, allowed: {', '.join(ENGINES)}")
+    for option, word, known in (("--weights", weights, ("", *FORMATS)), ("--kv", kv, tuple(KV_BYTES))):
+        if word not in known:
+            raise BadInput(f"{option}: got {word!r}, allowed: {', '.join(filter(None, known))}")
     case = Case(model_named(model), gpu_named(gpu), float(batch), float(input_tokens), float(output_tokens), tp=tp)
     odd = [b.attention.heads for b in case.model.blocks if b.attention is not None and b.attention.heads % tp]
     if odd:
         raise BadInput(f"--tp: got {tp}, which does not divide {odd[0]} heads of {case.model.name}")
     phases, held = breakdowns(case, engine), hbm_bytes(case)
+    made = memory(case, engine, weights, kv)
     if as_json:
-        answer = {"model": case.model.name, "gpu": case.gpu.name, "hbm_bytes": held}
+        answer = {"model": case.model.name, "gpu": case.gpu.name, "hbm_bytes": held, "memory": _memory(made, case)}
         sys.stdout.write(json.dumps({**answer, "phases": [asdict(phase) for phase in phases]}, indent=2) + "\n")
         return
     from planner.show import Table, Words, printed
-    from planner.show_tables import breakdown_table
+    from planner.show_tables import breakdown_table, memory_table
 
     report: list[Table | Words] = []
     for phase in phases:
         report += [breakdown_table(phase), Words("")]
+    if not isinstance(made, str):
+        report += [memory_table(made, case.gpu.hbm_bytes), Words("")]
     printed(report)
+    sys.stdout.write(_memory_words(made, case) + "\n")
     fits = "fits" if held <= case.gpu.hbm_bytes else "does not fit"
     sys.stdout.write(f"needs {held / 1e9:.1f} GB of {case.gpu.name}'s {case.gpu.hbm_bytes / 1e9:.1f} GB: {fits}\n")
+
+
+def _memory(made: "Budget | str", case: "Case") -> dict[str, Any]:
+    """The budget as plain numbers, or the refusal."""
+    if isinstance(made, str):
+        return {"refusal": made}
+    lo, hi = made.kv_tokens_interval
+    fits = made.sequences_of([(float(case.input_tokens + case.output_tokens), 1.0)])
+    tokens = {"kv_blocks": made.kv_blocks, "kv_tokens": made.kv_tokens, "kv_tokens_lo": lo, "kv_tokens_hi": hi}
+    return {"bytes": dict(made.items), "usable_bytes": made.usable_bytes, **tokens, "sequences": fits, "refusal": ""}
+
+
+def _memory_words(made: "Budget | str", case: "Case") -> str:
+    if isinstance(made, str):
+        return made
+    plain = _memory(made, case)
+    length = case.input_tokens + case.output_tokens
+    words = f"{plain['sequences']:,} sequences of {length:,.0f} tokens fit at once (at most {made.running.sequences:,})"
+    if not made.kv_blocks:
+        return f"no KV cache; {words}"
+    return (
+        f"KV for {plain['kv_tokens']:,} tokens ({plain['kv_tokens_lo']:,} to {plain['kv_tokens_hi']:,}) in "
+        f"{plain['kv_blocks']:,} blocks of {made.running.block_tokens}; {words}"
+    )
 
 
 def fit(

@@ -1,4 +1,4 @@
-"""Where a step's time goes: each operation's seconds, what binds it, and what it moves, for prefill and decode."""
+"""Where a step's time goes (each operation's seconds, what binds it, what it moves), and where a GPU's bytes go."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ import numpy as np
 from planner.base import base_cost
 from planner.calibration import ENGINES, EngineCosts
 from planner.cost import Case, Cost, Op
+from planner.perf.memory import Budget, Running, budget
 from planner.roofline import memory_bytes, resources_s, seconds, step_time
 
 
@@ -38,6 +39,14 @@ def explain(case: Case, engine: str = "vllm", cost: Cost | None = None) -> tuple
     """The phases of a case (one point, no grid), operations of the same kind in all layers added up."""
     made = base_cost(case) if cost is None else cost
     return tuple(_phase(name, case, made, ENGINES[engine]) for name in made.phases)
+
+
+def memory(case: Case, engine: str = "vllm", weight_format: str = "", kv_format: str = "bf16") -> Budget | str:
+    """Where the bytes of one GPU go under an engine and what KV fits, or in words why nothing does."""
+    name, version = ("vllm", (0, 2)) if engine == "vllm-2023" else (engine, ())
+    sequences = max(int(np.max(case.batch)), Running().sequences)
+    running = Running(name, version, case.tp, case.pp, 1, 0, 0, weight_format, kv_format, sequences)
+    return budget(case.model, case.gpu, running)
 
 
 def hbm_bytes(case: Case) -> float:

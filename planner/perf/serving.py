@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.perf.conformal import interval
+from planner.perf.memory import beside_bytes
 from planner.perf.serving_features import first_features, step_features
-from planner.perf.serving_physics import Demand, Shape, demand, first_parts, first_s, index, step_s
+from planner.perf.serving_physics import OTHER_BYTES, Demand, Shape, demand, first_parts, first_s, index, step_s
 from planner.perf.serving_rows import Rows, parse
 from planner.perf.tables import Columns
 from planner.perf.trees import Forest, predict_spread, unpack
@@ -103,7 +104,8 @@ def predict(columns: Columns) -> dict[str, NDArray[Any]]:
     out["tokens_per_s_per_gpu"] = tokens_per_s / rows.gpus_used
     out["power_w"] = _watts(rows, d, out["tpot_s"])
     out["joules_per_token"] = out["power_w"] / tokens_per_s
-    out["hbm_bytes"] = d.resident_bytes
+    stage = rows.table.layers[:, 0] / rows.pp
+    out["hbm_bytes"] = d.resident_bytes - OTHER_BYTES + beside_bytes(rows.models, rows.decode.tp, d.sequences, stage)
     fine = refusal == ""
     for key, values in out.items():
         out[key] = np.where(fine & np.isfinite(values), values, np.nan)

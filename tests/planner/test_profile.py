@@ -114,7 +114,7 @@ def test_weights_that_do_not_fit_are_refused_in_words() -> None:
 
 def test_weights_that_leave_no_room_for_a_request_are_refused_in_words() -> None:
     long = service(rates_per_s={Bucket("bulk", 100_000, 1000): 1.0})
-    words = "16.1 GB of weights leave no room for 23.3 GB of KV cache, activations and workspace: 1xL4 holds 21.6 GB"
+    words = "16.1 GB of weights leave no room for 28.0 GB of KV cache, activations and workspace: 1xL4 holds 21.6 GB"
     assert refused(long, L4) == words
 
 

@@ -46,6 +46,19 @@ def test_the_command_prints_both_phases_and_the_memory() -> None:
     assert "85.0 GB: fits" in ended.stdout
     answer = json.loads(muster("explain", "llama-3.1-405b", "H100", "--json").stdout)
     assert answer["hbm_bytes"] > 8e11
+    assert "leaves no room for KV" in answer["memory"]["refusal"]
+
+
+def test_the_command_shows_where_the_bytes_go_and_how_many_kv_tokens_fit() -> None:
+    shown = muster("explain", "llama-3.1-8b", "RTX-4090", "--batch", "8").stdout
+    assert "MEMORY OF ONE GPU" in shown
+    assert "KV cache" in shown
+    wide, narrow = (
+        json.loads(muster("explain", "llama-3.1-8b", "RTX-4090", "--kv", kv, "--json").stdout)["memory"]
+        for kv in ("bf16", "fp8")
+    )
+    assert narrow["kv_tokens"] == pytest.approx(2 * wide["kv_tokens"], abs=32)
+    assert sum(wide["bytes"].values()) == pytest.approx(wide["usable_bytes"])
 
 
 @pytest.mark.parametrize(
@@ -55,6 +68,8 @@ def test_the_command_prints_both_phases_and_the_memory() -> None:
         (("llama-3.1-8b", "nope"), "unknown GPU 'nope'"),
         (("llama-3.1-8b", "H100", "--tp", "3"), "does not divide 32 heads"),
         (("llama-3.1-8b", "H100", "--engine", "none"), "--engine: got 'none'"),
+        (("llama-3.1-8b", "H100", "--kv", "none"), "--kv: got 'none'"),
+        (("llama-3.1-8b", "H100", "--weights", "none"), "--weights: got 'none'"),
     ],
 )
 def test_bad_words_are_refused_in_one_line(words: tuple[str, ...], said: str) -> None:
