@@ -26,16 +26,27 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.
 
 
 @predict.command()
-def serving(rows: Rows, output: Output, as_json: AsJson = False) -> None:
+def serving(
+    rows: Rows,
+    output: Output,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Corrections that muster calibrate wrote.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Predict TTFT, TPOT, throughput, power and memory of serving engines, with 90 % intervals.
 
     Columns: model_path, system (needed); backend, mode, isl, osl, batch_size, concurrency, tp_size, ... have defaults.
+    With a calibration, rows of the deployment that it is from are corrected, and called measured near its load.
 
-    Example: muster predict serving runs.csv -o predicted.csv
+    Example: muster predict serving runs.csv -o predicted.csv --calibration calibration.json
     """
+    from planner.corrections import load
+    from planner.perf.calibrate import corrected
     from planner.perf.serving import predict as predict_serving
 
-    _run(rows, output, as_json, predict_serving)
+    known = load(calibration) if calibration else ()
+    _run(rows, output, as_json, lambda columns: corrected(columns, predict_serving(columns), known))
 
 
 @predict.command()
