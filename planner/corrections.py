@@ -66,6 +66,14 @@ class Correction:
         return all(abs(math.log(asked / seen)) <= math.log(NEAR_RATIO) + 1e-9 for asked, seen in pairs)
 
 
+def for_deployment(
+    corrections: Iterable[Correction], engine: str, model: str, gpu: str, tp: int, pp: int, weight_format: str
+) -> Correction | None:
+    """The last correction that was learnt from such a deployment, or None."""
+    found = [one for one in corrections if one.covers(engine, model, gpu, tp, pp, weight_format)]
+    return found[-1] if found else None
+
+
 def text(corrections: Iterable[Correction]) -> str:
     """A file's text: JSON, which is YAML too."""
     return json.dumps({"kind": KIND, "corrections": [asdict(one) for one in corrections]}, indent=2) + "\n"

@@ -1,8 +1,8 @@
 """What an engine holds on a GPU besides weights and KV: activations of a step, the sampler, graphs, libraries, buffers.
 
-Counts come from how engines allocate; bytes that only a device can tell come from a probe of ours: PyTorch 2.11 on an
-H100 (80 GB), buffers as vLLM's runner and sampler allocate them, peaks read from the allocator. Nothing here was solved
-from a run of an engine, so that a run can check it. Every figure may be an array.
+Counts come from how engines allocate; bytes that only a device can tell come from a probe of ours
+(`workloads/memory_probe.py`): PyTorch 2.11 on an H100 (80 GB), no engine, peaks read from the allocator. Nothing here
+was solved from a run of an engine, so that a run can check it. Every figure may be an array.
 """
 
 from collections.abc import Mapping
@@ -26,8 +26,9 @@ SORTED_LOGIT_BYTES, MASKED_LOGIT_BYTES = 36.1, 16.1
 LIBRARY_BYTES = 0.166e9
 # CUDA graphs of 51 batch sizes (1 to 512, the default of vLLM) of a 32-layer stack: 257.9 MB in the probe.
 GRAPH_LAYER_BYTES = 257.9e6 / 32
-# NCCL buffers of a GPU in a group (aiconfigurator's memory model, Apache-2.0): 342 MB of 2, 392 MB of 4 and more.
-NCCL_PAIR_BYTES, NCCL_BYTES = 0.342e9, 0.392e9
+# NCCL 2.28.9 on 2 H200 (NVLink, multicast off), another probe: 384 MB with the communicator and 497 MB with its first
+# collective; a second group over the same GPUs takes 510 MB more.
+NCCL_BYTES, NCCL_GROUP_BYTES = 0.881e9, 0.51e9
 # What an engine takes of a GPU unless told otherwise: vLLM's documented default, 0.92 since 0.22, and whether the KV
 # cache is sized with CUDA graphs counted in (vLLM's own log: by default since 0.21).
 VLLM_RATIO, VLLM_RATIO_SINCE_22 = 0.9, 0.92
@@ -65,7 +66,7 @@ def graph_bytes(layers: float) -> float:
 
 def link_bytes(gpus: int) -> float:
     """Communication buffers of one GPU in a group."""
-    return 0.0 if gpus < 2 else NCCL_PAIR_BYTES if gpus == 2 else NCCL_BYTES
+    return NCCL_BYTES if gpus > 1 else 0.0
 
 
 def fixed_bytes(layers: float, gpus: int, graphs: bool = True) -> float:

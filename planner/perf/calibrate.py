@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.corrections import Correction, Factor
+from planner.corrections import Correction, Factor, for_deployment
 from planner.perf.observed import Histogram, Observed
 from planner.perf.serving import predict
 from planner.perf.serving_rows import parse
@@ -139,10 +139,10 @@ def corrected(
         names = (engines[i], rows.models[i].name, rows.gpus[i].name)
         degrees = (int(rows.decode.tp[i]), int(rows.pp[i]))
         # The last one wins: a file may hold several windows of one deployment.
-        found = [one for one in corrections if one.covers(*names, *degrees, str(rows.gemm_format[i]))]
-        if found and not rows.disaggregated[i]:
+        found = for_deployment(corrections, *names, *degrees, str(rows.gemm_format[i]))
+        if found is not None and not rows.disaggregated[i]:
             load = (float(rows.input_tokens[i]), float(rows.output_tokens[i]), float(rows.concurrency[i]))
-            _correct(out, int(i), found[-1], found[-1].near(*load), load, float(rows.gpus_used[i]))
+            _correct(out, int(i), found, found.near(*load), load, float(rows.gpus_used[i]))
     return out
 
 

@@ -19,6 +19,7 @@ from planner.hardware import GPUType
 from planner.memory import (
     MASKED_LOGIT_BYTES,
     MIB,
+    NCCL_GROUP_BYTES,
     SGLANG_LARGE_MB,
     TRTLLM_FREE_RATIO,
     activation_bytes,
@@ -130,7 +131,8 @@ def budget(model: Model, gpu: GPUType, running: Running) -> Budget | str:
     kv = usable - sum(amount for item, amount in held.items() if not item.startswith("CUDA graphs (beyond"))
     if kv <= 0:
         return _short(model, gpu, running, held, usable)
-    doubtful = 0.0 if counted else graphs
+    # Graphs that some counted in before it was the default; and engines that make one more group than they need.
+    doubtful = (0.0 if counted else graphs) + (NCCL_GROUP_BYTES if running.tp * running.dp > 1 else 0.0)
     items = MappingProxyType({**held, "KV cache": kv})
     return Budget(model, running, items, usable, kv, max(kv - doubtful, 0.0), kv + held["activations"] - least)
 

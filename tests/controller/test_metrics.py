@@ -8,9 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller.metrics import MAX_BYTES, parse, read, shown
 from planner.errors import BadInput
+from planner.perf.observed import Scrape, observe
 from tests.controller.engine_text import steady, vllm
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -163,3 +166,30 @@ def test_times_of_samples_are_those_of_the_scrape() -> None:
         b"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1.0 1700000000000\n", "federated"
     )
     assert scrape.at_s == 1.7e9
+
+
+DAMAGE = ["", "{", "}", '"', "\n", " ", "9e999", "NaN", "#"]
+
+
+def read_or_refused(data: bytes) -> list[Scrape] | str:
+    try:
+        return parse(data, "any")
+    except BadInput as error:
+        return str(error)
+
+
+@given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
+def test_whatever_the_bytes_the_outcome_is_scrapes_or_one_line(data: bytes) -> None:
+    found = read_or_refused(data)
+    assert "\n" not in found if isinstance(found, str) else all(scrape.samples for scrape in found)
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(DAMAGE)), max_size=4))
+def test_a_damaged_exposition_is_read_refused_or_found_silent(cuts: list[tuple[int, str]]) -> None:
+    text = vllm(steady(3), running=1.0)
+    for at, put in cuts:
+        text = text[:at] + put + text[at + 1 :]
+    scrapes = read_or_refused(text.encode())
+    if not isinstance(scrapes, str):
+        answer = observe(scrapes)
+        assert isinstance(answer, str) or answer.requests > 0

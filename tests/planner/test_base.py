@@ -20,7 +20,7 @@ from planner.base import (
 from planner.cost import At, Op, Phase
 from planner.errors import MissingFigure
 from planner.hardware import GPUType
-from planner.memory import NCCL_PAIR_BYTES, fixed_bytes
+from planner.memory import NCCL_BYTES, fixed_bytes
 from planner.model import Attention, Block, FeedForward, Model
 from planner.power import capped
 from tests.planner.factories import gpu
@@ -141,7 +141,7 @@ def test_pipeline_stages_hold_their_share_and_hand_activations_over() -> None:
 def test_a_step_holds_workspace_and_with_peers_the_buffers_of_nccl() -> None:
     workspace = At("workspace", "hbm")
     assert base_cost(case()).phases["decode"].resident[workspace] == fixed_bytes(32, 1)
-    assert base_cost(case(tp=2)).phases["decode"].resident[workspace] == fixed_bytes(32, 1) + NCCL_PAIR_BYTES
+    assert base_cost(case(tp=2)).phases["decode"].resident[workspace] == fixed_bytes(32, 1) + NCCL_BYTES
 
 
 def test_a_state_space_layer_has_a_state_and_no_cache() -> None:

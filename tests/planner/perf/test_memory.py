@@ -1,5 +1,6 @@
 """Memory of a GPU under an engine, by hand calculation from published shapes, and beside the run that states its KV."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.catalog import gpu, model
-from planner.memory import SORTED_LOGIT_BYTES, activation_bytes, fixed_bytes, forward_bytes, sampler_bytes
+from planner.memory import (
+    LIBRARY_BYTES,
+    MASKED_LOGIT_BYTES,
+    NCCL_BYTES,
+    NCCL_GROUP_BYTES,
+    SORTED_LOGIT_BYTES,
+    activation_bytes,
+    fixed_bytes,
+    forward_bytes,
+    graph_bytes,
+    sampler_bytes,
+)
 from planner.model import Attention, Block, FeedForward, Model
 from planner.perf.memory import Budget, Running, beside_bytes, budget, sequence_bytes, token_bytes, weights_bytes
 from tests.benchmarks.memory import predicted_and_real
@@ -80,6 +92,18 @@ def test_a_step_holds_its_widest_layer_or_the_logits_of_all_sequences() -> None:
     logits = 512 * 128256 * SORTED_LOGIT_BYTES
     assert sampler_bytes(LLAMA, 512.0) == logits
     assert activation_bytes(LLAMA, 512.0, 512.0) == pytest.approx(logits + 2 * 512 * 4096)
+
+
+def test_the_constants_are_what_the_probe_read() -> None:
+    read = json.loads((Path(__file__).parents[2] / "benchmarks/data/memory_probe.json").read_text("utf-8"))
+    assert forward_bytes(LLAMA, 8192.0) == read["forward_8192"]
+    assert pytest.approx(read["sorted_logit"], rel=0.005) == SORTED_LOGIT_BYTES
+    assert pytest.approx(read["masked_logit"], rel=0.005) == MASKED_LOGIT_BYTES
+    assert pytest.approx(read["libraries"], rel=0.005) == LIBRARY_BYTES
+    assert graph_bytes(32) == pytest.approx(read["graphs"], rel=0.005)
+    nccl = read["nccl"]
+    assert pytest.approx(nccl["communicator"] + nccl["first_collective"], rel=0.005) == NCCL_BYTES
+    assert pytest.approx(nccl["second_group"], rel=0.005) == NCCL_GROUP_BYTES
 
 
 def test_the_budget_adds_up_to_what_the_engine_may_take() -> None:
