@@ -22,7 +22,7 @@ REFUSED, DRIFTED = 3, 5
 def calibrate(
     metrics: Annotated[
         list[str],
-        typer.Option("--metrics", help="http://host:port/metrics, or a file of one or more scrapes; may be repeated."),
+        typer.Option("--metrics", help="http://host:port/metrics, or files of its scrapes, earliest first."),
     ],
     gpu: Annotated[str, typer.Option("--gpu", help="GPU type of the catalogue.", show_default=False)],
     model: Annotated[str, typer.Option("--model", help="Model; the metrics' model_name if left out.")] = "",

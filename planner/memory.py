@@ -29,6 +29,9 @@ GRAPH_LAYER_BYTES = 257.9e6 / 32
 # NCCL 2.28.9 on 2 H200 (NVLink, multicast off), another probe: 384 MB with the communicator and 497 MB with its first
 # collective; a second group over the same GPUs takes 510 MB more.
 NCCL_BYTES, NCCL_GROUP_BYTES = 0.881e9, 0.51e9
+# What some attention kernels keep beside all that (FlashInfer's workspace in vLLM: 394 MiB); where an engine uses them
+# is not known beforehand, so that it widens the interval only.
+KERNEL_WORKSPACE_BYTES = 394 * 2.0**20
 # What an engine takes of a GPU unless told otherwise: vLLM's documented default, 0.92 since 0.22, and whether the KV
 # cache is sized with CUDA graphs counted in (vLLM's own log: by default since 0.21).
 VLLM_RATIO, VLLM_RATIO_SINCE_22 = 0.9, 0.92

@@ -17,6 +17,7 @@ from planner.architecture import gemms, kv_elements, parameters
 from planner.cost import Figure
 from planner.hardware import GPUType
 from planner.memory import (
+    KERNEL_WORKSPACE_BYTES,
     MASKED_LOGIT_BYTES,
     MIB,
     NCCL_GROUP_BYTES,
@@ -131,8 +132,9 @@ def budget(model: Model, gpu: GPUType, running: Running) -> Budget | str:
     kv = usable - sum(amount for item, amount in held.items() if not item.startswith("CUDA graphs (beyond"))
     if kv <= 0:
         return _short(model, gpu, running, held, usable)
-    # Graphs that some counted in before it was the default; and engines that make one more group than they need.
-    doubtful = (0.0 if counted else graphs) + (NCCL_GROUP_BYTES if running.tp * running.dp > 1 else 0.0)
+    # Graphs that some counted in before it was the default; kernels with a workspace; one group more than is needed.
+    doubtful = KERNEL_WORKSPACE_BYTES + (0.0 if counted else graphs)
+    doubtful += NCCL_GROUP_BYTES if running.tp * running.dp > 1 else 0.0
     items = MappingProxyType({**held, "KV cache": kv})
     return Budget(model, running, items, usable, kv, max(kv - doubtful, 0.0), kv + held["activations"] - least)
 

@@ -106,6 +106,9 @@ def observe(scrapes: Sequence[Scrape], model: str = "", concurrency: float | Non
     engine = _engine(scrapes)
     if not engine:
         return "no metric of vLLM or SGLang (names that begin with vllm: or sglang:)"
+    times = [one.at_s for one in scrapes if one.at_s is not None]
+    if times != sorted(times):
+        return "the scrapes are not in order of time"
     names = sorted({s.label("model_name") for one in scrapes for s in one.samples if s.label("model_name")})
     if model and model not in names:
         return f"no metrics of a model called {model!r}; there are: {', '.join(names) or 'none'}"

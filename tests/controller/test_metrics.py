@@ -149,6 +149,11 @@ def test_wrong_addresses_are_refused_without_a_secret(source: str, said: str) ->
     assert "pass@" not in words
 
 
+def test_metrics_of_two_engines_are_not_taken_for_two_moments_of_one() -> None:
+    with pytest.raises(BadInput, match="got several addresses"):
+        read(["http://a/metrics", "http://b/metrics"])
+
+
 def test_a_recorded_file_holds_scrapes_with_and_without_times(tmp_path: Path) -> None:
     one, two = vllm(steady(5)), vllm(steady(9))
     marked = parse(f"# scrape 10.5\n{one}# scrape 70.5\n{two}".encode(), "file")

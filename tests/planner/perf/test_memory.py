@@ -23,6 +23,7 @@ from planner.memory import (
 )
 from planner.model import Attention, Block, FeedForward, Model
 from planner.perf.memory import Budget, Running, beside_bytes, budget, sequence_bytes, token_bytes, weights_bytes
+from planner.perf.serving import predict
 from tests.benchmarks.memory import predicted_and_real
 
 LLAMA, LARGE, DEEPSEEK, OSS = (model(name) for name in ("llama-3.1-8b", "llama-3.1-70b", "deepseek-v3", "gpt-oss-20b"))
@@ -181,3 +182,11 @@ def test_many_rows_at_once_hold_what_each_alone_does() -> None:
         for m, t, s, n in zip(rows, tp, sequences, layers, strict=True)
     ]
     assert beside_bytes(rows, tp, sequences, layers) == pytest.approx(alone)
+
+
+def test_predicted_rows_hold_weights_the_kv_of_half_finished_sequences_and_the_rest() -> None:
+    row = {"model_path": "llama-3.1-8b", "system": "H100", "isl": 1000.0, "osl": 200.0, "concurrency": 16.0}
+    columns = {key: np.array([value], dtype=object if isinstance(value, str) else float) for key, value in row.items()}
+    matrices = 32 * (4096 * 6144 + 4096 * 4096 + 4096 * 28672 + 14336 * 4096) + 2 * 4096 * 128256
+    rest = max(float(forward_bytes(LLAMA, 2048.0)), 16 * 128256 * SORTED_LOGIT_BYTES) + fixed_bytes(32, 1)
+    assert predict(columns)["hbm_bytes"][0] == pytest.approx(2 * matrices + 16 * 1100 * 131072 + rest)

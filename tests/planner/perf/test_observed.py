@@ -102,6 +102,10 @@ def test_foreign_metrics_and_several_models_are_refused_in_words() -> None:
     assert "no metrics of a model called 'c'; there are: a, b" in refused(two, "c")
 
 
+def test_scrapes_out_of_order_are_refused() -> None:
+    assert refused(vllm(steady(3), at_s=9.0) + vllm(steady(5), at_s=1.0)) == "the scrapes are not in order of time"
+
+
 def test_numbers_that_are_none_are_left_out() -> None:
     labels = (("model_name", MODEL),)
     broken = Scrape((Sample("vllm:time_to_first_token_seconds_count", labels, math.nan),))
