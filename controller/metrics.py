@@ -51,7 +51,7 @@ class _SameHost(HTTPRedirectHandler):
 
 
 def read(sources: Sequence[str], *, window_s: float = 0.0, timeout_s: float = 10.0, token: str = "") -> Read:
-    """All sources of one engine, earliest first. A URL is scraped once, or at both ends of a window. Raises BadInput."""
+    """All sources of one engine, earliest first. A URL is scraped at both ends of a window, if any. Raises BadInput."""
     if sum(map(_is_url, sources)) > 1:
         raise BadInput("--metrics: got several addresses, allowed: one engine's, and files of its earlier scrapes")
     texts: list[tuple[str, bytes, float | None]] = []
