@@ -13,7 +13,8 @@ import typer
 from planner.errors import BadInput
 
 if TYPE_CHECKING:
-    from planner.perf.calibrate import Calibration, Deployment
+    from planner.corrections import Deployment
+    from planner.perf.calibrate import Calibration
     from planner.perf.observed import Observed
 
 REFUSED, DRIFTED = 3, 5
@@ -111,13 +112,13 @@ def _named(spec: Path | None) -> tuple[str, str]:
 def _deployment(
     seen: "Observed", model: str, engine: str, gpu: str, degrees: tuple[int, int, int], weights: str, version: str
 ) -> "Deployment":
-    from planner.perf.calibrate import Deployment
+    from planner.corrections import Deployment
 
     if engine and engine != seen.engine:
         raise BadInput(f"--spec: got engine {engine}, the metrics are of {seen.engine}")
     if not model and not seen.model:
         raise BadInput("--model: the metrics name no model; say which")
-    return Deployment(seen.engine, model or seen.model, gpu, *degrees, weights, version)
+    return Deployment(seen.engine, version, model or seen.model, gpu, *degrees, weights)
 
 
 def _kv(seen: "Observed", deployment: "Deployment") -> dict[str, float] | None:
@@ -131,7 +132,7 @@ def _kv(seen: "Observed", deployment: "Deployment") -> dict[str, float] | None:
         return None
     running = Running(
         deployment.engine,
-        _release(deployment.version),
+        _release(deployment.engine_version),
         deployment.tp,
         deployment.pp,
         deployment.dp,

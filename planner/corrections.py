@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from planner.errors import BadInput
 from planner.units import got
@@ -28,19 +29,37 @@ class Factor:
     hi_ratio: float
 
 
+class Deployment(NamedTuple):
+    """What serves. A factor belongs to the engine's version that was predicted with ("" = none given).
+
+    `dp`: attention ranks. `weight_format`: as tables name it, "" = that of the published checkpoint.
+    """
+
+    engine: str
+    engine_version: str
+    model: str
+    gpu: str
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    weight_format: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """One deployment: names as in the catalogue. `weight_format` "" is the checkpoint's own.
+    """One deployment: names as in the catalogue; engine and version as the prediction was asked with ("" = none given).
 
     `prefill` corrects TTFT, `decode` TPOT. Observed: requests, mean lengths and requests in the system. `inputs_sha256`
     hashes the metrics that were read, `measured_at` is when (ISO 8601, UTC).
     """
 
     engine: str
+    engine_version: str
     model: str
     gpu: str
     tp: int
     pp: int
+    dp: int
     weight_format: str
     prefill: Factor
     decode: Factor
@@ -51,10 +70,11 @@ class Correction:
     measured_at: str
     inputs_sha256: str
 
-    def covers(self, engine: str, model: str, gpu: str, tp: int, pp: int, weight_format: str) -> bool:
-        """Whether it was learnt from such a deployment."""
-        mine = (self.engine, self.model, self.gpu, self.tp, self.pp)
-        return mine == (engine, model, gpu, tp, pp) and self.weight_format in ("", weight_format)
+    @property
+    def deployment(self) -> Deployment:
+        """What it was learnt from, and is good for."""
+        names = (self.engine, self.engine_version, self.model, self.gpu)
+        return Deployment(*names, self.tp, self.pp, self.dp, self.weight_format)
 
     def near(self, input_tokens: float, output_tokens: float, concurrency: float) -> bool:
         """Whether a load is like the one that was observed, within a factor of two each way."""
@@ -66,11 +86,9 @@ class Correction:
         return all(abs(math.log(asked / seen)) <= math.log(NEAR_RATIO) + 1e-9 for asked, seen in pairs)
 
 
-def for_deployment(
-    corrections: Iterable[Correction], engine: str, model: str, gpu: str, tp: int, pp: int, weight_format: str
-) -> Correction | None:
+def for_deployment(corrections: Iterable[Correction], deployment: Deployment) -> Correction | None:
     """The last correction that was learnt from such a deployment, or None."""
-    found = [one for one in corrections if one.covers(engine, model, gpu, tp, pp, weight_format)]
+    found = [one for one in corrections if one.deployment == deployment]
     return found[-1] if found else None
 
 
@@ -107,10 +125,12 @@ def _correction(row: Plain, document: Document, at: tuple[str | int, ...]) -> Co
         raise _refuse(document, at, unknown[0], fields[unknown[0]], f"only {', '.join(Correction.__slots__)}")
     return Correction(
         engine=word("engine"),
+        engine_version=word("engine_version"),
         model=word("model"),
         gpu=word("gpu"),
         tp=int(number("tp")),
         pp=int(number("pp")),
+        dp=int(number("dp")),
         weight_format=word("weight_format"),
         prefill=_factor(fields.get("prefill"), document, (*at, "prefill")),
         decode=_factor(fields.get("decode"), document, (*at, "decode")),

@@ -15,28 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.corrections import Correction, Factor, for_deployment
+from planner.corrections import Correction, Deployment, Factor, for_deployment
 from planner.perf.observed import Histogram, Observed
 from planner.perf.serving import predict
-from planner.perf.serving_rows import parse
+from planner.perf.serving_rows import Rows, parse
 from planner.perf.tables import Columns
 
 Z_90 = 1.645
 REPEATS_RATIO: Mapping[str, float] = MappingProxyType({"ttft": 0.034, "tpot": 0.018})
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """What serves, in names of the catalogue (or Hugging Face). `weight_format` "" is the checkpoint's own."""
-
-    engine: str
-    model: str
-    gpu: str
-    tp: int = 1
-    pp: int = 1
-    dp: int = 1
-    weight_format: str = ""
-    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +76,12 @@ def calibrate(
     tpot = _factor("tpot", observed.tpot_s, raw, _error(observed.tpot, observed.requests, "tpot"))
     correction = Correction(
         deployment.engine,
+        deployment.engine_version,
         rows.models[0].name,
         rows.gpus[0].name,
         deployment.tp,
         deployment.pp,
+        deployment.dp,
         str(rows.gemm_format[0]),
         ttft,
         tpot,
@@ -134,16 +122,19 @@ def corrected(
     if not corrections:
         return out
     rows = parse(columns)
-    engines = [str(word).partition(":")[0] for word in rows.version]
     for i in np.flatnonzero(out["refusal"] == ""):
-        names = (engines[i], rows.models[i].name, rows.gpus[i].name)
-        degrees = (int(rows.decode.tp[i]), int(rows.pp[i]))
-        # The last one wins: a file may hold several windows of one deployment.
-        found = for_deployment(corrections, *names, *degrees, str(rows.gemm_format[i]))
+        found = for_deployment(corrections, _deployment(rows, int(i)))
         if found is not None and not rows.disaggregated[i]:
             load = (float(rows.input_tokens[i]), float(rows.output_tokens[i]), float(rows.concurrency[i]))
             _correct(out, int(i), found, found.near(*load), load, float(rows.gpus_used[i]))
     return out
+
+
+def _deployment(rows: Rows, i: int) -> Deployment:
+    engine, _, version = str(rows.version[i]).partition(":")
+    names = (engine, version, rows.models[i].name, rows.gpus[i].name)
+    degrees = (int(rows.decode.tp[i]), int(rows.pp[i]), int(rows.decode.dp[i]))
+    return Deployment(*names, *degrees, str(rows.gemm_format[i]))
 
 
 def _correct(
@@ -169,7 +160,7 @@ def _correct(
 
 def _columns(observed: Observed, deployment: Deployment) -> dict[str, NDArray[Any]]:
     words = {"model_path": deployment.model, "system": deployment.gpu, "backend": deployment.engine}
-    words |= {"backend_version": deployment.version, "gemm_quant_mode": deployment.weight_format}
+    words |= {"backend_version": deployment.engine_version, "gemm_quant_mode": deployment.weight_format}
     degrees = {"tp_size": deployment.tp, "pp_size": deployment.pp, "attention_dp_size": deployment.dp}
     load = {"isl": observed.input_tokens, "osl": observed.output_tokens, "concurrency": observed.concurrency}
     columns: dict[str, NDArray[Any]] = {key: np.array([word], dtype=object) for key, word in words.items()}

@@ -46,7 +46,17 @@ def serving(
     from planner.perf.serving import predict as predict_serving
 
     known = load(calibration) if calibration else ()
-    _run(rows, output, as_json, lambda columns: corrected(columns, predict_serving(columns), known))
+    changed: list[int] = []
+
+    def predicted(columns: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        plain = predict_serving(columns)
+        made = corrected(columns, plain, known)
+        changed.append(int((made["tpot_s"] != plain["tpot_s"])[plain["refusal"] == ""].sum()))
+        return made
+
+    _run(rows, output, as_json, predicted)
+    if calibration:
+        typer.echo(f"{calibration}: {changed[0]} rows are of its deployments (engine, version, model, ...)", err=True)
 
 
 @predict.command()

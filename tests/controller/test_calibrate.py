@@ -52,6 +52,7 @@ def test_a_correction_is_written_used_by_predictions_and_by_the_next_calibration
     )
     ended = muster("predict", "serving", str(rows), "-o", str(out), "--calibration", file)
     assert ended.returncode == 0, ended.stderr
+    assert "1 rows are of its deployments" in ended.stderr
     header, here, _ = (line.split(",") for line in out.read_text().splitlines())
     assert float(here[header.index("tpot_s")]) == pytest.approx(0.05, rel=0.02)
     assert here[header.index("source")] == "measured"
