@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from tests.controller.engine_text import run_of, sglang, steady, vllm
+from tests.controller.loopback import sends, serving
 
 MUSTER = Path(sys.executable).with_name("muster")
 
@@ -72,6 +74,22 @@ def test_sglang_is_calibrated_too(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     answer = json.loads(ended.stdout)
     assert (answer["correction"]["engine"], answer["kv_tokens"]) == ("sglang", None)
+
+
+def test_a_running_engine_is_scraped_at_both_ends_of_a_window() -> None:
+    done, asked = steady(200, 0.5, 0.05), []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.headers["Authorization"])
+        sends(vllm(done[: 100 * len(asked)], running=16.0).encode())(request)
+
+    with serving(answer) as url:
+        words = ("calibrate", "--metrics", url, "--window", "0.1", "--gpu", "H100", "--concurrency", "16", "--json")
+        ended = muster(*words, "--token-env", "TOKEN", TOKEN="hidden", no_proxy="127.0.0.1")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["observed"]["requests"] == 100
+    assert asked == ["Bearer hidden", "Bearer hidden"]
+    assert "hidden" not in ended.stdout + ended.stderr
 
 
 def test_silence_ends_with_3_and_words(tmp_path: Path) -> None:
