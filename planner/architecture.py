@@ -88,6 +88,11 @@ def kv_elements(attention: Attention) -> int:
     return 0
 
 
+def kv_heads(attention: Attention) -> int:
+    """Over how many GPUs a layer's cache can be split before it is copied; a latent is shared by all heads."""
+    return 1 if attention.kind == "mla" else max(attention.kv_heads, 1)
+
+
 def _small(hidden: int, block: Block, experts: int) -> int:
     """Parameters of a layer that are no matrices: norms, biases, sinks, gates."""
     out = block.norms * hidden

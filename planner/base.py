@@ -1,18 +1,15 @@
-"""The cost of a model with no technique applied: its published dtype, whole prompts, tensor and pipeline parallel.
+"""The cost of a model on one GPU with no technique applied: its published dtype, whole prompts.
 
-Two flops per weight and token (arXiv 2001.08361, section 2.1), attention by the pairs of tokens that meet. A parallel
-degree above 1 shards by itself: GEMMs and heads split by `tp`, two ring all-reduces a layer (2 (N-1) / N of the message
-each), experts split by `ep`, layers by `pp`. With `pp` stages a Case is one of `pp` micro-batches in flight, followed
-through all stages; what is resident is one stage's share for all of them.
+Two flops per weight and token (arXiv 2001.08361, section 2.1), attention by the pairs of tokens that meet. Each op says
+what it can be split by, so that the degrees of a case (`planner.technique.sharded`) can put it on several GPUs.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from planner.architecture import Gemm, gemms, kv_elements
-from planner.cost import At, Case, Cost, Figure, Op, Phase
+from planner.architecture import Gemm, gemms, kv_elements, kv_heads
+from planner.cost import ONE_GPU, At, Case, Cost, Figure, Op, Phase
 from planner.errors import MissingFigure
 from planner.hardware import GPUType
 from planner.memory import activation_bytes, fixed_bytes
@@ -35,6 +32,7 @@ ACTIVATION_BYTES = 2.0  # 16-bit activations, KV cache, embeddings and head
 
 HBM_WEIGHTS, HBM_EMBEDDINGS = At("weights", "hbm"), At("embeddings", "hbm")
 HBM_KV, HBM_STATE, HBM_ACTIVATIONS = At("kv", "hbm"), At("state", "hbm"), At("activations", "hbm")
+HBM_WORKSPACE = At("workspace", "hbm")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,16 +58,21 @@ class Step:
 
 def dialect(model: Model, gpu: GPUType) -> tuple[str, str, str]:
     """All that the cost of a model knows of a GPU: what its GEMMs and the rest run in, and the link between GPUs."""
-    return arithmetic(model, gpu), sixteen_bit(gpu), _link(gpu)
+    return arithmetic(model, gpu), sixteen_bit(gpu), link(gpu)
 
 
 def base_cost(case: Case) -> Cost:
-    """Prefill of `case.prompts` prompts, and a decode step of `case.batch` sequences half way through their output."""
+    """Prefill of `case.prompts` prompts, and a decode step of `case.batch` sequences half way through their output.
+
+    Raises ValueError for a case on several GPUs: what one of them does is `planner.technique.sharded(case)`.
+    """
+    if case.degrees != ONE_GPU:
+        raise ValueError(f"base_cost is that of one GPU, got {case.degrees}: use planner.technique.sharded")
     steps = {
         "prefill": Step(case.prompts, case.input_tokens),
         "decode": Step(case.batch, 1.0, case.input_tokens + case.output_tokens / 2),
     }
-    phases = {name: Phase(_ops(case, step), _resident(case, step), step.tokens) for name, step in steps.items()}
+    phases = {name: Phase(_ops(case, step), _resident(case, name), step.tokens) for name, step in steps.items()}
     return Cost(phases, (tuple(phases),))
 
 
@@ -86,9 +89,52 @@ def arithmetic(model: Model, gpu: GPUType) -> str:
     return "fp8" if model.weight_dtype == "fp8" and "fp8" in gpu.flops_per_s else sixteen_bit(gpu)
 
 
+def link(gpu: GPUType) -> str:
+    """Between the GPUs of a node: NVLink or its like, else PCIe."""
+    return "pcie" if gpu.scale_up_bytes_per_s is None else "scale_up"
+
+
 def kv_bytes_per_token(case: Case) -> float:
     """KV bytes on one GPU for one token in every layer, where no window has cut it off yet."""
-    return sum(_kept_bytes(case, block.attention) * block.count for block in case.model.blocks if block.attention)
+    each = (kept_bytes(block.attention, case.tp) * block.count for block in case.model.blocks if block.attention)
+    return sum(each) / case.cp
+
+
+def kept_bytes(attention: Attention, tp: int = 1) -> float:
+    """KV bytes of one token in one layer on one of `tp` GPUs: at least one head each, so few heads are copied."""
+    return kv_elements(attention) * ACTIVATION_BYTES / min(tp, kv_heads(attention))
+
+
+def kept_per_sequence(case: Case, tp: int = 1) -> Figure:
+    """KV bytes of a whole sequence of the case on one of `tp` GPUs."""
+    full, kept = case.input_tokens + case.output_tokens, 0.0 * case.input_tokens
+    for block in case.model.blocks:
+        if block.attention is not None:
+            window = block.attention.window
+            tokens = full if window is None else np.minimum(full, window)
+            kept = kept + tokens * kept_bytes(block.attention, tp) * block.count
+    return kept
+
+
+def held_weights(model: Model, tp: int = 1, spread: int = 1) -> float:
+    """Bytes of the blocks' weights on one of `tp` GPUs, experts over `spread` times as many, in the published dtype."""
+    total = 0.0
+    for block in model.blocks:
+        for gemm in gemms(model, block):
+            ways = {"none": 1, "expert": tp * spread}.get(gemm.shard, tp)
+            copies = block.ffn.experts if gemm.shard == "expert" and block.ffn is not None else 1
+            total += gemm.inputs * gemm.outputs * copies * weight_bytes(model, gemm) / ways * block.count
+    return total
+
+
+def widths(attention: Attention, cached: bool) -> tuple[int, int]:
+    """Elements of a key and of a value as a query meets them.
+
+    MLA decodes in the latent space that it caches, and prefills unpacked (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+    """
+    if attention.kind == "mla" and cached:
+        return attention.kv_lora_rank + attention.rope_dim, attention.kv_lora_rank
+    return attention.head_dim + attention.rope_dim, attention.v_head_dim or attention.head_dim
 
 
 def weight_bytes(model: Model, gemm: Gemm) -> float:
@@ -97,15 +143,27 @@ def weight_bytes(model: Model, gemm: Gemm) -> float:
     return WEIGHT_BYTES[model.weight_dtype] if narrow else ACTIVATION_BYTES
 
 
+def held_activations(case: Case, phase: str, share: Figure = 1.0, tp: int = 1, computed: float = 1.0) -> Figure:
+    """Activations that one of `tp` GPUs holds in a step of a phase.
+
+    `share`: of the step's sequences; `computed`: of the tokens of each of these.
+    """
+    sequences = case.sequences(phase) * share
+    new = case.input_tokens * computed if phase == "prefill" else 1.0
+    return activation_bytes(case.model, sequences * new, sequences, tp)
+
+
+def held_fixed(model: Model, gpus: int = 1, pp: int = 1) -> float:
+    """What an engine holds on one of so many GPUs of each of `pp` stages, whatever its load."""
+    return fixed_bytes(sum(block.count for block in model.blocks) / pp, gpus)
+
+
 def _ops(case: Case, step: Step) -> tuple[Op, ...]:
-    """The ops of one step on one of `tp` GPUs, then what the host does for it."""
+    """The ops of one step, then what the host does for it."""
     ops = [op for block in case.model.blocks for op in _block_ops(case, block, step)]
-    head = case.model.hidden * case.model.vocab / case.tp  # only the last token of a sequence needs its logits
+    head = case.model.hidden * case.model.vocab  # only the last token of a sequence needs its logits
     traffic: dict[At, Figure] = {HBM_EMBEDDINGS: head * ACTIVATION_BYTES}
-    ops.append(Op("head", 2 * head * step.sequences, sixteen_bit(case.gpu), traffic))
-    if case.pp > 1:
-        handed_over = step.tokens * case.model.hidden * ACTIVATION_BYTES * (case.pp - 1)
-        ops.append(Op("stages", traffic={At("activations", _link(case.gpu)): handed_over}))
+    ops.append(Op("head", 2.0 * head * step.sequences, sixteen_bit(case.gpu), traffic, "column"))
     layers = float(sum(block.count for block in case.model.blocks))
     host = {At("layers", "host"): layers, At("requests", "host"): step.sequences, At("steps", "host"): 1.0}
     return (*ops, Op("host", traffic=host))
@@ -116,109 +174,61 @@ def _block_ops(case: Case, block: Block, step: Step) -> list[Op]:
     ops = [_gemm_op(case, block, gemm, step) for gemm in gemms(case.model, block)]
     if block.attention is not None:
         mixer = _state_op if block.attention.state_elements else _attention_op
-        ops.append(mixer(case, block.attention, block.count, step))
+        ops.append(mixer(case, block, block.attention, step))
     # A norm reads and writes the hidden vector and the residual.
     passes = 4.0 * block.norms * case.model.hidden * block.count
-    ops.append(Op("norms", traffic={HBM_ACTIVATIONS: step.tokens * passes * ACTIVATION_BYTES}))
-    if case.tp > 1:
-        reductions = block.count * ((block.attention is not None) + (block.ffn is not None))
-        ops.append(_all_reduce(case, reductions, step.tokens * case.model.hidden * ACTIVATION_BYTES))
+    ops.append(Op("norms", traffic={HBM_ACTIVATIONS: step.tokens * passes * ACTIVATION_BYTES}, block=block))
     return ops
 
 
 def _gemm_op(case: Case, block: Block, gemm: Gemm, step: Step) -> Op:
-    weights = gemm.inputs * gemm.outputs / _ways(case, gemm) * block.count
-    moved = (gemm.inputs + gemm.outputs) / _ways(case, gemm) * block.count * ACTIVATION_BYTES
+    weights = float(gemm.inputs * gemm.outputs * block.count)
+    moved = (gemm.inputs + gemm.outputs) * block.count * ACTIVATION_BYTES
     used, read = step.tokens, 1.0 + 0 * step.tokens
     if gemm.shard == "expert" and block.ffn is not None:
-        used, read = _routed(case, block.ffn.experts, block.ffn.experts_per_token, step.tokens)
+        used, read = _routed(block.ffn.experts, block.ffn.experts_per_token, step.tokens)
     traffic = {HBM_WEIGHTS: weights * weight_bytes(case.model, gemm) * read, HBM_ACTIVATIONS: moved * used}
-    return Op(gemm.name, 2 * weights * used, arithmetic(case.model, case.gpu), traffic)
+    return Op(gemm.name, 2 * weights * used, arithmetic(case.model, case.gpu), traffic, gemm.shard, block)
 
 
-def _routed(case: Case, experts: int, per_token: int, tokens: Figure) -> tuple[Figure, Figure]:
-    """Tokens summed over all experts, and experts touched, as seen by the busiest of `ep` ranks; routing uniform.
-
-    Touched: E (1 - (1 - k/E)^n). Busiest of r ranks with m tokens each on average: m + sqrt(2 m ln r) (Raab and Steger,
-    "Balls into Bins", 1998).
-    """
-    used = tokens * per_token
-    touched = experts * (1 - (1 - per_token / experts) ** tokens)
-    if case.ep > 1:
-        used = used + np.sqrt(2 * used * case.ep * math.log(case.ep))
-    return used, touched
+def _routed(experts: int, per_token: int, tokens: Figure) -> tuple[Figure, Figure]:
+    """Tokens summed over all experts, and experts touched, E (1 - (1 - k/E)^n): routing uniform."""
+    return tokens * per_token, experts * (1 - (1 - per_token / experts) ** tokens)
 
 
-def _attention_op(case: Case, attention: Attention, count: int, step: Step) -> Op:
-    """Scores and weighted values of `count` layers. Decode reads the cache; a prompt reads its own keys and values.
-
-    MLA decodes in the latent space that it caches, and prefills unpacked (DeepSeek-V2, arXiv 2405.04434, section 2.1).
-    """
-    key, value = attention.head_dim + attention.rope_dim, attention.v_head_dim or attention.head_dim
-    if attention.kind == "mla" and step.context is not None:
-        key, value = attention.kv_lora_rank + attention.rope_dim, attention.kv_lora_rank
-    met = step.met(attention.window)
-    heads = attention.heads / case.tp * count
-    traffic: dict[At, Figure] = {HBM_ACTIVATIONS: 2 * heads * (key + value) * step.tokens * ACTIVATION_BYTES}
+def _attention_op(case: Case, block: Block, attention: Attention, step: Step) -> Op:
+    """Scores and weighted values. Decode reads the cache; a prompt reads its own keys and values."""
+    met, across = step.met(attention.window), sum(widths(attention, step.context is not None))
+    heads = attention.heads * block.count
+    traffic: dict[At, Figure] = {HBM_ACTIVATIONS: 2 * heads * across * step.tokens * ACTIVATION_BYTES}
     if step.context is not None:
-        traffic[HBM_KV] = step.sequences * met * _kept_bytes(case, attention) * count
-    return Op("attention", 2 * heads * (key + value) * step.tokens * met, sixteen_bit(case.gpu), traffic)
+        traffic[HBM_KV] = step.sequences * met * kept_bytes(attention) * block.count
+    flops = 2 * heads * across * step.tokens * met
+    return Op("attention", flops, sixteen_bit(case.gpu), traffic, "column", block)
 
 
-def _state_op(case: Case, attention: Attention, count: int, step: Step) -> Op:
+def _state_op(case: Case, block: Block, attention: Attention, step: Step) -> Op:
     """Linear attention and state-space layers: each token updates and reads a state, 2 flops per element each."""
-    state = attention.state_elements / case.tp * count
+    state = float(attention.state_elements * block.count)
     traffic = {HBM_STATE: 2 * state * step.sequences * ACTIVATION_BYTES}
-    return Op("attention", 4 * state * step.tokens, sixteen_bit(case.gpu), traffic)
+    return Op("attention", 4 * state * step.tokens, sixteen_bit(case.gpu), traffic, "column", block)
 
 
-def _all_reduce(case: Case, count: int, message_bytes: Figure) -> Op:
-    """`count` ring all-reduces: each GPU sends 2 (N-1) / N of the message, in 2 (N-1) hops."""
-    place, n = _link(case.gpu), case.tp
-    traffic: dict[At, Figure] = {
-        At("activations", place): message_bytes * count * 2 * (n - 1) / n,
-        At("collectives", place): float(count),
-        At("hops", place): float(count * 2 * (n - 1)),
-    }
-    return Op("all_reduce", traffic=traffic)
-
-
-def _resident(case: Case, step: Step) -> dict[At, Figure]:
-    """Bytes that one GPU holds. KV is held for `case.batch` sequences at their full length, on every stage."""
-    model, full = case.model, case.input_tokens + case.output_tokens
-    kept: Figure = 0.0
-    state = weights = 0.0
-    for block in model.blocks:
-        for gemm in gemms(model, block):
-            copies = block.ffn.experts if gemm.shard == "expert" and block.ffn is not None else 1
-            size = gemm.inputs * gemm.outputs * copies * weight_bytes(model, gemm)
-            weights += size / _ways(case, gemm) * block.count / case.pp
-        if block.attention is not None:
-            tokens = full if block.attention.window is None else np.minimum(full, block.attention.window)
-            kept = kept + tokens * _kept_bytes(case, block.attention) * block.count
-            state += block.attention.state_elements * ACTIVATION_BYTES / case.tp * block.count
-    tables = 1 if model.tied_embeddings or case.pp > 1 else 2  # first and last stage hold one each
-    layers = sum(block.count for block in model.blocks) / case.pp
+def _resident(case: Case, phase: str) -> dict[At, Figure]:
+    """Bytes that the GPU holds. KV is held for `case.batch` sequences at their full length."""
+    model = case.model
+    mixers = [(block.attention, block.count) for block in model.blocks if block.attention is not None]
+    state = sum(mixer.state_elements * ACTIVATION_BYTES * count for mixer, count in mixers)
     return {
-        HBM_WEIGHTS: weights,
-        HBM_EMBEDDINGS: model.hidden * model.vocab * tables * ACTIVATION_BYTES / case.tp,
-        HBM_KV: kept * case.batch,
+        HBM_WEIGHTS: held_weights(model),
+        HBM_EMBEDDINGS: model.hidden * model.vocab * tables(model) * ACTIVATION_BYTES,
+        HBM_KV: kept_per_sequence(case) * case.batch,
         HBM_STATE: state * case.batch,
-        HBM_ACTIVATIONS: activation_bytes(model, step.tokens, step.sequences, case.tp),
-        At("workspace", "hbm"): fixed_bytes(layers, case.tp),
+        HBM_ACTIVATIONS: held_activations(case, phase),
+        HBM_WORKSPACE: held_fixed(model),
     }
 
 
-def _ways(case: Case, gemm: Gemm) -> int:
-    """Over how many GPUs of a stage a GEMM is split."""
-    return 1 if gemm.shard == "none" else case.tp
-
-
-def _kept_bytes(case: Case, attention: Attention) -> float:
-    """KV bytes of one token in one layer on one GPU: at least one head each, so small counts of heads are copied."""
-    return kv_elements(attention) * ACTIVATION_BYTES / min(case.tp, attention.kv_heads)
-
-
-def _link(gpu: GPUType) -> str:
-    """Between the GPUs of a node: NVLink or its like, else PCIe."""
-    return "pcie" if gpu.scale_up_bytes_per_s is None else "scale_up"
+def tables(model: Model) -> int:
+    """Vocabulary-sized tables: the input embeddings, and the head where it is a matrix of its own."""
+    return 1 if model.tied_embeddings else 2

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.architecture import Shard
 from planner.hardware import GPUType
-from planner.model import Model
+from planner.model import Block, Model
 
 Figure = float | NDArray[np.float64]
 
@@ -31,11 +32,26 @@ class At(NamedTuple):
     place: str
 
 
+class Degrees(NamedTuple):
+    """How many GPUs share what: tensors, layers, experts, sequences, and one sequence's cache (see `Case`)."""
+
+    tp: int = 1
+    pp: int = 1
+    ep: int = 1
+    dp: int = 1
+    cp: int = 1
+
+
+ONE_GPU = Degrees()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """One point to cost, or a grid of points (the figures broadcast): a model on `tp` x `pp` GPUs of a type.
+    """One point to cost, or a grid of points (the figures broadcast): a model on `tp` x `pp` x `dp` GPUs of a type.
 
-    `batch` sequences decode together; `prompts` prompts of `input_tokens` are prefilled in one step.
+    `batch` sequences decode together; `prompts` prompts of `input_tokens` are prefilled in one step; both count all
+    `dp` ranks. `ep`: over how many GPUs whole experts are spread. `cp` of the `tp` GPUs share a sequence's cache.
+    `prefix_hit_ratio`: the share of prompt tokens that a cache of prefixes would have.
     """
 
     model: Model
@@ -47,16 +63,37 @@ class Case:
     tp: int = 1
     pp: int = 1
     ep: int = 1
+    dp: int = 1
+    cp: int = 1
+    prefix_hit_ratio: float = 0.0
+
+    @property
+    def degrees(self) -> "Degrees":
+        """How many ways what is split."""
+        return Degrees(self.tp, self.pp, self.ep, self.dp, self.cp)
+
+    def sequences(self, phase: str) -> Figure:
+        """Sequences that advance in one step of "prefill" or "decode", on all ranks together."""
+        return self.prompts if phase == "prefill" else self.batch
+
+    def rank_share(self, phase: str) -> Figure:
+        """The share of a step's sequences that the busiest of `dp` ranks has: at least one whole one."""
+        return 1.0 if self.dp == 1 else np.maximum(1 / self.dp, 1 / np.maximum(self.sequences(phase), 1.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Op:
-    """One kernel, or equal kernels of equal layers: `flops` on `engine` (a dtype) while `traffic` moves."""
+    """One kernel, or equal kernels of equal layers: `flops` on `engine` (a dtype) while `traffic` moves.
+
+    `shard`: what the GPUs of a replica split it by ("none" = each does all of it); `block`: the layers it belongs to.
+    """
 
     name: str
     flops: Figure = 0.0
     engine: str = "bf16"
     traffic: Mapping[At, Figure] = field(default_factory=dict)
+    shard: Shard = "none"
+    block: Block | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,16 +21,18 @@ class Recipe:
     max_batch: int = 1
     techniques: tuple[str, ...] = ()
     power_cap_w: float | None = None
+    dp: int = 1
+    cp: int = 1  # among the GPUs of `tp`
 
     @property
     def gpus(self) -> int:
         """GPUs of one replica."""
-        return self.tp * self.pp
+        return self.tp * self.pp * self.dp
 
     def __str__(self) -> str:
         """As shown to people: `2xL4 tp2 fp8 cap250W`."""
         count = f"{self.gpus}x" if self.gpus > 1 else ""
-        degrees = [f"{k}{v}" for k, v in (("tp", self.tp), ("pp", self.pp), ("ep", self.ep)) if v > 1]
+        degrees = [f"{k}{v}" for k in ("tp", "pp", "ep", "dp", "cp") if (v := getattr(self, k)) > 1]
         cap = [f"cap{self.power_cap_w:.0f}W"] if self.power_cap_w else []
         return " ".join([f"{count}{self.gpu}", *degrees, *self.techniques, *cap])
 

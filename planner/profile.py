@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.base import base_cost, dialect
+from planner.base import dialect
 from planner.batching import (
     LOADS,
     Array,
@@ -29,7 +29,7 @@ from planner.batching import (
     wait_s,
 )
 from planner.calibration import ENGINE_START_S, ENGINES, HBM_RATIO, KERNELS, LOAD_BYTES_PER_S
-from planner.cost import Case, Cost
+from planner.cost import Case, Cost, Degrees
 from planner.dominance import undominated
 from planner.errors import MissingFigure
 from planner.hardware import GPUType, Inventory
@@ -39,7 +39,7 @@ from planner.recipes import gpu_of, recipes
 from planner.refusals import distinct, too_large, too_slow, too_slow_together
 from planner.roofline import memory_bytes
 from planner.service import SLO, Bucket, ServiceSpec
-from planner.technique import cost_of
+from planner.technique import cost_of, parallelisms, sharded
 from planner.techniques import techniques
 
 # Sequences in flight that are tried, per pipeline lane; engines are seldom told to hold more (vLLM's default: 256).
@@ -52,7 +52,7 @@ UNLIMITED = SLO("batch")
 
 
 # Costs without techniques of one service on one grid, by degrees and dialect: few GPU types differ in them.
-Known = dict[tuple[int, int, int, str, str, str], Cost]
+Known = dict[tuple[Degrees, str, str, str], Cost]
 # Rows of such costs that are kept at most, so that a service with very many buckets is profiled in bounded memory.
 MOST_KNOWN_ROWS = 100_000
 
@@ -114,7 +114,8 @@ def profile(service: ServiceSpec, recipe: Recipe, gpu: GPUType, demand: Demand, 
     """One recipe on its (capped) GPU, judged against a service's buckets; `known` is added to."""
     chosen = [techniques()[name]() for name in recipe.techniques]
     case = _case(service, recipe, gpu, demand.sizes)
-    answer: Profile | str | None = next((why for technique in chosen if (why := technique.objection(case))), None)
+    every = [*parallelisms(case), *chosen]
+    answer: Profile | str | None = next((why for technique in every if (why := technique.objection(case))), None)
     try:
         answer = answer or _profile(service, recipe, case, cost_of(case, chosen, _base(case, known)), demand)
     except MissingFigure as missing:
@@ -126,16 +127,17 @@ def _case(service: ServiceSpec, recipe: Recipe, gpu: GPUType, sizes: Sizes) -> C
     """The whole grid of buckets and batches at once. Prompts that arrive within a step are prefilled together."""
     together = np.maximum(WHOLE_PROMPT_TOKENS / sizes.input_tokens, 1.0)
     prompts = np.clip(BATCHES / sizes.output_tokens, 1.0, together)
-    degrees = (recipe.tp, recipe.pp, recipe.ep)
-    return Case(service.model, gpu, BATCHES, sizes.input_tokens, sizes.output_tokens, prompts, *degrees)
+    degrees = Degrees(recipe.tp, recipe.pp, recipe.ep, recipe.dp, recipe.cp)
+    found = service.workload.prefix_hit_ratio
+    return Case(service.model, gpu, BATCHES, sizes.input_tokens, sizes.output_tokens, prompts, *degrees, found)
 
 
 def _base(case: Case, known: Known) -> Cost:
-    key = (case.tp, case.pp, case.ep, *dialect(case.model, case.gpu))
+    key = (case.degrees, *dialect(case.model, case.gpu))
     if key not in known:
         if (len(known) + 1) * np.size(case.input_tokens) > MOST_KNOWN_ROWS:
             known.clear()
-        known[key] = base_cost(case)
+        known[key] = sharded(case)
     return known[key]
 
 

@@ -5,16 +5,19 @@ be run at all, or is excluded by the service's owner.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain, combinations
 from typing import NamedTuple
 
+from planner.architecture import kv_elements, kv_heads
+from planner.catalog import recovery
+from planner.cost import Degrees
 from planner.hardware import GPUType, Inventory
 from planner.model import Model
 from planner.plan import Recipe, Refusal
 from planner.power import capped
 from planner.service import Constraints, ServiceSpec
-from planner.technique import Stage
+from planner.technique import Parallelism, Stage
 from planner.techniques import techniques
 
 DEGREES = (1, 2, 4, 8)
@@ -48,9 +51,9 @@ def recipes(service: ServiceSpec, inventory: Inventory) -> tuple[list[Recipe], l
     """All recipes with `max_batch` 1, and what the quality floor or the model's shape excludes."""
     sets, refused = technique_sets(service)
     made = [
-        Recipe(offer.gpu.name, tp=tp, pp=pp, ep=ep, techniques=names, power_cap_w=cap_w)
+        Recipe(offer.gpu.name, **split._asdict(), techniques=names, power_cap_w=cap_w)
         for offer in offers(inventory, service.constraints)
-        for tp, pp, ep in degrees(service.model, offer.gpus_per_node)
+        for split in degrees(service.model, offer.gpus_per_node, service.constraints.techniques or ())
         for names in sets
         for cap_w in caps_w(offer)
     ]
@@ -60,33 +63,44 @@ def recipes(service: ServiceSpec, inventory: Inventory) -> tuple[list[Recipe], l
 def technique_sets(service: ServiceSpec) -> tuple[list[tuple[str, ...]], list[Refusal]]:
     """Names by set: at most one number format, any of the rest; sets below the quality floor are refused."""
     wanted = service.constraints.techniques
-    known = {name: made for name, made in techniques().items() if (made.searched if wanted is None else name in wanted)}
+    free = {name: made for name, made in techniques().items() if not issubclass(made, Parallelism)}
+    known = {name: made for name, made in free.items() if (made.searched if wanted is None else name in wanted)}
     formats = [name for name, made in known.items() if made.stage == Stage.PRECISION]
     rest = [name for name in known if name not in formats]
     sets, refused = [], []
     for one in [(), *((name,) for name in formats)]:
         for others in _subsets(rest):
             names = tuple(sorted(one + others))
-            kept = math.prod(known[name].recovery_ratio for name in names)
-            if kept >= service.quality_floor:
+            found = [kept for name in names if (kept := recovery(name, service.model)) is not None]
+            ratio = math.prod(kept.kept_ratio for kept in found)
+            if ratio >= service.quality_floor:
                 sets.append(names)
                 continue
-            reason = f"keeps {kept:.4f} of the 16-bit model's accuracy, the quality floor is {service.quality_floor:g}"
-            refused.append(Refusal(service.name, " ".join(names), reason))
+            reason = f"keeps {ratio:.4f} of the 16-bit model's accuracy ({'; '.join(kept.evidence for kept in found)})"
+            floor = f"the quality floor is {service.quality_floor:g}"
+            refused.append(Refusal(service.name, " ".join(names), f"{reason}, {floor}"))
     return sets, refused
 
 
-def degrees(model: Model, gpus_per_node: int) -> list[tuple[int, int, int]]:
-    """(tp, pp, ep) of one replica within a node: tp divides the heads, ep is 1 or tp and divides the experts.
+def degrees(model: Model, gpus_per_node: int, named: Collection[str] = ()) -> list[Degrees]:
+    """How one replica may be spread within a node: tp divides the heads, ep is all GPUs or 1 and divides the experts.
 
-    Pipeline stages only where the heads leave GPUs of a node that no tp can use: memory is what they are for.
+    Pipeline stages only where the heads leave GPUs of a node that no tp can use: memory is what they are for. Ranks of
+    data-parallel attention and context parallelism only where a service names these techniques.
     """
-    heads = [block.attention.heads for block in model.blocks if block.attention is not None]
+    mixers = [block.attention for block in model.blocks if block.attention is not None]
     experts = [block.ffn.experts for block in model.blocks if block.ffn is not None and block.ffn.experts]
-    widths = [tp for tp in DEGREES if tp <= gpus_per_node and not any(count % tp for count in heads)]
-    shapes = [(tp, 1, 1) for tp in widths]
-    shapes += [(tp, 1, tp) for tp in widths if experts and tp > 1 and not any(count % tp for count in experts)]
-    return shapes + [(widths[-1], pp, 1) for pp in DEGREES if pp > 1 and widths[-1] * pp <= gpus_per_node]
+    widths = [tp for tp in DEGREES if tp <= gpus_per_node and not any(mixer.heads % tp for mixer in mixers)]
+    wide = [tp for tp in widths if experts and tp > 1 and not any(count % tp for count in experts)]
+    shapes = [Degrees(tp) for tp in widths] + [Degrees(tp, ep=tp) for tp in wide]
+    shapes += [Degrees(widths[-1], pp) for pp in DEGREES if pp > 1 and widths[-1] * pp <= gpus_per_node]
+    if "data-parallel-attention" in named and experts:
+        ranks = ((tp, dp) for tp in widths for dp in DEGREES if dp > 1 and tp * dp <= gpus_per_node)
+        shapes += [Degrees(tp, ep=tp * dp, dp=dp) for tp, dp in ranks if not any(n % (tp * dp) for n in experts)]
+    if "context-parallel" in named:
+        copies = {tp: min((tp // min(tp, kv_heads(m)) for m in mixers if kv_elements(m)), default=1) for tp in widths}
+        shapes += [shape._replace(cp=cp) for shape in shapes for cp in DEGREES if 1 < cp <= copies[shape.tp]]
+    return shapes
 
 
 def caps_w(offer: Offer) -> list[float | None]:

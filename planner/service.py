@@ -33,12 +33,14 @@ class Workload:
     """Requests per second by bucket at the planned rate, and the series of total rates behind it, if any.
 
     `mean_tokens`: bucket -> mean (input, output) tokens of what fell into it; the upper edges where not known.
+    `prefix_hit_ratio`: the share of prompt tokens that a cache of prefixes would have (0 = not known).
     """
 
     rates_per_s: Mapping[Bucket, float]
     series_per_s: tuple[float, ...] = ()
     series_step_s: float = 0.0
     mean_tokens: Mapping[Bucket, tuple[float, float]] = field(default_factory=dict)
+    prefix_hit_ratio: float = 0.0
 
     @property
     def rate_per_s(self) -> float:

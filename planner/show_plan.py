@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from planner.catalog import recovery
 from planner.hardware import Inventory
 from planner.plan import Allocation, ClassLatency, Plan, Prediction
 from planner.refusals import telling
 from planner.service import SLO, ServiceSpec
 from planner.show import Report, Table, Words, dollars, percent, seconds, watts
 from planner.show_tables import pooled, refusals, routing
-from planner.techniques import techniques
 from planner.units import show_percentile
 
 _CENT_USD = 0.005
@@ -83,7 +83,7 @@ def allocations(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventor
         below = [
             *_latencies(service, mine),
             *_spread(service, mine, inventory),
-            *_quantised(mine),
+            *_quantised(service, mine),
             *_cold_start(plan, service, mine),
         ]
         table.rows.extend(Words(line, indent=_BELOW) for line in below)
@@ -167,11 +167,11 @@ def _spread(service: ServiceSpec, mine: Sequence[Allocation], inventory: Invento
     return out
 
 
-def _quantised(mine: Sequence[Allocation]) -> list[str]:
-    """Techniques in use that cost accuracy, with what is published of them."""
+def _quantised(service: ServiceSpec, mine: Sequence[Allocation]) -> list[str]:
+    """Techniques in use that cost accuracy, with what is published of them for the service's model."""
     used = sorted({name for a in mine for name in a.recipe.techniques})
-    kept = {name: techniques()[name].recovery_ratio for name in used if name in techniques()}
-    losing = [f"{name} keeps {ratio:.1%}" for name, ratio in kept.items() if ratio < 1]
+    kept = {name: found for name in used if (found := recovery(name, service.model)) is not None}
+    losing = [f"{name} keeps {found.kept_ratio:.1%}" for name, found in kept.items() if found.kept_ratio < 1]
     if not losing:
         return []
     return [f"quantised: {', '.join(losing)} of the 16-bit accuracy, as published; qualityFloor: 1 forbids it"]

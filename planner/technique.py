@@ -1,25 +1,30 @@
 """The extension point of the performance model: a technique changes the demand of a case.
 
 One file of `planner.techniques` holds one technique and ends in `TECHNIQUE = <its class>`; the file's name, with
-`-` for `_`, is its name. Techniques compose as a fold over the base cost, ordered by stage and nothing else:
-two of the same stage must commute (a test holds every file to that).
+`-` for `_`, is its name. Techniques compose as a fold over the cost of the model on one GPU, ordered by stage and
+nothing else: two of the same stage must commute (a test holds every file to that).
+
+Who holds what comes first, so that the sharded cost depends on a case alone and need be made only once for all formats
+and schedules; formats then narrow one GPU's share.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import reduce
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from planner.base import base_cost
-from planner.cost import Case, Cost
+from planner.cost import ONE_GPU, Case, Cost
+from planner.techniques import techniques
 
 
 class Stage(IntEnum):
-    """When a technique is applied: formats first, then who holds what, then where it lies, then when it runs."""
+    """When a technique is applied: who holds what first, then in which format, where it lies, and when it runs."""
 
-    PRECISION = 1
-    SHARDING = 2
+    SHARDING = 1
+    PRECISION = 2
     PLACEMENT = 3
     SCHEDULE = 4
 
@@ -27,12 +32,11 @@ class Stage(IntEnum):
 class Technique(ABC):
     """One way to change what a case demands.
 
-    `recovery_ratio`: accuracy kept against the 16-bit model, as published; 1 for what computes the same numbers.
-    `searched`: whether a plan may use it unasked; else only where a service names it.
+    `searched`: whether a plan may use it unasked; else only where a service names it. What it keeps of the 16-bit
+    model's accuracy is said by `planner.catalog.recovery`: all of it, where quality.yaml has no rows for it.
     """
 
     stage: ClassVar[Stage]
-    recovery_ratio: ClassVar[float] = 1.0
     searched: ClassVar[bool] = True
 
     @abstractmethod
@@ -48,11 +52,45 @@ class Technique(ABC):
         return {}
 
 
+@dataclass(frozen=True)
+class Parallelism(Technique):
+    """A technique that spreads a replica over GPUs, turned on by the degree of a case that bears its name, above 1."""
+
+    ways: int = 2
+    stage: ClassVar[Stage] = Stage.SHARDING
+    degree: ClassVar[Literal["tp", "pp", "ep", "dp", "cp"]]
+
+
+def parallelisms(case: Case) -> list[Parallelism]:
+    """What the degrees of a case call for."""
+    kinds = [made for made in techniques().values() if issubclass(made, Parallelism)]
+    return [made(ways) for made in kinds if (ways := getattr(case, made.degree)) > 1]
+
+
+def sharded(case: Case) -> Cost:
+    """What the busiest GPU of a replica does, with the case's degrees and no other technique."""
+    base = base_cost(replace(case, **ONE_GPU._asdict()))
+    return reduce(lambda cost, technique: technique.apply(cost, case), parallelisms(case), base)
+
+
 def cost_of(case: Case, techniques: Iterable[Technique], base: Cost | None = None) -> Cost:
     """The cost of a case with techniques, applied by stage. Raises MissingFigure where the GPU lacks a needed peak.
 
-    `base`: the case's cost without any technique, where it is known already.
+    `base`: `sharded(case)`, where it is known already.
     """
     ordered = sorted(techniques, key=lambda technique: technique.stage)
-    start = base_cost(case) if base is None else base
+    start = sharded(case) if base is None else base
     return reduce(lambda cost, technique: technique.apply(cost, case), ordered, start)
+
+
+def flags_of(case: Case, techniques: Iterable[Technique], engine: str) -> dict[str, str]:
+    """What an engine must be told to run a case with techniques; later ones have the last word on a flag of two.
+
+    SGLang counts the ranks of data-parallel attention among the GPUs of its tensor-parallel group.
+    """
+    told: dict[str, str] = {}
+    for technique in [*parallelisms(case), *techniques]:
+        told.update(technique.flags(engine))
+    if engine == "sglang" and case.dp > 1:
+        told["tensor-parallel-size"] = str(case.tp * case.dp)
+    return told

@@ -44,6 +44,8 @@ def allocation_json(allocation: Allocation) -> dict[str, JSON]:
         "tp": recipe.tp,
         "pp": recipe.pp,
         "ep": recipe.ep,
+        "dp": recipe.dp,
+        "cp": recipe.cp,
         "max_batch": recipe.max_batch,
         "techniques": list(recipe.techniques),
         "power_cap_w": recipe.power_cap_w,

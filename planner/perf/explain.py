@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.base import base_cost
 from planner.calibration import ENGINES, EngineCosts
 from planner.cost import Case, Cost, Op
 from planner.perf.memory import Budget, Running, budget
 from planner.roofline import memory_bytes, resources_s, seconds, step_time
+from planner.technique import sharded
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Breakdown:
 
 def explain(case: Case, engine: str = "vllm", cost: Cost | None = None) -> tuple[Breakdown, ...]:
     """The phases of a case (one point, no grid), operations of the same kind in all layers added up."""
-    made = base_cost(case) if cost is None else cost
+    made = sharded(case) if cost is None else cost
     return tuple(_phase(name, case, made, ENGINES[engine]) for name in made.phases)
 
 
@@ -51,7 +51,7 @@ def memory(case: Case, engine: str = "vllm", weight_format: str = "", kv_format:
 
 def hbm_bytes(case: Case) -> float:
     """Bytes that one GPU must hold."""
-    made = base_cost(case)
+    made = sharded(case)
     return float(np.max(memory_bytes(made, made.pools[0])))
 
 

@@ -106,7 +106,7 @@ def _workload(shape: WorkloadShape, classes: dict[str, float], model: Model, fol
             bucket = Bucket(slo_class, cell.input_tokens, cell.output_tokens)
             rates[bucket] = rate_per_s * class_share * cell.share
             means[bucket] = (cell.mean_input_tokens, cell.mean_output_tokens)
-    return Workload(rates, series, step_s, {} if shape.buckets else means)
+    return Workload(rates, series, step_s, {} if shape.buckets else means, shape.prefix_hit_ratio)
 
 
 def _refuse(error: BadInput | str, *steps: str | int) -> NotConverted:

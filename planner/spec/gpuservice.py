@@ -91,6 +91,8 @@ class WorkloadShape(Shape):
     """Request sizes from a trace file (Azure LLM, BurstGPT, Mooncake; plain or gzip), path relative to this file."""
     distribution: SizeDistribution | None = None
     """Request sizes from named distributions."""
+    prefix_hit_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of prompt tokens that a cache of prefixes would have, 0 to 1: the technique prefix-caching needs it."""
 
     def problems(self, context: Context) -> Iterator[Problem]:
         yield from self._one_of("ratePerSecond", "rates")

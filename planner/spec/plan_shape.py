@@ -128,6 +128,10 @@ class AllocationShape(Shape):
     """Pipeline parallelism."""
     ep: Degree
     """Expert parallelism."""
+    dp: Degree = 1
+    """Data parallelism of the attention."""
+    cp: Degree = 1
+    """Context parallelism, among the GPUs of tp."""
     max_batch: Degree
     """Most sequences in flight."""
     techniques: list[str]
@@ -152,8 +156,9 @@ class AllocationShape(Shape):
 
     def recipe(self) -> Recipe:
         """How one replica runs."""
+        degrees = (self.tp, self.pp, self.ep)
         techniques = tuple(self.techniques)
-        return Recipe(self.gpu, self.tp, self.pp, self.ep, self.max_batch, techniques, self.power_cap_w)
+        return Recipe(self.gpu, *degrees, self.max_batch, techniques, self.power_cap_w, self.dp, self.cp)
 
 
 class RefusalShape(Shape):

@@ -38,7 +38,8 @@ class ChunkedPrefill(Technique):
         tokens = cost.phases["prefill"].tokens
         more_weights = np.maximum(_weights(cost.phases["prefill"]) - _weights(cost.phases["decode"]), 0.0)
         again = np.maximum(case.input_tokens / self.chunk_tokens - 1, 0.0) / 2
-        cost = cost.add("prefill", Op("cached", traffic={HBM_KV: tokens * again * kv_bytes_per_token(case)}))
+        mine = tokens * case.rank_share("prefill")
+        cost = cost.add("prefill", Op("cached", traffic={HBM_KV: mine * again * kv_bytes_per_token(case)}))
         cost = cost.map_ops(_alone, "prefill").times("prefill", self.chunk_tokens / tokens)
         cost = cost.hold("activations", np.minimum(self.chunk_tokens / tokens, 1.0), "prefill")
         cost = cost.add("prefill", Op("experts", traffic={HBM_WEIGHTS: more_weights}))

@@ -1,9 +1,8 @@
 """FP8 (W8A8): weights and activations of the blocks' GEMMs in 8-bit floating point, embeddings and head left 16-bit.
 
-Format: Micikevicius et al., "FP8 Formats for Deep Learning", arXiv 2209.05433. Accuracy: the FP8 model cards of the
-authors of "Give Me BF16 or Give Me Death" (arXiv 2411.02355, which finds FP8 lossless) state OpenLLM v1 averages of
-73.44 against 73.79 for Llama-3.1-8B-Instruct and 84.29 against 84.40 for 70B; the smaller model's ratio is used.
-Weight bytes halve, and the GEMMs run on the FP8 units; KV cache and attention stay 16-bit. Dense and expert alike.
+Format: Micikevicius et al., "FP8 Formats for Deep Learning", arXiv 2209.05433; lossless at all scales according to
+"Give Me BF16 or Give Me Death", arXiv 2411.02355. Weight bytes halve, and the GEMMs run on the FP8 units; KV cache and
+attention stay 16-bit. Dense and expert alike. GPUs without these units have `fp8-weight-only`.
 """
 
 from collections.abc import Mapping
@@ -20,7 +19,6 @@ class FP8(Technique):
     """8-bit floating point weights and activations, one scale per output channel."""
 
     stage: ClassVar[Stage] = Stage.PRECISION
-    recovery_ratio: ClassVar[float] = 73.44 / 73.79
 
     def objection(self, case: Case) -> str | None:
         """Needs a 16-bit checkpoint and FP8 units."""

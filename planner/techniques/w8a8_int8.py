@@ -1,8 +1,8 @@
 """W8A8 INT8: weights and activations of the blocks' GEMMs in 8-bit integers, one scale a row of each.
 
 Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models", arXiv
-2211.10438. Accuracy: Kurtic et al., "Give Me BF16 or Give Me Death?", arXiv 2411.02355, find 1 to 3 % lost over the
-Llama-3.1 family when well tuned; the most of it is taken. Unlike FP8, GPUs from Turing on multiply it.
+2211.10438. GPUs from Turing to Hopper multiply it in vLLM, Blackwell does not (vLLM documentation, "INT8 W8A8").
+Activations are 8-bit too, so that there is no use of it without the units.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,6 @@ class W8A8Int8(Technique):
 
     stage: ClassVar[Stage] = Stage.PRECISION
     searched: ClassVar[bool] = False  # likewise, with fp8
-    recovery_ratio: ClassVar[float] = 0.97
 
     def objection(self, case: Case) -> str | None:
         """Needs a 16-bit checkpoint, INT8 units that are no slower than the 16-bit ones, and dense layers."""
@@ -29,6 +28,8 @@ class W8A8Int8(Technique):
         peaks = case.gpu.flops_per_s
         if peaks.get("int8", 0.0) <= peaks.get("bf16", peaks.get("fp16", 0.0)):
             return f"{case.gpu.name} has no int8 peak above its 16-bit one in the catalogue"
+        if case.gpu.architecture.lower().startswith("blackwell"):
+            return f"{case.gpu.name} is a Blackwell GPU, for which engines have no INT8 kernels"
         if any(block.ffn is not None and block.ffn.experts for block in case.model.blocks):
             return f"{case.model.name} has experts, for which engines have no INT8 kernels"
         return None

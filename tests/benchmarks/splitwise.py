@@ -21,12 +21,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.base import base_cost
 from planner.calibration import ENGINES, EngineCosts
 from planner.cost import Case
 from planner.hardware import GPUType
 from planner.power import capped
 from planner.roofline import step_time
+from planner.technique import sharded
 from tests.planner.perf_factories import A100, H100, LLAMA2_70B
 
 BAR_RATIO = 0.30
@@ -75,7 +75,7 @@ def predict(runs: Runs, engine: EngineCosts) -> Array:
         here = (runs.hardware == hardware) & (runs.tp == tp)
         gpu, prompts = HARDWARE[hardware], runs.prompts[here]
         case = Case(LLAMA2_70B, gpu, prompts, runs.input_tokens[here], runs.output_tokens[here], prompts, tp=tp)
-        phases = base_cost(case).phases
+        phases = sharded(case).phases
         prompt_s, token_s = (step_time(phases[name], gpu, engine).total_s for name in ("prefill", "decode"))
         predicted_s[:, here] = prompt_s, token_s, prompt_s + (runs.output_tokens[here] - 1) * token_s
     return predicted_s

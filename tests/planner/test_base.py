@@ -12,7 +12,6 @@ from planner.base import (
     HBM_STATE,
     HBM_WEIGHTS,
     arithmetic,
-    base_cost,
     dialect,
     kv_bytes_per_token,
     sixteen_bit,
@@ -23,6 +22,7 @@ from planner.hardware import GPUType
 from planner.memory import NCCL_BYTES, fixed_bytes
 from planner.model import Attention, Block, FeedForward, Model
 from planner.power import capped
+from planner.technique import sharded
 from tests.planner.factories import gpu
 from tests.planner.perf_factories import A100, DEEPSEEK, H100, L4, LLAMA_8B, LLAMA_70B, MIXTRAL, MODELS, case
 
@@ -51,20 +51,24 @@ def test_a_token_of_deepseek_v3_keeps_its_latent_only() -> None:
 
 def test_tensor_parallelism_splits_the_cache_until_each_gpu_has_one_head() -> None:
     assert kv_bytes_per_token(case(LLAMA_70B, tp=8)) == kv_bytes_per_token(case(LLAMA_70B)) / 8
-    assert kv_bytes_per_token(case(DEEPSEEK, tp=8)) == kv_bytes_per_token(case(DEEPSEEK)) / min(8, 128)
+    assert kv_bytes_per_token(case(MIXTRAL, tp=16)) == kv_bytes_per_token(case(MIXTRAL)) / 8
+
+
+def test_a_latent_cache_is_on_every_gpu_of_a_tensor_parallel_group() -> None:
+    assert kv_bytes_per_token(case(DEEPSEEK, tp=8)) == kv_bytes_per_token(case(DEEPSEEK))
 
 
 def test_a_decode_step_reads_every_weight_but_the_input_embeddings_once() -> None:
     # Per layer: qkv 4096 x (4096 + 2 x 1024), out 4096 x 4096, up and gate 4096 x 28672, down 14336 x 4096.
     layer = 4096 * 6144 + 4096 * 4096 + 4096 * 28672 + 14336 * 4096
-    decode = base_cost(case()).phases["decode"]
+    decode = sharded(case()).phases["decode"]
     assert read(decode, HBM_WEIGHTS) == pytest.approx(32 * layer * 2)
     assert read(decode, HBM_EMBEDDINGS) == pytest.approx(4096 * 128256 * 2)  # the head
     assert read(decode, HBM_KV) == pytest.approx((1024 + 64) * 128 * 1024)  # half of 128 tokens are written
 
 
 def test_a_prompt_takes_two_flops_a_weight_and_token_and_attends_to_half_of_itself() -> None:
-    prefill = base_cost(case(input_tokens=1000.0)).phases["prefill"]
+    prefill = sharded(case(input_tokens=1000.0)).phases["prefill"]
     weights = 32 * (4096 * 6144 + 4096 * 4096 + 4096 * 28672 + 14336 * 4096)
     assert sum(float(o.flops) for o in prefill.ops if HBM_WEIGHTS in o.traffic) == pytest.approx(2 * weights * 1000)
     # Scores and values: 2 flops x 2 x 32 heads x 128 wide, each token meets 500 others on average.
@@ -74,7 +78,7 @@ def test_a_prompt_takes_two_flops_a_weight_and_token_and_attends_to_half_of_itse
 
 def test_a_sliding_window_bounds_what_a_token_meets_and_keeps() -> None:
     windowed = Model("w", "test", 512, 1000, (Block(1, Attention("gqa", 8, 8, 64, window=256), FeedForward(2048)),))
-    cost = base_cost(case(windowed, input_tokens=4096.0))
+    cost = sharded(case(windowed, input_tokens=4096.0))
     each = 2 * 8 * 64 * 2
     assert read(cost.phases["decode"], HBM_KV) == 256 * each
     assert cost.phases["decode"].resident[HBM_KV] == 256 * each
@@ -85,7 +89,7 @@ def test_a_sliding_window_bounds_what_a_token_meets_and_keeps() -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_resident_weights_are_the_models_parameters(model: Model) -> None:
-    held = base_cost(case(model)).phases["decode"].resident
+    held = sharded(case(model)).phases["decode"].resident
     embeddings = 2 * model.vocab * model.hidden
     assert held[HBM_EMBEDDINGS] == embeddings * 2
     per_weight = {"bf16": 2.0, "fp8": 1 + 4 / 128**2}[model.weight_dtype]
@@ -93,7 +97,7 @@ def test_resident_weights_are_the_models_parameters(model: Model) -> None:
 
 
 def test_a_token_of_a_mixture_costs_its_two_experts_and_a_large_batch_reads_all_eight() -> None:
-    one, many = (base_cost(case(MIXTRAL, batch=batch)).phases["decode"] for batch in (1.0, 512.0))
+    one, many = (sharded(case(MIXTRAL, batch=batch)).phases["decode"] for batch in (1.0, 512.0))
     active = active_parameters(MIXTRAL) - 2 * 32000 * 4096
     assert read(one, HBM_WEIGHTS) == pytest.approx(active * 2, rel=1e-3)
     assert read(many, HBM_WEIGHTS) == pytest.approx((parameters(MIXTRAL) - 2 * 32000 * 4096) * 2, rel=1e-3)
@@ -102,13 +106,13 @@ def test_a_token_of_a_mixture_costs_its_two_experts_and_a_large_batch_reads_all_
 
 
 def test_experts_touched_by_a_batch_follow_the_coupon_collector() -> None:
-    decode = base_cost(case(MIXTRAL, batch=4.0)).phases["decode"]
+    decode = sharded(case(MIXTRAL, batch=4.0)).phases["decode"]
     touched = 8 * (1 - (1 - 2 / 8) ** 4)  # 5.47 of 8
     assert op(decode, "expert_down").traffic[HBM_WEIGHTS] == pytest.approx(32 * touched * 14336 * 4096 * 2)
 
 
 def test_the_busiest_expert_rank_has_more_than_its_share() -> None:
-    alone, spread = (base_cost(case(MIXTRAL, batch=64.0, tp=4, ep=ep)).phases["decode"] for ep in (1, 4))
+    alone, spread = (sharded(case(MIXTRAL, batch=64.0, tp=4, ep=ep)).phases["decode"] for ep in (1, 4))
     used = 64 * 2
     surplus = math.sqrt(2 * used * 4 * math.log(4)) / used
     ratio = float(op(spread, "expert_up").flops) / float(op(alone, "expert_up").flops)
@@ -116,7 +120,7 @@ def test_the_busiest_expert_rank_has_more_than_its_share() -> None:
 
 
 def test_tp_2_halves_the_gemms_and_adds_two_all_reduces_a_layer() -> None:
-    one, two = (base_cost(case(LLAMA_8B, batch=8.0, tp=tp)).phases["decode"] for tp in (1, 2))
+    one, two = (sharded(case(LLAMA_8B, batch=8.0, tp=tp)).phases["decode"] for tp in (1, 2))
     assert flops(two) == flops(one) / 2
     assert read(two, HBM_WEIGHTS) == read(one, HBM_WEIGHTS) / 2
     assert read(one, NVLINK) == 0
@@ -126,12 +130,12 @@ def test_tp_2_halves_the_gemms_and_adds_two_all_reduces_a_layer() -> None:
 
 
 def test_gpus_without_nvlink_reduce_over_pcie() -> None:
-    decode = base_cost(case(gpu=L4, tp=2)).phases["decode"]
+    decode = sharded(case(gpu=L4, tp=2)).phases["decode"]
     assert read(decode, At("activations", "pcie")) > 0 == read(decode, NVLINK)
 
 
 def test_pipeline_stages_hold_their_share_and_hand_activations_over() -> None:
-    one, two = (base_cost(case(LLAMA_70B, pp=pp)).phases["decode"] for pp in (1, 2))
+    one, two = (sharded(case(LLAMA_70B, pp=pp)).phases["decode"] for pp in (1, 2))
     assert two.resident[HBM_WEIGHTS] == float(one.resident[HBM_WEIGHTS]) / 2
     assert two.resident[HBM_EMBEDDINGS] == float(one.resident[HBM_EMBEDDINGS]) / 2  # first and last stage hold one each
     assert read(two, NVLINK) == 8192 * 2
@@ -140,13 +144,13 @@ def test_pipeline_stages_hold_their_share_and_hand_activations_over() -> None:
 
 def test_a_step_holds_workspace_and_with_peers_the_buffers_of_nccl() -> None:
     workspace = At("workspace", "hbm")
-    assert base_cost(case()).phases["decode"].resident[workspace] == fixed_bytes(32, 1)
-    assert base_cost(case(tp=2)).phases["decode"].resident[workspace] == fixed_bytes(32, 1) + NCCL_BYTES
+    assert sharded(case()).phases["decode"].resident[workspace] == fixed_bytes(32, 1)
+    assert sharded(case(tp=2)).phases["decode"].resident[workspace] == pytest.approx(fixed_bytes(32, 1) + NCCL_BYTES)
 
 
 def test_a_state_space_layer_has_a_state_and_no_cache() -> None:
     mixer = Attention("ssm", 8, 1, 64, state_elements=1000, projection_params=512 * 600)
-    cost = base_cost(case(Model("s", "test", 512, 1000, (Block(4, mixer, None),)), batch=3.0))
+    cost = sharded(case(Model("s", "test", 512, 1000, (Block(4, mixer, None),)), batch=3.0))
     decode = cost.phases["decode"]
     assert decode.resident[HBM_STATE] == 4 * 1000 * 2 * 3
     assert read(decode, HBM_STATE) == 2 * 4 * 1000 * 2 * 3  # read and written
@@ -167,7 +171,7 @@ def test_a_gpu_without_a_16_bit_peak_is_refused_in_words() -> None:
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_gpus_of_one_dialect_are_asked_for_the_same(model: Model) -> None:
     def asked(row: GPUType) -> list[object]:
-        cost = base_cost(case(model, row, tp=2))
+        cost = sharded(case(model, row, tp=2))
         return [(o.name, o.flops, o.engine, dict(o.traffic)) for p in cost.phases.values() for o in p.ops]
 
     slow = capped(H100, 300.0)
@@ -178,9 +182,9 @@ def test_gpus_of_one_dialect_are_asked_for_the_same(model: Model) -> None:
 
 def test_a_grid_costs_the_same_as_its_points() -> None:
     batches, prompts = np.array([[1.0, 8.0]]), np.array([[100.0], [3000.0]])
-    grid = base_cost(case(MIXTRAL, batch=batches, input_tokens=prompts)).phases["decode"]
+    grid = sharded(case(MIXTRAL, batch=batches, input_tokens=prompts)).phases["decode"]
     for i, j in np.ndindex(2, 2):
-        point = base_cost(case(MIXTRAL, batch=batches[0, j], input_tokens=prompts[i, 0])).phases["decode"]
+        point = sharded(case(MIXTRAL, batch=batches[0, j], input_tokens=prompts[i, 0])).phases["decode"]
         for wide, single in zip(grid.ops, point.ops, strict=True):
             assert np.broadcast_to(wide.flops, (2, 2))[i, j] == pytest.approx(single.flops)
             for at, amount in wide.traffic.items():

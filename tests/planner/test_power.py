@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.base import base_cost
 from planner.calibration import ENGINES
 from planner.power import capped, idle_w, power_w
 from planner.roofline import step_time
+from planner.technique import sharded
 from tests.planner.factories import gpu
 from tests.planner.perf_factories import A100, H100, L4, LLAMA_70B, case
 
@@ -27,7 +27,7 @@ def test_an_idle_gpu_draws_its_idle_power_and_full_arithmetic_all_of_it() -> Non
 
 def test_half_the_power_of_an_h100_makes_prompts_1_3_times_as_long_and_leaves_tokens() -> None:
     half, engine = capped(H100, 350.0), ENGINES["vllm-2023"]
-    phases = base_cost(case(LLAMA_70B, input_tokens=2048.0, tp=2)).phases
+    phases = sharded(case(LLAMA_70B, input_tokens=2048.0, tp=2)).phases
 
     def slower(phase: str) -> float:
         before, after = (float(step_time(phases[phase], row, engine).total_s) for row in (H100, half))

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.base import HBM_KV, HBM_WEIGHTS, base_cost
+from planner.base import HBM_KV, HBM_WEIGHTS
 from planner.calibration import COLLECTIVE_S, ENGINES, HOP_S, KERNELS, LINK_RATIO, UNMEASURED, kernels
 from planner.cost import At, Op, Phase
 from planner.errors import MissingFigure
 from planner.model import Model
 from planner.roofline import memory_bytes, seconds, step_time
+from planner.technique import sharded
 from tests.benchmarks.splitwise import BAR_RATIO, HARDWARE, errors, read
 from tests.planner.perf_factories import A100, DEEPSEEK, H100, L4, LLAMA_8B, LLAMA_70B, MIXTRAL, case
 
@@ -22,7 +23,7 @@ POOL = ("prefill", "decode")
 
 
 def decode_s(model: Model = LLAMA_8B, batch: float = 1.0, tp: int = 1, context: float = 1024.0) -> float:
-    phase = base_cost(case(model, batch=batch, tp=tp, input_tokens=context)).phases["decode"]
+    phase = sharded(case(model, batch=batch, tp=tp, input_tokens=context)).phases["decode"]
     return float(step_time(phase, H100, VLLM).total_s)
 
 
@@ -60,7 +61,7 @@ def test_a_decode_step_of_llama_8b_on_an_h100_is_its_weights_over_its_bandwidth(
 
 def test_tp_2_halves_the_gemm_time_and_adds_the_all_reduce() -> None:
     def part(tp: int, name: str) -> float:
-        phase = base_cost(case(LLAMA_70B, tp=tp)).phases["decode"]
+        phase = sharded(case(LLAMA_70B, tp=tp)).phases["decode"]
         return sum(float(seconds(op, H100, VLLM)) for op in phase.ops if op.name == name)
 
     for gemm in ("qkv", "out", "up", "down"):
@@ -72,7 +73,7 @@ def test_tp_2_halves_the_gemm_time_and_adds_the_all_reduce() -> None:
 
 def test_an_eager_engine_takes_the_longer_of_launching_and_running() -> None:
     eager = ENGINES["vllm-2023"]
-    phase = base_cost(case()).phases["decode"]
+    phase = sharded(case()).phases["decode"]
     launched_s = 32 * eager.layer_s + eager.step_s + eager.request_s  # 12.9 ms of launches hide 6 ms of kernels
     assert step_time(phase, H100, eager).total_s == pytest.approx(launched_s)
     graphs = replace(eager, overlapped=False)
@@ -97,7 +98,7 @@ def test_an_architecture_that_nobody_measured_takes_the_median() -> None:
 
 
 def test_memory_of_a_gpu_is_the_sum_of_what_it_holds() -> None:
-    cost = base_cost(case(batch=8.0, input_tokens=1000.0, output_tokens=24.0))
+    cost = sharded(case(batch=8.0, input_tokens=1000.0, output_tokens=24.0))
     held = {at.item: float(amount) for at, amount in cost.phases["prefill"].resident.items()}
     assert held["weights"] + held["embeddings"] == pytest.approx(16.06e9, rel=1e-3)
     assert held["kv"] == 8 * 1024 * 131072

@@ -2,14 +2,16 @@
 
 import pytest
 
-from planner.base import base_cost
 from planner.batching import Sizes, steady
 from planner.calibration import ENGINES
 from planner.catalog import gpu, model
 from planner.cost import At, Case
-from planner.technique import cost_of
+from planner.roofline import step_time
+from planner.technique import cost_of, sharded
 from planner.techniques import techniques
+from planner.techniques.fp8_weight_only import FP8WeightOnly
 from planner.techniques.kv_fp8 import KVFP8
+from planner.techniques.mxfp4 import MXFP4
 from planner.techniques.nvfp4 import NVFP4
 from planner.techniques.speculative_decoding import SpeculativeDecoding
 from planner.techniques.w8a8_int8 import W8A8Int8
@@ -42,6 +44,43 @@ def test_nvfp4_takes_4_5_bits_and_computes_in_fp4_only_where_there_is_any() -> N
     assert "no NVIDIA GPU" in str(NVFP4().objection(case("MI300X")))
 
 
+def test_mxfp4_takes_4_25_bits_and_is_weight_only_where_nothing_multiplies_it() -> None:
+    """4 bits and 8 for each 32."""
+    assert held(case("H100"), "mxfp4")["weights"] == pytest.approx(held(case("H100"))["weights"] * 4.25 / 16)
+    for card, engine in (("B200", "fp4"), ("H100", "bf16"), ("A100", "bf16")):
+        ops = cost_of(case(card), [MXFP4()]).phases["prefill"].ops
+        assert {op.engine for op in ops if WEIGHTS in op.traffic} == {engine}
+    assert MXFP4().objection(case("A100")) is None
+    words = "has no fp4 peak in the catalogue, and engines do not unpack MXFP4 on it"
+    assert [MXFP4().objection(case(card)) for card in ("T4", "MI300X")] == [f"T4 {words}", f"MI300X {words}"]
+    assert MXFP4().objection(case("MI355X")) is None  # has the units
+
+
+def test_fp8_on_an_a100_halves_the_weights_and_computes_in_16_bits() -> None:
+    assert held(case("A100"), "fp8-weight-only")["weights"] == held(case("A100"))["weights"] / 2
+    ops = cost_of(case("A100"), [FP8WeightOnly()]).phases["prefill"].ops
+    assert {op.engine for op in ops if WEIGHTS in op.traffic} == {"bf16"}
+    assert FP8WeightOnly().objection(case("H100")) == "H100-SXM has FP8 units, which fp8 uses"
+    assert "no Turing or Ampere GPU" in str(FP8WeightOnly().objection(case("V100")))
+
+
+def test_weight_only_formats_gain_where_weights_are_read_and_not_where_prompts_are_computed() -> None:
+    def seconds(name: str, phase: str) -> float:
+        made = case("A100", batch=1.0, input_tokens=4000.0)
+        cost = cost_of(made, [techniques()[name]()] if name else [])
+        return float(step_time(cost.phases[phase], gpu("A100"), ENGINES["vllm"]).total_s)
+
+    for name in ("w4a16", "nvfp4", "mxfp4", "fp8-weight-only"):
+        assert seconds(name, "decode") < 0.75 * seconds("", "decode")
+        assert seconds(name, "prefill") == pytest.approx(seconds("", "prefill"), rel=0.01)
+
+
+def test_blackwell_has_no_int8_kernels_and_volta_none_for_4_bits() -> None:
+    words = "B200 is a Blackwell GPU, for which engines have no INT8 kernels"
+    assert W8A8Int8().objection(case("B200")) in (words, "B200 has no int8 peak above its 16-bit one in the catalogue")
+    assert "older than the GPUs" in str(NVFP4().objection(case("V100")))
+
+
 def test_an_fp8_cache_is_half_the_bytes_held_and_read() -> None:
     assert held(case(), "kv-fp8")["kv"] == held(case())["kv"] / 2
     plain, small = (
@@ -56,7 +95,7 @@ def test_three_proposals_accepted_at_0_6_yield_2_176_tokens() -> None:
     """(1 - 0.6^4) / (1 - 0.6) = 0.8704 / 0.4."""
     draft = SpeculativeDecoding()
     assert draft.tokens_per_step == pytest.approx(2.176)
-    base, made = base_cost(case()), cost_of(case(), [draft])
+    base, made = sharded(case()), cost_of(case(), [draft])
     plain, checked = (cost.phases["decode"] for cost in (base, made))
     assert float(checked.tokens) == pytest.approx(8 * 2.176)
     assert sum(float(op.flops) for op in checked.ops) == pytest.approx(4 * sum(float(op.flops) for op in plain.ops))
@@ -77,7 +116,7 @@ def test_a_draft_makes_decoding_faster_where_memory_binds() -> None:
 
 
 def test_a_plan_uses_them_only_where_they_are_named() -> None:
-    for name in ("w8a8-int8", "nvfp4", "kv-fp8", "speculative-decoding"):
+    for name in ("w8a8-int8", "nvfp4", "mxfp4", "fp8-weight-only", "kv-fp8", "speculative-decoding"):
         assert not techniques()[name].searched
         assert techniques()[name]().flags("vllm")
         assert techniques()[name]().flags("sglang")

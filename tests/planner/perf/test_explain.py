@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from planner.base import base_cost
 from planner.calibration import ENGINES
 from planner.catalog import gpu, model
 from planner.cost import Case
 from planner.perf.explain import explain
 from planner.roofline import step_time
+from planner.technique import sharded
 
 MUSTER = Path(sys.executable).with_name("muster")
 
@@ -25,7 +25,7 @@ def muster(*words: str) -> subprocess.CompletedProcess[str]:
 def test_lines_and_host_add_up_to_the_step(name: str) -> None:
     case = Case(model(name), gpu("H100"), batch=32.0, input_tokens=1000.0, output_tokens=200.0, tp=2)
     for phase in explain(case):
-        whole = float(step_time(base_cost(case).phases[phase.phase], case.gpu, ENGINES["vllm"]).total_s)
+        whole = float(step_time(sharded(case).phases[phase.phase], case.gpu, ENGINES["vllm"]).total_s)
         assert phase.total_s == pytest.approx(whole)
         assert sum(line.time_s for line in phase.lines) + phase.host_s == pytest.approx(whole)
         assert sum(line.share_ratio for line in phase.lines) < 1
