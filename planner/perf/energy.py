@@ -7,7 +7,7 @@ from measured engines. `measured`: model and GPU are among those measured; `mode
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from planner.perf import trees
 from planner.perf.conformal import interval
 from planner.perf.energy_rows import Row, demand, read
-from planner.perf.energy_terms import Terms, draw_ratio, features, shares, step_s, terms
+from planner.perf.energy_terms import Coefficients, Terms, draw_ratio, features, shares, step_s, terms
 
 Array = NDArray[np.float64]
 FILE = "energy.npz"
@@ -31,10 +31,9 @@ ADDED = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """The shipped model: factors on seconds, draws, and what forests add to the logarithms of both."""
+    """The shipped model: coefficients of the sums, and the ratios by which forests correct both."""
 
-    factors: Array
-    draws: Array
+    coefficients: Coefficients
     step_forest: trees.Forest
     draw_forest: trees.Forest
     meta: Mapping[str, Any]
@@ -44,7 +43,8 @@ def unpacked(stored: Mapping[str, NDArray[Any]]) -> Fitted:
     """A model from its arrays."""
     meta = json.loads(str(stored["meta"])) if "meta" in stored else {}
     step, draw = (trees.unpack(stored, name) for name in ("step", "draw"))
-    return Fitted(stored["factors"], stored["draws"], step, draw, meta)
+    coefficients = Coefficients(*(stored[field.name] for field in fields(Coefficients)))
+    return Fitted(coefficients, step, draw, meta)
 
 
 @cache
@@ -56,12 +56,13 @@ def fitted() -> Fitted:
 
 def estimate(model: Fitted, asked: Terms, learned: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Seconds of a step and watts of one GPU; the forests correct the rows that `learned` marks."""
-    x = features(asked, model.factors, model.draws)
+    sums = model.coefficients
+    x = features(asked, sums)
     more_s, more_w = (
-        np.where(learned, trees.predict(forest, x), 0.0) for forest in (model.step_forest, model.draw_forest)
+        np.where(learned, trees.predict(forest, x), 1.0) for forest in (model.step_forest, model.draw_forest)
     )
-    seconds = step_s(asked, model.factors) * np.exp(more_s)
-    watts = asked.rated_w * draw_ratio(shares(asked, model.factors), model.draws) * np.exp(more_w)
+    seconds = step_s(asked, sums) * more_s
+    watts = asked.rated_w * draw_ratio(asked, shares(asked, sums), sums) * more_w
     return seconds, np.clip(watts, asked.idle_w, asked.rated_w)
 
 

@@ -24,7 +24,7 @@ from planner.hardware import GPUType
 from planner.model import Model
 from planner.perf.energy_tasks import OTHER_TASK, TASKS, WRITTEN_RATIO
 from planner.perf.formats import flops
-from planner.perf.steps import Layout, Peaks, Work, table, work
+from planner.perf.steps import Layout, Peaks, Table, Work, table, work
 
 Array = NDArray[np.float64]
 
@@ -85,6 +85,13 @@ class Demand:
     prefill: Work
     batch: Array
     peaks: Peaks
+    models: Table
+    layout: Layout
+
+    @property
+    def state_layers(self) -> Array:
+        """Layers that keep a fixed state instead of KV."""
+        return np.asarray((self.models.a_count * (self.models.a_state > 0)).sum(axis=1))
 
 
 def read(columns: Mapping[str, NDArray[Any]]) -> tuple[list[Row | None], list[str], Array]:
@@ -120,7 +127,7 @@ def demand(rows: Sequence[Row]) -> Demand:
     decode = work(models, peaks, layout, each, np.ones(len(rows)), context)
     # As many prompts arrive in a step as sequences end in it.
     prefill = work(models, peaks, layout, each / of["output_tokens"], of["input_tokens"], None)
-    return Demand(rows, decode, prefill, of["batch"], peaks)
+    return Demand(rows, decode, prefill, of["batch"], peaks, models, layout)
 
 
 _NUMBERS = ("batch", "tp", "dp", "moe_tp", "moe_ep", "input_tokens", "output_tokens")

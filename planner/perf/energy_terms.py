@@ -2,7 +2,9 @@
 
 A step takes sum(seconds x factor) over the terms; its mean draw is the mean of the terms' draws, weighted by their
 seconds: each draw is a share of the rated power, as energy per byte and per operation is fixed by the silicon. The
-mean approaches the rated power smoothly, for near it the clock gives way (`planner.perf.clocks`).
+mean approaches the rated power smoothly, for near it the clock gives way (`planner.perf.clocks`). The factors and draws
+are those of Hopper; groups of terms have one ratio each between Blackwell and Hopper. A GPU of another architecture
+is taken as a Hopper with its own peaks and rated power.
 """
 
 from collections.abc import Mapping
@@ -14,49 +16,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.perf.energy_rows import Demand
+from planner.perf.steps import Work, work
 from planner.power import idle_w
 
 Array = NDArray[np.float64]
 LIMIT_RATIO = 0.98  # of the rated power: H100 and B200 engines held by their limit read 0.97 to 0.99 of it
-_SHARPNESS = 15.0
+_SHARPNESS, _MOST = 15.0, 3.0
 
 
 class Term(NamedTuple):
     """What is expected of a term before any engine is measured: the factor on its seconds, its least, and its draw.
 
-    Seconds at datasheet peaks cannot be beaten, so their factors are at least 1.
+    Seconds at datasheet peaks cannot be beaten, so their factors are at least 1. `group`: what scales with it from one
+    architecture to the next.
     """
 
     factor: float
     least: float
     draw: float
+    group: str
 
 
+GROUPS = ("host", "sequences", "memory", "arithmetic")
 TERMS: Mapping[str, Term] = MappingProxyType(
     {
-        "step": Term(1.0, 0.3, 0.30),  # ms of host work a step
-        "layers": Term(2.5, 1.0, 0.35),  # 10 us of launches and gaps a layer
-        "moe_layers": Term(2.0, 0.0, 0.40),  # the same for the routing of experts
-        "sequences": Term(20.0, 5.0, 0.60),  # us of scheduling and sampling a sequence
-        "reductions": Term(1.0, 0.0, 0.40),  # 10 us of delay an all-reduce
-        "gemm": Term(1.2, 1.05, 0.70),
-        "moe": Term(1.3, 1.05, 0.70),
-        "imbalance": Term(1.0, 0.0, 0.50),  # what the busiest expert rank has over the mean one
-        "kv": Term(1.2, 1.0, 0.70),
-        "head": Term(1.3, 1.0, 0.70),
-        "activations": Term(0.7, 0.5, 0.70),
-        "links": Term(1.3, 1.0, 0.50),
-        "prefill": Term(1.7, 1.4, 1.00),
-        "prefill_activations": Term(1.0, 0.5, 0.90),
-        "mixed": Term(2.0, 0.0, 0.50),  # 10 us a layer of steps with a prompt in them, which replay no whole graph
-        "arrivals": Term(1.0, 0.0, 0.50),  # ms of host work a prompt
-        "routed": Term(3.0, 0.0, 0.60),  # ns a token and expert: sorting, gathering, scattering
-        "media": Term(3.0, 0.0, 0.60),  # ms a prompt with images, sound or video, for their encoders
-        "arithmetic": Term(0.0, 0.0, 0.60),  # adds no time: what arithmetic under memory traffic adds in watts
+        "step": Term(1.0, 0.3, 0.30, "host"),  # ms of host work a step
+        "layers": Term(2.5, 1.0, 0.35, "host"),  # 10 us of launches and gaps a layer
+        "moe_layers": Term(2.0, 0.0, 0.40, "host"),  # the same for the routing of experts
+        "sequences": Term(20.0, 5.0, 0.60, "sequences"),  # us of scheduling and sampling a sequence
+        "reductions": Term(1.0, 0.0, 0.40, "host"),  # 10 us of delay an all-reduce
+        "gemm": Term(1.2, 1.05, 0.70, "memory"),
+        "moe": Term(1.3, 1.05, 0.70, "memory"),
+        "imbalance": Term(1.0, 0.0, 0.50, "host"),  # what the busiest expert rank has over the mean one
+        "kv": Term(1.2, 1.0, 0.70, "memory"),
+        "head": Term(1.3, 1.0, 0.70, "memory"),
+        "activations": Term(0.7, 0.5, 0.70, "memory"),
+        "links": Term(1.3, 1.0, 0.50, "memory"),
+        "prefill": Term(1.7, 1.4, 1.00, "arithmetic"),
+        "prefill_moe": Term(2.5, 1.4, 0.80, "arithmetic"),  # arithmetic of experts on prompts, in ragged groups
+        "prefill_imbalance": Term(0.5, 0.0, 0.40, "host"),  # the same on expert ranks that wait for the busiest
+        "prefill_activations": Term(1.0, 0.5, 0.90, "arithmetic"),
+        "woken": Term(1.2, 1.0, 0.80, "memory"),  # reading the experts that only a prompt's tokens reach
+        "mixed": Term(2.0, 0.0, 0.50, "host"),  # 10 us a layer of steps with a prompt in them: no whole graph
+        "scan": Term(50.0, 0.0, 0.70, "host"),  # 10 us a layer of fixed state (Mamba) of steps with a prompt
+        "arrivals": Term(1.0, 0.0, 0.50, "host"),  # ms of host work a prompt
+        "routed": Term(3.0, 0.0, 0.60, "memory"),  # ns a token and expert: sorting, gathering, scattering
+        "media": Term(3.0, 0.0, 0.60, "host"),  # ms a prompt with images, sound or video, for their encoders
+        "arithmetic": Term(0.0, 0.0, 0.60, "arithmetic"),  # no time: what arithmetic under memory traffic adds in watts
+        "waiting": Term(0.0, 0.0, 0.25, "host"),  # no time that is known: an engine that is slower than all this
     }
 )
-TIMED = tuple(name for name in TERMS if name != "arithmetic")
+TIMED = tuple(name for name in TERMS if name not in ("arithmetic", "waiting"))
 _MEDIA = ("image-chat", "video-chat", "audio-chat")
+_GROUP_OF = np.array([[term.group == group for group in GROUPS] for term in TERMS.values()], dtype=float)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,25 +77,56 @@ class Terms:
 
     seconds: Array
     arithmetic_s: Array
+    newer: Array
     rated_w: Array
     idle_w: Array
     about: Array
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Coefficients:
+    """Of the sums: a factor and a draw for each term, and the ratios of Blackwell to Hopper for each of `GROUPS`."""
+
+    factors: Array
+    slower: Array
+    draws: Array
+    hotter: Array
+
+
 def terms(demand: Demand) -> Terms:
     """The terms of the rows, in the order of `TIMED`."""
-    decode, prefill, rows = demand.decode, demand.prefill, demand.rows
-    batch = demand.batch
+    rows, batch = demand.rows, demand.batch
+    seconds = _decode(demand) | _prompts(demand)
     outputs = np.array([row.output_tokens for row in rows])
     context = np.array([row.input_tokens for row in rows]) + outputs
-    arrivals = batch / outputs
-    per_token = np.array([row.experts_per_token for row in rows], dtype=float)
+    chat = np.array([row.task == "lm-arena-chat" for row in rows], dtype=float)
+    quiz = np.array([row.task == "gpqa" for row in rows], dtype=float)
+    tp = np.array([row.tp for row in rows], dtype=float)
     ranks = np.array([row.moe_ep for row in rows], dtype=float)
+    lone = np.array([row.gpus == 1 for row in rows], dtype=float)
+    rated_w = np.array([row.gpu.tdp_w for row in rows])
+    about = [_log(batch), _log(context), _log(batch / outputs), demand.decode.moe_layers > 0, _log(tp), _log(ranks)]
+    about += [_log(demand.decode.layers), lone, chat, quiz, _log(rated_w)]
+    decode = demand.decode
+    return Terms(
+        np.column_stack([seconds[name] for name in TIMED]),
+        decode.gemm_flops + decode.moe_flops + decode.attention_flops,
+        np.array([row.gpu.architecture == "blackwell" for row in rows], dtype=float),
+        rated_w,
+        np.array([idle_w(row.gpu) for row in rows]),
+        np.column_stack(about).astype(float),
+    )
+
+
+def _decode(demand: Demand) -> dict[str, Array]:
+    """Terms of the sequences that write."""
+    decode, batch, rows = demand.decode, demand.batch, demand.rows
+    ranks = np.array([row.moe_ep for row in rows], dtype=float)
+    per_token = np.array([row.experts_per_token for row in rows], dtype=float)
     # Busiest of r ranks with m tokens each: m + sqrt(2 m ln r) (Raab and Steger, "Balls into Bins", 1998).
     each = np.maximum(batch * per_token / ranks, 1e-9)
     busiest = np.minimum(np.sqrt(2 * np.log(ranks) / each), ranks - 1)
-    media = np.array([row.task in _MEDIA for row in rows], dtype=float)
-    seconds = {
+    return {
         "step": np.full(len(batch), 1e-3),
         "layers": decode.layers * 1e-5,
         "moe_layers": decode.moe_layers * 1e-5,
@@ -95,51 +138,94 @@ def terms(demand: Demand) -> Terms:
         "kv": decode.kv,
         "head": decode.head_roof,
         "activations": decode.activations,
+    }
+
+
+def _prompts(demand: Demand) -> dict[str, Array]:
+    """Terms of the prompts that arrive during a step, and of both."""
+    decode, prefill, batch, rows = demand.decode, demand.prefill, demand.batch, demand.rows
+    inputs, outputs = (np.array([getattr(row, name) for row in rows]) for name in ("input_tokens", "output_tokens"))
+    arrivals = batch / outputs
+    mixed = -np.expm1(-arrivals)  # share of steps with a prompt in them, arrivals being independent
+    per_token = np.array([row.experts_per_token for row in rows], dtype=float)
+    split = np.array([row.moe_ep > 1 for row in rows])
+    media = np.array([row.task in _MEDIA for row in rows], dtype=float)
+    return {
         "links": decode.reduce_link + prefill.reduce_link + decode.exchange_link + prefill.exchange_link,
-        "prefill": prefill.gemm_flops + prefill.moe_flops + prefill.attention_flops,
+        "prefill": prefill.gemm_flops + prefill.attention_flops,
+        "prefill_moe": prefill.moe_flops,
+        "prefill_imbalance": prefill.moe_flops * split,
         "prefill_activations": prefill.activations,
-        "mixed": np.minimum(arrivals, 1.0) * decode.layers * 1e-5,
+        "woken": mixed * np.maximum(_prompt_step(demand).moe_hbm - decode.moe_hbm, 0.0),
+        "mixed": mixed * decode.layers * 1e-5,
+        "scan": mixed * demand.state_layers * 1e-5,
         "arrivals": arrivals * 1e-3,
-        "routed": decode.moe_layers * batch * per_token * 1e-9,
+        "routed": decode.moe_layers * (batch + arrivals * inputs) * per_token * 1e-9,
         "media": media * arrivals * 1e-3,
     }
-    chat = np.array([row.task == "lm-arena-chat" for row in rows], dtype=float)
-    quiz = np.array([row.task == "gpqa" for row in rows], dtype=float)
-    tp = np.array([row.tp for row in rows], dtype=float)
-    lone = np.array([row.gpus == 1 for row in rows], dtype=float)
-    about = [_log(batch), _log(context), _log(arrivals), decode.moe_layers > 0, _log(tp), _log(ranks)]
-    about += [_log(decode.layers), lone, chat, quiz]
-    return Terms(
-        np.column_stack([seconds[name] for name in TIMED]),
-        decode.gemm_flops + decode.moe_flops + decode.attention_flops,
-        np.array([row.gpu.tdp_w for row in rows]),
-        np.array([idle_w(row.gpu) for row in rows]),
-        np.column_stack(about).astype(float),
-    )
 
 
-def step_s(terms: Terms, factors: Array) -> Array:
+def _prompt_step(demand: Demand) -> Work:
+    """A step with one whole prompt in it besides the sequences that write."""
+    inputs = np.array([row.input_tokens for row in demand.rows])
+    tokens = (demand.batch + inputs) / demand.layout.dp
+    return work(demand.models, demand.peaks, demand.layout, tokens, np.ones(len(inputs)), inputs)
+
+
+def spent_s(terms: Terms, coefficients: Coefficients) -> Array:
+    """Seconds that each timed term takes of a step (rows, terms)."""
+    ratio = coefficients.slower ** terms.newer[:, None]
+    return terms.seconds * coefficients.factors * (ratio @ _GROUP_OF[: len(TIMED)].T)
+
+
+def step_s(terms: Terms, coefficients: Coefficients) -> Array:
     """Seconds of a step, the prefill of arriving prompts in it, by the sum alone."""
-    return terms.seconds @ factors
+    return spent_s(terms, coefficients).sum(axis=1)
 
 
-def shares(terms: Terms, factors: Array) -> Array:
-    """The share of the step's seconds that each term has, arithmetic behind the timed ones."""
-    spent = np.column_stack([terms.seconds * factors, terms.arithmetic_s])
-    return spent / step_s(terms, factors)[:, None]
+def shares(terms: Terms, coefficients: Coefficients, measured_s: Array | None = None) -> Array:
+    """The share of the step's seconds that each of `TERMS` has; where a step took longer, it waited."""
+    spent = spent_s(terms, coefficients)
+    sum_s = spent.sum(axis=1)
+    whole_s = sum_s if measured_s is None else np.maximum(sum_s, measured_s)
+    return np.column_stack([spent, terms.arithmetic_s, whole_s - sum_s]) / whole_s[:, None]
 
 
-def draw_ratio(shares: Array, draws: Array) -> Array:
-    """The mean draw of one GPU as a share of its rated power."""
-    wanted = np.minimum(shares @ draws, 3.0)
-    soft: Array = -np.log(np.exp(-_SHARPNESS * wanted) + np.exp(-_SHARPNESS * LIMIT_RATIO)) / _SHARPNESS
+def wanted(terms: Terms, shares: Array, coefficients: Coefficients) -> Array:
+    """What each of `TERMS` adds to the draw of one GPU that no limit holds, as a share of its rated power."""
+    ratio = coefficients.hotter ** terms.newer[:, None]
+    out: Array = shares * coefficients.draws * (ratio @ _GROUP_OF.T)
+    return out
+
+
+def limited(wanted: Array) -> Array:
+    """The draw under the rated power, both as shares of it."""
+    most = np.minimum(wanted, _MOST)
+    soft: Array = -np.log(np.exp(-_SHARPNESS * most) + np.exp(-_SHARPNESS * LIMIT_RATIO)) / _SHARPNESS
     return soft
 
 
-def features(terms: Terms, factors: Array, draws: Array) -> Array:
+def limited_slope(wanted: Array) -> Array:
+    """The derivative of `limited`."""
+    slope: Array = 1 / (1 + np.exp(_SHARPNESS * (np.minimum(wanted, _MOST) - LIMIT_RATIO)))
+    return np.where(wanted < _MOST, slope, 0.0)
+
+
+def draw_ratio(terms: Terms, shares: Array, coefficients: Coefficients) -> Array:
+    """The mean draw of one GPU as a share of its rated power."""
+    return limited(wanted(terms, shares, coefficients).sum(axis=1))
+
+
+def features(terms: Terms, coefficients: Coefficients) -> Array:
     """What the residual forests see of a row."""
-    spent = shares(terms, factors)
-    return np.column_stack([terms.about, spent[:, :-1], spent @ draws])
+    spent = shares(terms, coefficients)
+    drawn = draw_ratio(terms, spent, coefficients)
+    return np.column_stack([terms.about, spent[:, : len(TIMED)], np.log(drawn)])
+
+
+def group_of() -> Array:
+    """Which of `GROUPS` each of `TERMS` belongs to (terms, groups), 0 or 1."""
+    return _GROUP_OF
 
 
 def _log(values: Array) -> Array:

@@ -8,6 +8,7 @@ neither. The rows carry no licence: what is shipped are coefficients and trees, 
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,29 @@ from planner.perf import tables, trees
 from planner.perf.conformal import half_width
 from planner.perf.energy import SOURCES, estimate, unpacked
 from planner.perf.energy_rows import Row, demand, read
-from planner.perf.energy_terms import TERMS, TIMED, Terms, draw_ratio, features, shares, step_s, terms
+from planner.perf.energy_terms import (
+    TERMS,
+    TIMED,
+    Coefficients,
+    Terms,
+    draw_ratio,
+    features,
+    group_of,
+    limited,
+    limited_slope,
+    shares,
+    spent_s,
+    step_s,
+    terms,
+    wanted,
+)
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 FILE = Path("engine") / "ml_energy_llm.csv"
 SOURCE = "ML.ENERGY leaderboard, github ml-energy/leaderboard at 0cd52dab89 (measured engines; coefficients only)"
 TREES = 100
+DOUBT_S, DOUBT_W = 0.10, 0.08  # log seconds and watts by which engines depart from the sums
 NEAR = 0.5  # log seconds between an engine and the sum of its terms; beyond, it waits for something else
 # A configuration is a whole curve: these columns and no batch size.
 CURVE = (
@@ -55,6 +72,8 @@ class Measured:
         self.identity = np.array(tables.words(columns, "model_id"))[kept]
         curves = zip(*(tables.words(columns, name) for name in CURVE), strict=True)
         self.curve = np.array(["|".join(words) for words in curves])[kept]
+        _, at, count = np.unique(self.curve, return_inverse=True, return_counts=True)
+        self.runs = count[at].astype(float)
 
 
 def fit(data: Path) -> dict[str, NDArray[Any]]:
@@ -76,61 +95,102 @@ def fit(data: Path) -> dict[str, NDArray[Any]]:
 
 def learn(measured: Measured, train: Mask) -> dict[str, NDArray[Any]]:
     """Coefficients and forests from the rows of a mask."""
-    asked, near = measured.terms, train.copy()
-    factors = _factors(_some(asked, near), measured.step_s[near])
-    for _ in range(2):
-        away = np.log(measured.step_s / step_s(asked, factors))
+    asked = measured.terms
+    weight = 2 / np.sqrt(measured.runs)
+    near = train
+    for _ in range(3):
+        factors, slower = _factors(_some(asked, near), measured.step_s[near], weight[near])
+        sums = Coefficients(factors, slower, factors, slower)
+        away = np.log(measured.step_s / step_s(asked, sums))
         near = train & (np.abs(away - np.median(away[train])) < NEAR)
-        factors = _factors(_some(asked, near), measured.step_s[near])
-    kept = _some(asked, near)
-    draws = _draws(kept, factors, measured.watts[near])
-    x = features(kept, factors, draws)
-    slow = np.log(measured.step_s[near] / step_s(kept, factors))
-    hot = np.log(measured.watts[near] / (kept.rated_w * draw_ratio(shares(kept, factors), draws)))
+    sums = _draws(_some(asked, train), sums, measured.step_s[train], measured.watts[train], weight[train])
+    x = features(asked, sums)
+    slow = measured.step_s / step_s(asked, sums)
+    hot = measured.watts / (asked.rated_w * draw_ratio(asked, shares(asked, sums), sums))
     return {
-        "factors": factors,
-        "draws": draws,
-        **trees.pack(_forest(x, slow), "step"),
-        **trees.pack(_forest(x, hot), "draw"),
+        **{field.name: getattr(sums, field.name) for field in fields(Coefficients)},
+        **trees.pack(_forest(x[near], slow[near], measured.runs[near]), "step"),
+        **trees.pack(_forest(x[train], hot[train], measured.runs[train]), "draw"),
     }
 
 
-def _factors(asked: Terms, seconds: Array) -> Array:
-    """Factors on the terms, none below its least, drawn towards what is expected of it; least absolute errors."""
-    from scipy.optimize import nnls
+def _factors(asked: Terms, seconds: Array, weight: Array) -> tuple[Array, Array]:
+    """Factors on the terms and the ratios of the newer architecture, drawn towards what is expected of them."""
+    group = group_of()[: len(TIMED)]
+    known = len(TIMED)
+    expected = np.log([TERMS[name].factor for name in TIMED] + [1.0] * group.shape[1])
+    least = np.log([max(TERMS[name].least, 0.02) for name in TIMED])
+    doubt = np.concatenate([np.full(known, 0.5), np.full(group.shape[1], 0.3)])
 
-    expected = np.array([TERMS[name].factor for name in TIMED])
-    least = np.array([TERMS[name].least for name in TIMED])
-    pull = np.diag(np.sqrt(10.0) / expected) * 0.1
-    beyond = seconds - asked.seconds @ least
-    weight, factors = 1 / seconds, expected
-    for _ in range(12):
-        system = np.vstack([asked.seconds * weight[:, None], pull])
-        factors = nnls(system, np.concatenate([beyond * weight, pull @ (expected - least)]))[0] + least
-        away = np.abs(np.log(asked.seconds @ factors / seconds))
-        weight = 1 / seconds / np.sqrt(np.maximum(away, 0.02))
-    return np.asarray(factors)
+    def away(logs: Array) -> tuple[Array, Array]:
+        spent = spent_s(asked, Coefficients(np.exp(logs[:known]), np.exp(logs[known:]), logs, logs))
+        share = spent / spent.sum(axis=1)[:, None]
+        slope = np.hstack([share, asked.newer[:, None] * (share @ group)])
+        return np.log(spent.sum(axis=1) / seconds) / DOUBT_S, slope / DOUBT_S
+
+    lows = np.concatenate([least, np.full(group.shape[1], -1.0)])
+    highs = np.concatenate([np.full(known, 6.0), np.full(group.shape[1], 1.0)])
+    logs = np.exp(_fit(away, expected, doubt, (lows, highs), weight))
+    return logs[:known], logs[known:]
 
 
-def _draws(asked: Terms, factors: Array, watts: Array) -> Array:
-    """Draws of the terms, drawn towards what is expected of them."""
+def _draws(asked: Terms, sums: Coefficients, seconds: Array, watts: Array, weight: Array) -> Coefficients:
+    """The coefficients with draws, and their ratios, drawn towards what is expected of them.
+
+    Rows share out the seconds that were measured: what an engine waits beyond the sum has a draw of its own, so that
+    even engines which wait for their host most of the time teach what the rest of their steps draws.
+    """
+    spent, group = shares(asked, sums, seconds), group_of()
+    known = len(TERMS)
+    expected = np.concatenate([[term.draw for term in TERMS.values()], np.zeros(group.shape[1])])
+
+    def made(values: Array) -> Coefficients:
+        return replace(sums, draws=values[:known], hotter=np.exp(values[known:]))
+
+    def away(values: Array) -> tuple[Array, Array]:
+        each = wanted(asked, spent, made(values))
+        drawn = limited(each.sum(axis=1))
+        slope = np.hstack([each / values[:known], asked.newer[:, None] * (each @ group)])
+        slope *= (limited_slope(each.sum(axis=1)) / drawn)[:, None]
+        return np.log(asked.rated_w * drawn / watts) / DOUBT_W, slope / DOUBT_W
+
+    lows = np.concatenate([np.full(known, 0.08), np.full(group.shape[1], -1.0)])
+    highs = np.concatenate([np.full(known, 1.8), np.full(group.shape[1], 1.0)])
+    return made(_fit(away, expected, np.full(len(expected), 0.2), (lows, highs), weight))
+
+
+def _fit(
+    away: Callable[[Array], tuple[Array, Array]],
+    expected: Array,
+    doubt: Array,
+    bounds: tuple[Array, Array],
+    weight: Array,
+) -> Array:
+    """What makes errors (forgiving large ones) and departures from what is expected small, both in units of doubt."""
     from scipy.optimize import least_squares
 
-    expected = np.array([term.draw for term in TERMS.values()])
-    spent = shares(asked, factors)
+    def errors(values: Array) -> Array:
+        far = away(values)[0]
+        root = np.sqrt(2 * (np.sqrt(1 + far * far) - 1))
+        return np.concatenate([weight * np.sign(far) * root, (values - expected) / doubt])
 
-    def away(draws: Array) -> Array:
-        errors = np.log(asked.rated_w * draw_ratio(spent, draws) / watts)
-        return np.concatenate([errors, 0.3 * (draws - expected)])
+    def slopes(values: Array) -> Array:
+        far, slope = away(values)
+        root = np.sqrt(2 * (np.sqrt(1 + far * far) - 1))
+        small = root < 1e-6
+        chain = np.where(small, 1.0, np.abs(far) / np.sqrt(1 + far * far) / np.where(small, 1.0, root))
+        return np.vstack([(weight * chain)[:, None] * slope, np.diag(1 / doubt)])
 
-    return np.asarray(least_squares(away, expected, bounds=(0.08, 1.6), loss="soft_l1", f_scale=0.08).x)
+    start = np.clip(expected, bounds[0] + 1e-6, bounds[1] - 1e-6)
+    return np.asarray(least_squares(errors, start, jac=slopes, bounds=bounds, max_nfev=40).x)  # type: ignore[arg-type]
 
 
-def _forest(x: Array, y: Array) -> trees.Forest:
+def _forest(x: Array, ratio: Array, runs: Array) -> trees.Forest:
+    """The ratio with the least relative error; each curve weighs the same, however many points it has."""
     from sklearn.ensemble import ExtraTreesRegressor
 
     model = ExtraTreesRegressor(TREES, min_samples_leaf=3, max_features=0.5, random_state=0)
-    return trees.from_sklearn(model.fit(x.astype(np.float32), y))
+    return trees.from_sklearn(model.fit(x.astype(np.float32), ratio, sample_weight=1 / (ratio * runs)))
 
 
 def _some(asked: Terms, rows: Mask) -> Terms:
