@@ -38,8 +38,13 @@ STATIC_RATIO = 0.18
 TENSOR_RATIO = 2.05
 HBM_RATIO = 0.58
 CACHE_RATIO = 0.22
+# Joules of a byte sent or received over NVLink: 4 pJ a bit, as LLMServingSim's power model has it (MIT, 5daddb21a5;
+# arXiv 2408.05499), which is 29 W for an H100 whose 450 GB/s are busy both ways. It falls with nothing.
+LINK_J_PER_BYTE = 32e-12
 # HBM's bandwidth holds down to this clock, the lowest of that sweep; below, it is taken to fall with the clock.
 MEMORY_CLOCK = 0.62
+# Of HBM's peak, what engines that decode on one H100 reach: the median of 108 measured (ML.ENERGY, arXiv 2505.06371).
+DECODE_HBM_RATIO = 0.5
 LOWEST_CLOCK = 0.1
 
 
@@ -67,30 +72,41 @@ def slowdown_at(gpu: GPUType, clock: Figure, tensor_activity: Figure, hbm_activi
     return 1 - np.maximum(compute, memory) + np.maximum(compute / clock, fed)
 
 
-def draw_w(gpu: GPUType, clock: Figure, tensor_activity: Figure, hbm_activity: Figure) -> Figure:
-    """Mean watts of a phase at a share of the highest clock, as if there were no limit."""
+def draw_w(
+    gpu: GPUType, clock: Figure, tensor_activity: Figure, hbm_activity: Figure, link_bytes_per_s: Figure = 0.0
+) -> Figure:
+    """Mean watts of a phase at a share of the highest clock, as if there were no limit.
+
+    `link_bytes_per_s`: what the phase sends and receives at full clock, both counted.
+    """
     volts, stretch = voltage_ratio(gpu, clock), slowdown_at(gpu, clock, tensor_activity, hbm_activity)
     core = TENSOR_RATIO * tensor_activity + CACHE_RATIO * hbm_activity
     work = core * volts**2 + HBM_RATIO * hbm_activity
-    return gpu.tdp_w * (STATIC_RATIO * volts + work / stretch)
+    return gpu.tdp_w * (STATIC_RATIO * volts + work / stretch) + LINK_J_PER_BYTE * link_bytes_per_s / stretch
 
 
-def clock_ratio(gpu: GPUType, cap_w: Figure, tensor_activity: Figure, hbm_activity: Figure) -> Array:
+def clock_ratio(
+    gpu: GPUType, cap_w: Figure, tensor_activity: Figure, hbm_activity: Figure, link_bytes_per_s: Figure = 0.0
+) -> Array:
     """The highest clock, as a share, at which a phase draws no more than a limit; at least the lowest clock."""
-    shape = np.broadcast_shapes(*map(np.shape, (cap_w, tensor_activity, hbm_activity)))
+    phase = (tensor_activity, hbm_activity, link_bytes_per_s)
+    shape = np.broadcast_shapes(*map(np.shape, (cap_w, *phase)))
     low, high = np.full(shape, LOWEST_CLOCK), np.ones(shape)
-    free = draw_w(gpu, high, tensor_activity, hbm_activity) <= cap_w
+    free = draw_w(gpu, high, *phase) <= cap_w
     for _ in range(40):
         middle = (low + high) / 2
-        fits = draw_w(gpu, middle, tensor_activity, hbm_activity) <= cap_w
+        fits = draw_w(gpu, middle, *phase) <= cap_w
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
     return np.where(free, 1.0, low)
 
 
-def slowdown(gpu: GPUType, cap_w: Figure, tensor_activity: Figure, hbm_activity: Figure) -> Array:
+def slowdown(
+    gpu: GPUType, cap_w: Figure, tensor_activity: Figure, hbm_activity: Figure, link_bytes_per_s: Figure = 0.0
+) -> Array:
     """How many times as long a phase takes under a limit as under the GPU's own."""
+    phase = (tensor_activity, hbm_activity, link_bytes_per_s)
     capped, own = (
-        slowdown_at(gpu, clock_ratio(gpu, limit_w, tensor_activity, hbm_activity), tensor_activity, hbm_activity)
+        slowdown_at(gpu, clock_ratio(gpu, limit_w, *phase), tensor_activity, hbm_activity)
         for limit_w in (np.minimum(cap_w, gpu.tdp_w), gpu.tdp_w)
     )
     return np.asarray(capped / own)

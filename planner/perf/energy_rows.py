@@ -19,6 +19,7 @@ from planner import catalog
 from planner.architecture import active_parameters, kv_elements, parameters
 from planner.base import EXPERTS_ONLY, WEIGHT_BYTES
 from planner.calibration import HBM_RATIO, WORKSPACE_BYTES
+from planner.catalog.gpus import is_slice
 from planner.errors import MusterError
 from planner.hardware import GPUType
 from planner.model import Model
@@ -213,15 +214,13 @@ def _peaks(rows: Sequence[Row]) -> Peaks:
     )
 
 
-@cache
-def _gpu_named(name: str) -> GPUType:
-    return catalog.gpu(name)
-
-
 def _gpu(name: Any) -> GPUType:
     if name is None:
         raise _bad("gpu_model", None, "a GPU of the catalogue")
-    return _gpu_named(str(name))
+    card = catalog.gpu(str(name))
+    if is_slice(card):
+        raise _bad("gpu_model", f"the MIG slice {card.name}", "a whole GPU, as power is measured of those only")
+    return card
 
 
 def _model(stated: Mapping[str, Any]) -> tuple[Model, bool]:

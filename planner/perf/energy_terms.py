@@ -3,8 +3,8 @@
 A step takes sum(seconds x factor) over the terms; its mean draw is the mean of the terms' draws, weighted by their
 seconds: each draw is a share of the rated power, as energy per byte and per operation is fixed by the silicon. The
 mean approaches the rated power smoothly, for near it the clock gives way (`planner.perf.clocks`). The factors and draws
-are those of Hopper; groups of terms have one ratio each between Blackwell and Hopper. A GPU of another architecture
-is taken as a Hopper with its own peaks and rated power.
+are those of Hopper; each group of terms has one ratio between another measured architecture and Hopper. A GPU of an
+architecture that nobody measured is taken as a Hopper with its own peaks and rated power.
 """
 
 from collections.abc import Mapping
@@ -37,6 +37,7 @@ class Term(NamedTuple):
     group: str
 
 
+OTHERS = ("blackwell", "ampere")  # architectures with ratios of their own
 GROUPS = ("host", "sequences", "memory", "arithmetic")
 TERMS: Mapping[str, Term] = MappingProxyType(
     {
@@ -73,11 +74,14 @@ _GROUP_OF = np.array([[term.group == group for group in GROUPS] for term in TERM
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
-    """Seconds of every timed term (rows, terms), of arithmetic under memory traffic, and the rest of the features."""
+    """Seconds of every timed term (rows, terms), of arithmetic under memory traffic, and the rest of the features.
+
+    `other` (rows, architectures): 1 where a row's GPU is of that one of `OTHERS`.
+    """
 
     seconds: Array
     arithmetic_s: Array
-    newer: Array
+    other: Array
     rated_w: Array
     idle_w: Array
     about: Array
@@ -85,7 +89,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coefficients:
-    """Of the sums: a factor and a draw for each term, and the ratios of Blackwell to Hopper for each of `GROUPS`."""
+    """Of the sums: a factor and a draw for each term; ratios to Hopper (`OTHERS`, `GROUPS`) of seconds and draws."""
 
     factors: Array
     slower: Array
@@ -111,7 +115,7 @@ def terms(demand: Demand) -> Terms:
     return Terms(
         np.column_stack([seconds[name] for name in TIMED]),
         decode.gemm_flops + decode.moe_flops + decode.attention_flops,
-        np.array([row.gpu.architecture == "blackwell" for row in rows], dtype=float),
+        np.array([[row.gpu.architecture == name for name in OTHERS] for row in rows], dtype=float),
         rated_w,
         np.array([idle_w(row.gpu) for row in rows]),
         np.column_stack(about).astype(float),
@@ -174,8 +178,9 @@ def _prompt_step(demand: Demand) -> Work:
 
 def spent_s(terms: Terms, coefficients: Coefficients) -> Array:
     """Seconds that each timed term takes of a step (rows, terms)."""
-    ratio = coefficients.slower ** terms.newer[:, None]
-    return terms.seconds * coefficients.factors * (ratio @ _GROUP_OF[: len(TIMED)].T)
+    ratio = np.exp(terms.other @ np.log(coefficients.slower))
+    out: Array = terms.seconds * coefficients.factors * (ratio @ _GROUP_OF[: len(TIMED)].T)
+    return out
 
 
 def step_s(terms: Terms, coefficients: Coefficients) -> Array:
@@ -193,7 +198,7 @@ def shares(terms: Terms, coefficients: Coefficients, measured_s: Array | None = 
 
 def wanted(terms: Terms, shares: Array, coefficients: Coefficients) -> Array:
     """What each of `TERMS` adds to the draw of one GPU that no limit holds, as a share of its rated power."""
-    ratio = coefficients.hotter ** terms.newer[:, None]
+    ratio = np.exp(terms.other @ np.log(coefficients.hotter))
     out: Array = shares * coefficients.draws * (ratio @ _GROUP_OF.T)
     return out
 

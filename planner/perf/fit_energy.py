@@ -3,15 +3,16 @@
 First the factors and draws of `planner.perf.energy_terms`, by least squares in relative errors that forgive outliers,
 drawn towards what is expected of them. Then forests on what is left. Some engines on a B200 wait for their host most
 of the time, up to five times as long as others of the same model: what the first fit finds to be that far away teaches
-neither. The rows carry no licence: what is shipped are coefficients and trees, and no row can be read from them.
+nothing about time. The rows carry no licence: what is shipped are coefficients and trees, and no row can be read from
+them.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,28 +22,24 @@ from planner.perf.conformal import half_width
 from planner.perf.energy import SOURCES, estimate, unpacked
 from planner.perf.energy_rows import Row, demand, read
 from planner.perf.energy_terms import (
-    TERMS,
-    TIMED,
     Coefficients,
     Terms,
     draw_ratio,
     features,
-    group_of,
-    limited,
-    limited_slope,
     shares,
-    spent_s,
     step_s,
     terms,
-    wanted,
 )
+from planner.perf.fit_energy_sums import fit_draws, fit_factors
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-FILE = Path("engine") / "ml_energy_llm.csv"
-SOURCE = "ML.ENERGY leaderboard, github ml-energy/leaderboard at 0cd52dab89 (measured engines; coefficients only)"
+FILE, ANCHORS = Path("engine") / "ml_energy_llm.csv", Path("engine") / "llm_inference_bench_power.csv"
+SOURCE = (
+    "ML.ENERGY leaderboard, github ml-energy/leaderboard at 0cd52dab89 (measured engines; coefficients only); A100: "
+    "LLM-Inference-Bench, github argonne-lcf/LLM-Inference-Bench at 4211f5d4e9 (BSD-3-Clause)"
+)
 TREES = 100
-DOUBT_S, DOUBT_W = 0.10, 0.08  # log seconds and watts by which engines depart from the sums
 NEAR = 0.5  # log seconds between an engine and the sum of its terms; beyond, it waits for something else
 # A configuration is a whole curve: these columns and no batch size.
 CURVE = (
@@ -51,11 +48,20 @@ CURVE = (
 )  # fmt: skip
 
 
+class Anchors(NamedTuple):
+    """Engines on another GPU: what they ask, and the truth. They teach the ratios of its architecture and no forest."""
+
+    terms: Terms
+    step_s: Array
+    watts: Array
+    weight: Array
+
+
 class Measured:
     """The measured rows: what they ask, the truth (seconds of a step, watts of one GPU), and who they are."""
 
-    def __init__(self, data: Path) -> None:
-        columns = tables.read(data / FILE)
+    def __init__(self, data: Path, without: Collection[str] = (), anchored: bool = True) -> None:
+        columns = {name: values for name, values in tables.read(data / FILE).items() if name not in without}
         found, refusals, _ = read(columns)
         kept = np.array([row is not None for row in found])
         self.rows: list[Row] = [row for row in found if row is not None]
@@ -74,6 +80,37 @@ class Measured:
         self.curve = np.array(["|".join(words) for words in curves])[kept]
         _, at, count = np.unique(self.curve, return_inverse=True, return_counts=True)
         self.runs = count[at].astype(float)
+        self.anchors = anchors(tables.read(data / ANCHORS)) if anchored else None
+
+
+def anchors(rows: dict[str, NDArray[Any]]) -> Anchors:
+    """Whole batches that fit into memory at once: mean power, and seconds for each output token of a sequence."""
+    length, batch = rows["io_length"], rows["batch_size"]
+    asked = {"model_id": rows["model"], "gpu_model": rows["hardware"], "num_gpus": rows["gpus"], "max_num_seqs": batch}
+    found, _, _ = read({**asked, "avg_input_len": length, "avg_output_len": length})
+    # DeepSpeed-MII's kernels are not those of the engines that this model is of.
+    engine = np.isin(tables.words(rows, "framework"), ("vLLM", "TensorRT-LLM"))
+    fits = np.array([row is not None and row.batch == row.limit for row in found]) & engine
+    kept = terms(demand([row for row, fit in zip(found, fits, strict=True) if row is not None and fit]))
+    seconds, watts = (rows["latency_s"] / length)[fits], rows["avg_power_w"][fits]
+    return Anchors(kept, seconds, watts, np.full(len(watts), 2 / np.sqrt(len(watts) / 2)))
+
+
+def some_anchors(anchors: Anchors, rows: Mask) -> Anchors:
+    """Those of a mask."""
+    return Anchors(_some(anchors.terms, rows), *(values[rows] for values in anchors[1:]))
+
+
+def _with(beside: Anchors | None, asked: Terms, seconds: Array, weight: Array, *watts: Array) -> tuple[Any, ...]:
+    """Rows and anchors, one after the other."""
+    if beside is None:
+        return asked, seconds, weight, *watts
+    both = {name: np.concatenate([getattr(asked, name), getattr(beside.terms, name)]) for name in _TERMS}
+    more = (np.concatenate([mine, beside.watts]) for mine in watts)
+    return Terms(**both), np.concatenate([seconds, beside.step_s]), np.concatenate([weight, beside.weight]), *more
+
+
+_TERMS = tuple(field.name for field in fields(Terms))
 
 
 def fit(data: Path) -> dict[str, NDArray[Any]]:
@@ -83,7 +120,9 @@ def fit(data: Path) -> dict[str, NDArray[Any]]:
     widths, report = evaluate(measured)
     meta = {
         "source": SOURCE,
-        "inputs_sha256": {str(FILE): hashlib.sha256((data / FILE).read_bytes()).hexdigest()},
+        "inputs_sha256": {
+            str(file): hashlib.sha256((data / file).read_bytes()).hexdigest() for file in (FILE, ANCHORS)
+        },
         "rows": len(measured.rows),
         "models": sorted({row.model.name for row in measured.rows if row.known}),
         "gpus": sorted(set(measured.gpu.tolist())),
@@ -97,13 +136,14 @@ def learn(measured: Measured, train: Mask) -> dict[str, NDArray[Any]]:
     """Coefficients and forests from the rows of a mask."""
     asked = measured.terms
     weight = 2 / np.sqrt(measured.runs)
-    near = train
+    near, beside = train, measured.anchors
     for _ in range(3):
-        factors, slower = _factors(_some(asked, near), measured.step_s[near], weight[near])
+        factors, slower = fit_factors(*_with(beside, _some(asked, near), measured.step_s[near], weight[near]))
         sums = Coefficients(factors, slower, factors, slower)
         away = np.log(measured.step_s / step_s(asked, sums))
         near = train & (np.abs(away - np.median(away[train])) < NEAR)
-    sums = _draws(_some(asked, train), sums, measured.step_s[train], measured.watts[train], weight[train])
+    seconds, watts = (values[train] for values in (measured.step_s, measured.watts))
+    sums = fit_draws(sums, *_with(beside, _some(asked, train), seconds, weight[train], watts))
     x = features(asked, sums)
     slow = measured.step_s / step_s(asked, sums)
     hot = measured.watts / (asked.rated_w * draw_ratio(asked, shares(asked, sums), sums))
@@ -112,77 +152,6 @@ def learn(measured: Measured, train: Mask) -> dict[str, NDArray[Any]]:
         **trees.pack(_forest(x[near], slow[near], measured.runs[near]), "step"),
         **trees.pack(_forest(x[train], hot[train], measured.runs[train]), "draw"),
     }
-
-
-def _factors(asked: Terms, seconds: Array, weight: Array) -> tuple[Array, Array]:
-    """Factors on the terms and the ratios of the newer architecture, drawn towards what is expected of them."""
-    group = group_of()[: len(TIMED)]
-    known = len(TIMED)
-    expected = np.log([TERMS[name].factor for name in TIMED] + [1.0] * group.shape[1])
-    least = np.log([max(TERMS[name].least, 0.02) for name in TIMED])
-    doubt = np.concatenate([np.full(known, 0.5), np.full(group.shape[1], 0.3)])
-
-    def away(logs: Array) -> tuple[Array, Array]:
-        spent = spent_s(asked, Coefficients(np.exp(logs[:known]), np.exp(logs[known:]), logs, logs))
-        share = spent / spent.sum(axis=1)[:, None]
-        slope = np.hstack([share, asked.newer[:, None] * (share @ group)])
-        return np.log(spent.sum(axis=1) / seconds) / DOUBT_S, slope / DOUBT_S
-
-    lows = np.concatenate([least, np.full(group.shape[1], -1.0)])
-    highs = np.concatenate([np.full(known, 6.0), np.full(group.shape[1], 1.0)])
-    logs = np.exp(_fit(away, expected, doubt, (lows, highs), weight))
-    return logs[:known], logs[known:]
-
-
-def _draws(asked: Terms, sums: Coefficients, seconds: Array, watts: Array, weight: Array) -> Coefficients:
-    """The coefficients with draws, and their ratios, drawn towards what is expected of them.
-
-    Rows share out the seconds that were measured: what an engine waits beyond the sum has a draw of its own, so that
-    even engines which wait for their host most of the time teach what the rest of their steps draws.
-    """
-    spent, group = shares(asked, sums, seconds), group_of()
-    known = len(TERMS)
-    expected = np.concatenate([[term.draw for term in TERMS.values()], np.zeros(group.shape[1])])
-
-    def made(values: Array) -> Coefficients:
-        return replace(sums, draws=values[:known], hotter=np.exp(values[known:]))
-
-    def away(values: Array) -> tuple[Array, Array]:
-        each = wanted(asked, spent, made(values))
-        drawn = limited(each.sum(axis=1))
-        slope = np.hstack([each / values[:known], asked.newer[:, None] * (each @ group)])
-        slope *= (limited_slope(each.sum(axis=1)) / drawn)[:, None]
-        return np.log(asked.rated_w * drawn / watts) / DOUBT_W, slope / DOUBT_W
-
-    lows = np.concatenate([np.full(known, 0.08), np.full(group.shape[1], -1.0)])
-    highs = np.concatenate([np.full(known, 1.8), np.full(group.shape[1], 1.0)])
-    return made(_fit(away, expected, np.full(len(expected), 0.2), (lows, highs), weight))
-
-
-def _fit(
-    away: Callable[[Array], tuple[Array, Array]],
-    expected: Array,
-    doubt: Array,
-    bounds: tuple[Array, Array],
-    weight: Array,
-) -> Array:
-    """What makes errors (forgiving large ones) and departures from what is expected small, both in units of doubt."""
-    from scipy.optimize import least_squares
-
-    def errors(values: Array) -> Array:
-        far = away(values)[0]
-        root = np.sqrt(2 * (np.sqrt(1 + far * far) - 1))
-        return np.concatenate([weight * np.sign(far) * root, (values - expected) / doubt])
-
-    def slopes(values: Array) -> Array:
-        far, slope = away(values)
-        root = np.sqrt(2 * (np.sqrt(1 + far * far) - 1))
-        small = root < 1e-6
-        chain = np.where(small, 1.0, np.abs(far) / np.sqrt(1 + far * far) / np.where(small, 1.0, root))
-        return np.vstack([(weight * chain)[:, None] * slope, np.diag(1 / doubt)])
-
-    start = np.clip(expected, bounds[0] + 1e-6, bounds[1] - 1e-6)
-    return np.asarray(least_squares(errors, start, jac=slopes, bounds=bounds, max_nfev=40).x)  # type: ignore[arg-type]
 
 
 def _forest(x: Array, ratio: Array, runs: Array) -> trees.Forest:
@@ -227,24 +196,41 @@ def truth(measured: Measured) -> dict[str, Array]:
     return {"power": measured.watts, "joules_per_token": measured.joules}
 
 
+def residuals(
+    measured: Measured, fold: NDArray[np.int64], learned: bool, among: Mask | None = None
+) -> dict[str, Array]:
+    """Logarithms of left-out predictions over what was measured; nan outside the mask."""
+    made = left_out(measured, fold, learned, among)
+    return {key: np.log(made[key] / true) for key, true in truth(measured).items()}
+
+
+def widths_of(measured: Measured, away: dict[str, Array], source: str) -> dict[str, float]:
+    """Half widths that cover 90 % of left-out rows, of one GPU if that was measured, and of all."""
+    widths: dict[str, float] = {}
+    for key, values in away.items():
+        known = np.isfinite(values)
+        widths[f"{key}:{source}:"] = half_width(values[known])
+        if source != SOURCES[2]:
+            for gpu in np.unique(measured.gpu[known]):
+                widths[f"{key}:{source}:{gpu}"] = half_width(values[known & (measured.gpu == gpu)])
+    return widths
+
+
 def evaluate(measured: Measured) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Half widths that cover 90 % of left-out rows by figure, source and GPU; and the errors of left-out rows."""
+    """Half widths by figure, source and GPU; and the errors of left-out rows."""
     widths: dict[str, float] = {}
     report: dict[str, dict[str, float]] = {}
     for source, (name, fold) in zip(SOURCES, splits(measured).items(), strict=True):
-        made = left_out(measured, fold, learned=source != SOURCES[2])
-        for key, true in truth(measured).items():
-            away = np.log(made[key] / true)
-            widths[f"{key}:{source}:"] = half_width(away)
-            report[f"{name}:{key}"] = _errors(away)
+        away = residuals(measured, fold, learned=source != SOURCES[2])
+        widths |= widths_of(measured, away, source)
+        for key, values in away.items():
+            report[f"{name}:{key}"] = errors(values)
             for gpu in np.unique(measured.gpu):
-                of = measured.gpu == gpu
-                report[f"{name}:{key}:{gpu}"] = _errors(away[of])
-                if source != SOURCES[2]:
-                    widths[f"{key}:{source}:{gpu}"] = half_width(away[of])
+                report[f"{name}:{key}:{gpu}"] = errors(values[measured.gpu == gpu])
     return widths, report
 
 
-def _errors(away: Array) -> dict[str, float]:
+def errors(away: Array) -> dict[str, float]:
+    """Mean and median error of predictions, as shares of what was measured."""
     error = np.abs(np.expm1(away))
     return {"mean": float(error.mean()), "median": float(np.median(error))}
