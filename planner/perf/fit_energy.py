@@ -205,14 +205,17 @@ def residuals(
 
 
 def widths_of(measured: Measured, away: dict[str, Array], source: str) -> dict[str, float]:
-    """Half widths that cover 90 % of left-out rows, of one GPU if that was measured, and of all."""
+    """Half widths that cover 90 % of left-out rows: of each measured GPU, of all, and for new GPUs of each as much."""
     widths: dict[str, float] = {}
     for key, values in away.items():
-        known = np.isfinite(values)
-        widths[f"{key}:{source}:"] = half_width(values[known])
-        if source != SOURCES[2]:
-            for gpu in np.unique(measured.gpu[known]):
-                widths[f"{key}:{source}:{gpu}"] = half_width(values[known & (measured.gpu == gpu)])
+        each = {gpu: values[np.isfinite(values) & (measured.gpu == gpu)] for gpu in np.unique(measured.gpu)}
+        each = {gpu: of for gpu, of in each.items() if len(of)}
+        if source == SOURCES[2]:
+            most = max(len(of) for of in each.values())
+            widths[f"{key}:{source}:"] = half_width(np.concatenate([np.resize(of, most) for of in each.values()]))
+            continue
+        widths[f"{key}:{source}:"] = half_width(np.concatenate(list(each.values())))
+        widths |= {f"{key}:{source}:{gpu}": half_width(of) for gpu, of in each.items()}
     return widths
 
 

@@ -46,6 +46,7 @@ def test_intervals_hold_the_prediction_and_widen_with_distance() -> None:
     [
         {"model_id": "no/such"},
         {"gpu_model": "TPU"},
+        {"gpu_model": "H100-SXM-1g.10gb"},
         {"num_gpus": 0.0},
         {"max_num_seqs": -3.0},
         {"max_num_seqs": float("inf")},
@@ -58,6 +59,39 @@ def test_bad_rows_are_refused_in_words_and_get_no_number(changed: dict[str, obje
     assert str(made["refusal"][0])
     assert np.isnan(made["power_w"][0])
     assert made["source"][0] == ""
+
+
+def test_what_is_to_be_predicted_is_never_read(shared: Path) -> None:
+    columns = read(shared / "data" / "perf" / "engine" / "ml_energy_llm.csv")
+    told = ("power", "energy", "itl", "throughput")
+    blank = {name: column for name, column in columns.items() if not any(word in name for word in told)}
+    assert len(blank) == len(columns) - 8
+    made, again = predict(columns), predict(blank)
+    assert np.array_equal(made["power_w"], again["power_w"])
+    assert np.array_equal(made["joules_per_token"], again["joules_per_token"])
+
+
+def test_a_slice_of_a_gpu_is_refused_as_nobody_measured_its_power() -> None:
+    assert "MIG slice" in str(predict(row(gpu_model="H100-SXM-1g.10gb"))["refusal"][0])
+
+
+def test_a_new_gpu_gets_a_wider_interval_than_a_measured_one() -> None:
+    known, new = (predict(row(gpu_model=name)) for name in ("H100", "H200"))
+    for name in ("power{}_w", "joules_per_token{}"):
+        low, high = (np.array([made[name.format(end)][0] for made in (known, new)]) for end in ("_lo", "_hi"))
+        ratio = high / low
+        assert ratio[1] > ratio[0]
+
+
+def test_llama_3_8b_on_an_a100_draws_what_argonne_measured() -> None:
+    # LLM-Inference-Bench, vLLM, 1,024 tokens in and out: 229 W at batch 1, 264 W at 16, 279 W at 32; 19.4 ms a step
+    # of 16 sequences, prefill included, so 264 x 0.0194 / 16 = 0.32 J a token.
+    lengths = {"avg_input_len": 1024.0, "avg_output_len": 1024.0, "gpu_model": "A100-40GB"}
+    for batch, watts in ((1.0, 229.0), (16.0, 264.0), (32.0, 279.0)):
+        made = predict(row(model_id="meta-llama/Meta-Llama-3-8B", max_num_seqs=batch, **lengths))
+        assert made["power_w"][0] == pytest.approx(watts, rel=0.1)
+    made = predict(row(model_id="meta-llama/Meta-Llama-3-8B", max_num_seqs=16.0, **lengths))
+    assert made["joules_per_token"][0] == pytest.approx(264 * 0.0194 / 16, rel=0.1)
 
 
 def test_measured_engines_are_answered_and_hit(shared: Path) -> None:
