@@ -3,6 +3,11 @@
 A step's seconds and watts are sums over what it waits for (`planner.perf.energy_terms`); small forests correct both
 from measured engines. `measured`: model and GPU are among those measured; `modelled`: the model is new;
 `extrapolated`: the GPU is new, and the forests stay out of it.
+
+Read are the columns of `planner.perf.energy_rows.READ`: the configuration, and of what ML.ENERGY observed only the
+load, `avg_batch_size` and `avg_output_len` (where they are empty: the limit `max_num_seqs` or what memory holds, and
+the task's usual length). Power, energy, latency and throughput are what is asked for: a table may hold them, nothing
+here looks at them.
 """
 
 import json

@@ -178,14 +178,14 @@ def _prompt_step(demand: Demand) -> Work:
 
 def spent_s(terms: Terms, coefficients: Coefficients) -> Array:
     """Seconds that each timed term takes of a step (rows, terms)."""
-    ratio = np.exp(terms.other @ np.log(coefficients.slower))
+    ratio: Array = np.exp(terms.other @ np.log(coefficients.slower))
     out: Array = terms.seconds * coefficients.factors * (ratio @ _GROUP_OF[: len(TIMED)].T)
     return out
 
 
 def step_s(terms: Terms, coefficients: Coefficients) -> Array:
     """Seconds of a step, the prefill of arriving prompts in it, by the sum alone."""
-    return spent_s(terms, coefficients).sum(axis=1)
+    return np.asarray(spent_s(terms, coefficients).sum(axis=1))
 
 
 def shares(terms: Terms, coefficients: Coefficients, measured_s: Array | None = None) -> Array:
@@ -193,12 +193,12 @@ def shares(terms: Terms, coefficients: Coefficients, measured_s: Array | None = 
     spent = spent_s(terms, coefficients)
     sum_s = spent.sum(axis=1)
     whole_s = sum_s if measured_s is None else np.maximum(sum_s, measured_s)
-    return np.column_stack([spent, terms.arithmetic_s, whole_s - sum_s]) / whole_s[:, None]
+    return np.asarray(np.column_stack([spent, terms.arithmetic_s, whole_s - sum_s]) / whole_s[:, None])
 
 
 def wanted(terms: Terms, shares: Array, coefficients: Coefficients) -> Array:
     """What each of `TERMS` adds to the draw of one GPU that no limit holds, as a share of its rated power."""
-    ratio = np.exp(terms.other @ np.log(coefficients.hotter))
+    ratio: Array = np.exp(terms.other @ np.log(coefficients.hotter))
     out: Array = shares * coefficients.draws * (ratio @ _GROUP_OF.T)
     return out
 

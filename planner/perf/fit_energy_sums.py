@@ -102,4 +102,4 @@ def _fit(
         return np.vstack([(weight * chain)[:, None] * slope, np.diag(1 / doubt)])
 
     start = np.clip(expected, bounds[0] + 1e-6, bounds[1] - 1e-6)
-    return np.asarray(least_squares(errors, start, jac=slopes, bounds=bounds, max_nfev=40).x)  # type: ignore[arg-type]
+    return np.asarray(least_squares(errors, start, jac=slopes, bounds=bounds, max_nfev=40).x)

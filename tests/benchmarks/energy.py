@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.perf import energy
-from planner.perf.energy_terms import TIMED
+from planner.perf.energy_terms import TIMED, step_s
 from planner.perf.fit_energy import Measured, errors, learn, residuals, some_anchors, splits, truth, widths_of
 from tests.benchmarks.common import bar, perf_folder
 
 POWER_BARS = {"H100-SXM": 6.0, "B200": 10.0}
 JOULES_BAR = 15.0
+WAITING = 1.35  # a step that takes so many times what its terms add up to waits for its host
 
 
 def main() -> None:
@@ -36,6 +37,9 @@ def main() -> None:
         away = residuals(measured, fold, learned=source != "extrapolated")
         for gpu in POWER_BARS:
             print(f"{name:15} power {gpu:10} {_words(away['power'][measured.gpu == gpu])}")
+        waits = measured.step_s > WAITING * step_s(measured.terms, energy.fitted().coefficients)
+        quick = (measured.gpu == "B200") & ~waits
+        print(f"{name:15} power B200, the {quick.sum()} rows that do not wait {_words(away['power'][quick])}")
         print(f"{name:15} J/token {'':8} {_words(away['joules_per_token'])}", flush=True)
         if name == "configurations":
             for gpu, most in POWER_BARS.items():
