@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from planner.perf import trees
 from planner.perf.conformal import interval
-from planner.perf.energy_rows import Row, demand, read
+from planner.perf.energy_demand import demand
+from planner.perf.energy_rows import Row, read
 from planner.perf.energy_terms import Coefficients, Terms, draw_ratio, features, shares, step_s, terms
 
 Array = NDArray[np.float64]

@@ -7,7 +7,7 @@ cannot be read is refused in words; nothing here is fitted.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -24,8 +24,6 @@ from planner.errors import MusterError
 from planner.hardware import GPUType
 from planner.model import Model
 from planner.perf.energy_tasks import OTHER_TASK, TASKS, WRITTEN_RATIO
-from planner.perf.formats import flops
-from planner.perf.steps import Layout, Peaks, Table, Work, table, work
 
 Array = NDArray[np.float64]
 
@@ -77,24 +75,6 @@ class Row:
         return max((block.ffn.experts_per_token for block in self.model.blocks if block.ffn is not None), default=0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Demand:
-    """What the rows ask of their GPUs: one decode step, and the prefill of the prompts that arrive during it."""
-
-    rows: Sequence[Row]
-    decode: Work
-    prefill: Work
-    batch: Array
-    peaks: Peaks
-    models: Table
-    layout: Layout
-
-    @property
-    def state_layers(self) -> Array:
-        """Layers that keep a fixed state instead of KV."""
-        return np.asarray((self.models.a_count * (self.models.a_state > 0)).sum(axis=1))
-
-
 def read(columns: Mapping[str, NDArray[Any]]) -> tuple[list[Row | None], list[str], Array]:
     """Each row as a `Row` or None, why it is refused ("" if it is not), and the input tokens assumed (nan if none)."""
     names = [name for name in READ if name in columns]
@@ -115,23 +95,6 @@ def read(columns: Mapping[str, NDArray[Any]]) -> tuple[list[Row | None], list[st
         refusals.append("")
         assumed.append(row.input_tokens)
     return rows, refusals, np.array(assumed)
-
-
-def demand(rows: Sequence[Row]) -> Demand:
-    """The demand of one step of every row."""
-    of = {name: np.array([getattr(row, name) for row in rows], dtype=float) for name in _NUMBERS}
-    layout = Layout(of["tp"], of["dp"], of["moe_tp"], of["moe_ep"])
-    peaks = _peaks(rows)
-    models = table([row.model for row in rows])
-    context = of["input_tokens"] + WRITTEN_RATIO * of["output_tokens"]
-    each = of["batch"] / of["dp"]
-    decode = work(models, peaks, layout, each, np.ones(len(rows)), context)
-    # As many prompts arrive in a step as sequences end in it.
-    prefill = work(models, peaks, layout, each / of["output_tokens"], of["input_tokens"], None)
-    return Demand(rows, decode, prefill, of["batch"], peaks, models, layout)
-
-
-_NUMBERS = ("batch", "tp", "dp", "moe_tp", "moe_ep", "input_tokens", "output_tokens")
 
 
 def _value(value: Any) -> Any:
@@ -176,16 +139,24 @@ def _row(stated: Mapping[str, Any]) -> Row:
 
 def _room(row: Row) -> float:
     """Sequences whose KV cache fits beside the weights, at their mean length."""
-    held = WEIGHT_BYTES[row.model.weight_dtype] if row.model.weight_dtype not in EXPERTS_ONLY else _mixed(row.model)
+    held_bytes, caches = _held(row.model)
     copies = row.dp if row.moe_ep == 1 else 1
-    free = row.gpus * (HBM_RATIO * row.gpu.hbm_bytes - WORKSPACE_BYTES) - parameters(row.model) * held * copies
+    free = row.gpus * (HBM_RATIO * row.gpu.hbm_bytes - WORKSPACE_BYTES) - held_bytes * copies
     context = row.input_tokens + WRITTEN_RATIO * row.output_tokens
-    kept = 0.0
-    for block in row.model.blocks:
-        if block.attention is not None:
-            seen = context if block.attention.window is None else min(context, block.attention.window)
-            kept += 2.0 * (kv_elements(block.attention) * seen + block.attention.state_elements) * block.count
+    kept = sum(2.0 * (each * min(context, window) + state) * count for each, window, state, count in caches)
     return free / kept if kept else math.inf * free
+
+
+@cache
+def _held(model: Model) -> tuple[float, tuple[tuple[float, float, float, int], ...]]:
+    """Bytes of the weights; and of every attention layer KV elements a token, window, elements of state, and count."""
+    each = WEIGHT_BYTES[model.weight_dtype] if model.weight_dtype not in EXPERTS_ONLY else _mixed(model)
+    caches = [
+        (float(kv_elements(a)), math.inf if a.window is None else float(a.window), float(a.state_elements), block.count)
+        for block in model.blocks
+        if (a := block.attention) is not None
+    ]
+    return parameters(model) * each, tuple(caches)
 
 
 def _mixed(model: Model) -> float:
@@ -193,25 +164,6 @@ def _mixed(model: Model) -> float:
     experts = parameters(model) - active_parameters(model)
     narrow = experts / parameters(model)
     return WEIGHT_BYTES[model.weight_dtype] * narrow + 2.0 * (1 - narrow)
-
-
-def _peaks(rows: Sequence[Row]) -> Peaks:
-    forms = [row.model.weight_dtype for row in rows]
-    dense = ["bf16" if form in EXPERTS_ONLY else form for form in forms]
-
-    def flops_per_s(dtypes: Sequence[str]) -> Array:
-        return np.array([flops(row.gpu, dtype) for row, dtype in zip(rows, dtypes, strict=True)])
-
-    return Peaks(
-        gemm_flops_per_s=flops_per_s(dense),
-        moe_flops_per_s=flops_per_s(forms),
-        attention_flops_per_s=flops_per_s(["bf16"] * len(rows)),
-        hbm_bytes_per_s=np.array([row.gpu.hbm_bytes_per_s for row in rows]),
-        link_bytes_per_s=np.array([row.gpu.scale_up_bytes_per_s or row.gpu.pcie_bytes_per_s or 32e9 for row in rows]),
-        gemm_weight_bytes=np.array([WEIGHT_BYTES[form] for form in dense]),
-        moe_weight_bytes=np.array([WEIGHT_BYTES[form] for form in forms]),
-        kv_bytes=np.full(len(rows), 2.0),
-    )
 
 
 def _gpu(name: Any) -> GPUType:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.perf.energy_rows import Demand
+from planner.perf.energy_demand import Demand
 from planner.perf.steps import Work, work
 from planner.power import idle_w
 

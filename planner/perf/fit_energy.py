@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from planner.perf import tables, trees
 from planner.perf.conformal import half_width
 from planner.perf.energy import SOURCES, estimate, unpacked
-from planner.perf.energy_rows import Row, demand, read
+from planner.perf.energy_demand import demand
+from planner.perf.energy_rows import Row, read
 from planner.perf.energy_terms import (
     Coefficients,
     Terms,
@@ -39,7 +40,7 @@ SOURCE = (
     "ML.ENERGY leaderboard, github ml-energy/leaderboard at 0cd52dab89 (measured engines; coefficients only); A100: "
     "LLM-Inference-Bench, github argonne-lcf/LLM-Inference-Bench at 4211f5d4e9 (BSD-3-Clause)"
 )
-TREES = 100
+TREES, DEPTH = 100, 8
 NEAR = 0.5  # log seconds between an engine and the sum of its terms; beyond, it waits for something else
 # A configuration is a whole curve: these columns and no batch size.
 CURVE = (
@@ -158,7 +159,7 @@ def _forest(x: Array, ratio: Array, runs: Array) -> trees.Forest:
     """The ratio with the least relative error; each curve weighs the same, however many points it has."""
     from sklearn.ensemble import ExtraTreesRegressor
 
-    model = ExtraTreesRegressor(TREES, min_samples_leaf=3, max_features=0.5, random_state=0)
+    model = ExtraTreesRegressor(TREES, max_depth=DEPTH, min_samples_leaf=3, max_features=0.5, random_state=0)
     return trees.from_sklearn(model.fit(x.astype(np.float32), ratio, sample_weight=1 / (ratio * runs)))
 
 
