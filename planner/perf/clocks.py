@@ -35,6 +35,9 @@ UNMEASURED = Curve(0.75, 1.0)  # Hopper's
 # full clock x the peak of 989 (1,979), the median of 89 (57) products above 0.4 of the peak; of HBM's
 # peak of 4.8 TB/s, 84 W per TB/s in the memory and 33 W in the caches, which the clock's voltage feeds.
 STATIC_RATIO = 0.18
+# Blackwell: the least of 36,000 kernels on a B200 (aiconfigurator-core 0.12.0, Apache-2.0, vLLM 0.22.0: attention, MoE)
+# draws 243 to 246 of 1,000 W, tiny ones that leave the GPU idle nearly all the time.
+STATIC_RATIOS = {"blackwell": 0.245}
 TENSOR_RATIO = 2.05
 HBM_RATIO = 0.58
 CACHE_RATIO = 0.22
@@ -51,6 +54,11 @@ LOWEST_CLOCK = 0.1
 def curve(gpu: GPUType) -> Curve:
     """The curve of a GPU's architecture; that of the newest measured one where nobody measured it."""
     return CURVES.get(gpu.architecture.lower(), UNMEASURED)
+
+
+def static_ratio(gpu: GPUType) -> float:
+    """The share of the rated power that a GPU draws with its clocks up and no work."""
+    return STATIC_RATIOS.get(gpu.architecture.lower(), STATIC_RATIO)
 
 
 def voltage_ratio(gpu: GPUType, clock: Figure) -> Figure:
@@ -82,7 +90,7 @@ def draw_w(
     volts, stretch = voltage_ratio(gpu, clock), slowdown_at(gpu, clock, tensor_activity, hbm_activity)
     core = TENSOR_RATIO * tensor_activity + CACHE_RATIO * hbm_activity
     work = core * volts**2 + HBM_RATIO * hbm_activity
-    return gpu.tdp_w * (STATIC_RATIO * volts + work / stretch) + LINK_J_PER_BYTE * link_bytes_per_s / stretch
+    return gpu.tdp_w * (static_ratio(gpu) * volts + work / stretch) + LINK_J_PER_BYTE * link_bytes_per_s / stretch
 
 
 def clock_ratio(
@@ -114,10 +122,10 @@ def slowdown(
 
 def rated_prefill_clock(gpu: GPUType, cap_w: float) -> float:
     """The clock under a limit of a phase that only computes, and at full clock just draws the rated power."""
-    low, high = LOWEST_CLOCK, 1.0
+    low, high, static = LOWEST_CLOCK, 1.0, static_ratio(gpu)
     for _ in range(40):
         middle = (low + high) / 2
         volts = float(voltage_ratio(gpu, middle))
-        drawn_w = gpu.tdp_w * (STATIC_RATIO * volts + (1 - STATIC_RATIO) * middle * volts**2)
+        drawn_w = gpu.tdp_w * (static * volts + (1 - static) * middle * volts**2)
         low, high = (middle, high) if drawn_w <= cap_w else (low, middle)
     return low

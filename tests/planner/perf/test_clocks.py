@@ -33,6 +33,10 @@ def test_a_gpu_with_its_clocks_up_and_no_work_draws_what_an_h200_does() -> None:
     assert draw_w(H200, 1.0, 0.0, 0.0) == pytest.approx(125.1, rel=0.02)
 
 
+def test_a_b200_at_rest_between_tiny_kernels_draws_a_quarter_of_its_rated_power() -> None:
+    assert draw_w(gpu("B200"), 1.0, 0.0, 0.0) == pytest.approx(245, abs=3)
+
+
 def test_a_large_product_is_held_down_to_the_clock_that_was_read() -> None:
     # 8192^3 in bf16 on an H200: 655 TFLOP/s at 698 W with the clock at 1,425 of 1,980 MHz. At full clock that is
     # 655 / 0.72 = 910 of 989 TFLOP/s; its 0.4 GB in 1.68 ms are 0.05 of the bandwidth, which no cache holds twice.
