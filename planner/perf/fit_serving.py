@@ -15,31 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.perf.conformal import half_width
-from planner.perf.serving_features import FIRST_CLIP, STEP_CLIP, first_features, step_features
-from planner.perf.serving_physics import (
-    FAMILY_EFFECTS,
-    FIRST_TERMS,
-    FORMAT_EFFECTS,
-    HOST_TERMS,
-    STEP_TERMS,
-    Demand,
-    Index,
-    Shape,
-    demand,
-    first_parts,
-    first_s,
-    index,
-    step_s,
-)
+from planner.perf.fit_serving_step import fit_step
+from planner.perf.serving_features import FIRST_CLIP, STEP_CLIP, first_features, share_features, step_features
+from planner.perf.serving_physics import FIRST_TERMS, Index, Shape, demand, first_parts, first_s, index
 from planner.perf.serving_rows import ENGINES, parse
+from planner.perf.serving_step import log_step_s, placed, prompt_s, steps
 from planner.perf.tables import Columns, numbers, read, words
-from planner.perf.trees import from_sklearn, pack
+from planner.perf.trees import Forest, compact, constant, from_sklearn, pack, rounded
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 FILE = Path("engine") / "silicon_sample.csv"
 SOURCE = "aiconfigurator-core 0.12.0, measured whole-engine runs (github ai-dynamo/aiconfigurator, Apache-2.0)"
-TREES = 60
+TREES = 50
 # A configuration is a whole curve: every column but these.
 NO_CONFIGURATION = (
     "id", "batch_size", "concurrency", "backend_version", "measured_on", "image", "complete", "silicon_ttft_ms",
@@ -70,25 +58,31 @@ def measured(data: Path) -> dict[str, NDArray[Any]]:
     return {name: values[complete] for name, values in columns.items()}
 
 
-def learn(columns: Columns, train: Mask | None = None) -> dict[str, NDArray[Any]]:
-    """Coefficients and trees from the rows of a mask (all, if none is given)."""
+def learn(columns: Columns, train: Mask | None = None, *, grown: bool = True) -> dict[str, NDArray[Any]]:
+    """Coefficients and trees from the rows of a mask (all, if none is given); trees that say 0 unless `grown`."""
     rows = parse(columns)
     everything = np.ones(len(rows.concurrency), dtype=bool)
     train = (everything if train is None else train) & (rows.refusal == "")
     tpot, ttft = (np.log(numbers(columns, f"silicon_{key}_ms") / 1e3) for key in ("tpot", "ttft"))
     names = sorted({str(name) for name in rows.version[train]})
     d, at, shape = demand(rows), index(rows, names), Shape(len(names))
-    v = _step_fit(d, at, shape, tpot, train)
-    tpot_s, prompt_s = step_s(v, d, at, shape)
-    parts = first_parts(rows, d, tpot_s, prompt_s)
+    terms = steps(rows, d)
+    v, coefficients = fit_step(terms, tpot, train)
+    ready = placed(terms, coefficients)
+    log_tpot, shares = log_step_s(v, ready)
+    tpot_s, each_s = np.exp(log_tpot), prompt_s(v, coefficients, rows, d, terms.levels)
+    parts = first_parts(rows, d, tpot_s, each_s)
     u = _first_fit(parts, at, shape, ttft, train)
     ttft_s = first_s(u, parts, at, shape)
-    x = step_features(rows, d, at, tpot_s, prompt_s)
-    step_trees = _trees(x[train], np.clip(tpot - np.log(tpot_s), -STEP_CLIP, STEP_CLIP)[train])
+    x = step_features(rows, d, at, tpot_s, each_s)
+    z = share_features(x, rows, d, tuple(ready.groups[g] for g in ready.group_of), shares)
+    grow = _trees if grown else _nothing
+    step_trees = grow(z[train], np.clip(tpot - np.log(tpot_s), -STEP_CLIP, STEP_CLIP)[train])
     y = first_features(x, parts, ttft_s)
-    first_trees = _trees(y[train], np.clip(ttft - np.log(ttft_s), -FIRST_CLIP, FIRST_CLIP)[train])
+    first_trees = grow(y[train], np.clip(ttft - np.log(ttft_s), -FIRST_CLIP, FIRST_CLIP)[train])
     return {
         "step": v,
+        "step_names": np.array(coefficients),
         "first": u,
         "versions": np.array(names),
         **pack(step_trees, "step_trees"),
@@ -96,26 +90,15 @@ def learn(columns: Columns, train: Mask | None = None) -> dict[str, NDArray[Any]
     }
 
 
-def _trees(x: Array, y: Array) -> Any:
+def _nothing(x: Array, y: Array) -> Forest:
+    return constant(0.0)
+
+
+def _trees(x: Array, y: Array) -> Forest:
     from sklearn.ensemble import ExtraTreesRegressor
 
     model = ExtraTreesRegressor(TREES, min_samples_leaf=1, max_features=0.6, random_state=0)
-    return from_sklearn(model.fit(x.astype(np.float32), y))
-
-
-def _priors_step(shape: Shape) -> tuple[Array, Array]:
-    k, e = len(STEP_TERMS), len(ENGINES)
-    own = [0.1 if name in HOST_TERMS else 0.03 for name in STEP_TERMS]
-    spread = [[0.2] * k, own * e, [0.1] * len(FORMAT_EFFECTS), [0.05] * len(FAMILY_EFFECTS)]
-    spread += [[0.3] * shape.versions, [0.6] * shape.versions, [0.3] * e, [0.5] * e]
-    mean = np.concatenate([np.log(list(STEP_TERMS.values())), np.zeros(shape.step_size - k)])
-    return mean, np.concatenate(spread)
-
-
-def _step_fit(d: Demand, at: Index, shape: Shape, y: Array, train: Mask) -> Array:
-    mean, spread = _priors_step(shape)
-    few, here = _some(d, train), _some(at, train)
-    return _robust(lambda v: np.log(step_s(v, few, here, shape)[0]) - y[train], mean, spread, scale=0.1)
+    return compact(from_sklearn(model.fit(rounded(x), y)))
 
 
 def _first_fit(parts: Array, at: Index, shape: Shape, y: Array, train: Mask) -> Array:
@@ -172,12 +155,12 @@ def splits(columns: Columns) -> dict[str, NDArray[np.int64]]:
     }
 
 
-def left_out(columns: Columns, fold: NDArray[np.int64]) -> dict[str, Array]:
+def left_out(columns: Columns, fold: NDArray[np.int64], *, grown: bool) -> dict[str, Array]:
     """Log predictions of every row by a model that has not seen its fold."""
     out: dict[str, Array] = {}
     for one in np.unique(fold):
         test = fold == one
-        for key, values in estimates(columns, learn(columns, ~test)).items():
+        for key, values in estimates(columns, learn(columns, ~test, grown=grown)).items():
             out.setdefault(key, np.zeros(len(fold)))[test] = values[test]
     return out
 
@@ -187,8 +170,8 @@ def evaluate(columns: Columns) -> dict[str, dict[str, float]]:
     truth = {key: np.log(numbers(columns, f"silicon_{key}_ms") / 1e3) for key in ("tpot", "ttft")}
     report: dict[str, dict[str, float]] = {}
     for name, fold in splits(columns).items():
-        made = left_out(columns, fold)
-        kind = "" if name == "configurations" else "_physics"
+        known = name == "configurations"
+        made, kind = left_out(columns, fold, grown=known), "" if known else "_physics"
         for key, y in truth.items():
             residual = made[key + kind] - y
             error = np.abs(np.expm1(residual))

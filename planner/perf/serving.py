@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.perf.conformal import interval
-from planner.perf.memory import beside_bytes
-from planner.perf.serving_features import first_features, step_features
-from planner.perf.serving_physics import OTHER_BYTES, Demand, Shape, demand, first_parts, first_s, index, step_s
+from planner.perf.serving_features import first_features, share_features, step_features
+from planner.perf.serving_physics import OTHER_BYTES, Demand, Shape, demand, first_parts, first_s, index
 from planner.perf.serving_rows import Rows, parse
+from planner.perf.serving_step import log_step_s, placed, prompt_s, steps
 from planner.perf.tables import Columns
-from planner.perf.trees import Forest, predict_spread, unpack
+from planner.perf.trees import Forest, predict_spread, rounded, unpack
 from planner.power import power_w
 
 Array = NDArray[np.float64]
@@ -38,6 +38,7 @@ class Fitted:
     """The shipped model."""
 
     step: Array
+    step_names: tuple[str, ...]
     first: Array
     versions: tuple[str, ...]
     step_trees: Forest
@@ -50,7 +51,8 @@ def unpacked(stored: Mapping[str, NDArray[Any]]) -> Fitted:
     meta = json.loads(str(stored["meta"])) if "meta" in stored else {}
     versions = tuple(str(name) for name in stored["versions"])
     step_trees, first_trees = unpack(stored, "step_trees"), unpack(stored, "first_trees")
-    return Fitted(stored["step"], stored["first"], versions, step_trees, first_trees, meta)
+    names = tuple(str(name) for name in stored["step_names"])
+    return Fitted(stored["step"], names, stored["first"], versions, step_trees, first_trees, meta)
 
 
 @cache
@@ -67,12 +69,16 @@ def logs(rows: Rows, model: Fitted) -> dict[str, Array]:
 
 
 def _logs(rows: Rows, d: Demand, at: Any, shape: Shape, model: Fitted) -> dict[str, Array]:
-    tpot_s, prompt_s = step_s(model.step, d, at, shape)
-    parts = first_parts(rows, d, tpot_s, prompt_s)
+    terms = steps(rows, d)
+    ready = placed(terms, model.step_names)
+    log_tpot, shares = log_step_s(model.step, ready)
+    tpot_s, each_s = np.exp(log_tpot), prompt_s(model.step, model.step_names, rows, d, terms.levels)
+    parts = first_parts(rows, d, tpot_s, each_s)
     ttft_s = first_s(model.first, parts, at, shape)
-    x = step_features(rows, d, at, tpot_s, prompt_s)
-    tpot_more, tpot_spread = predict_spread(model.step_trees, x)
-    ttft_more, ttft_spread = predict_spread(model.first_trees, first_features(x, parts, ttft_s))
+    x = step_features(rows, d, at, tpot_s, each_s)
+    z = share_features(x, rows, d, tuple(ready.groups[g] for g in ready.group_of), shares)
+    tpot_more, tpot_spread = predict_spread(model.step_trees, rounded(z))
+    ttft_more, ttft_spread = predict_spread(model.first_trees, rounded(first_features(x, parts, ttft_s)))
     return {
         "tpot_physics": np.log(tpot_s),
         "ttft_physics": np.log(ttft_s),
@@ -155,7 +161,7 @@ def _watts(rows: Rows, d: Demand, tpot_s: Array) -> Array:
     """Watts of all GPUs: how long their compute units and their memory are busy in a token's time."""
     w, p = d.step, d.prefill
     compute_s = w.gemm_flops + w.moe_flops + w.attention_flops
-    compute_s = compute_s + d.per_step * (p.gemm_flops + p.moe_flops + p.attention_flops) / d.prompts
+    compute_s = compute_s + d.per_step * (p.gemm_flops + p.moe_flops + p.attention_flops)
     memory_s = w.gemm_hbm + w.moe_hbm + w.kv + w.activations
     compute, memory = np.minimum(compute_s / tpot_s, 1.0), np.minimum(memory_s / tpot_s, 1.0)
     each = np.array([power_w(card, c, m) for card, c, m in zip(rows.gpus, compute, memory, strict=True)], dtype=float)

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from planner.perf.formats import FORMATS
 from planner.perf.serving_physics import Demand, Index
 from planner.perf.serving_rows import ENGINES, Rows
+from planner.perf.serving_step import runs
 
 Array = NDArray[np.float64]
 # Residuals beyond these (log) are runs that broke, not physics.
@@ -56,6 +57,21 @@ def step_features(rows: Rows, d: Demand, at: Index, tpot_s: Array, prompt_s: Arr
         _log(t.vocab[:, 0]),
     )
     return np.stack(columns, axis=1)
+
+
+# Terms whose shares the trees see together.
+PARTS = (
+    ("gemm", "mixed gemm"), ("moe", "mixed moe"), ("kv",), ("layers", "kernels", "latent layers", "query norms"),
+    ("moe layers",), ("requests", "step"), ("reduce", "prompt reduce", "reduce start", "reductions", "hops"),
+    ("prompt attention", "mixed layers", "prompts", "prompt activations"),
+)  # fmt: skip
+
+
+def share_features(step: Array, rows: Rows, d: Demand, groups: tuple[str, ...], shares: Array) -> Array:
+    """(rows, features) for the residual of TPOT alone: what the time goes to, and which runs a row belongs to."""
+    of = np.array([next((i for i, part in enumerate(PARTS) if name in part), len(PARTS)) for name in groups])
+    parts = np.stack([shares[:, of == i].sum(axis=1) for i in range(len(PARTS))], axis=1)
+    return np.concatenate([step, _log(parts + 1e-3), _log(d.per_step + 1e-4)[:, None], runs(rows)[:, None]], axis=1)
 
 
 def first_features(step: Array, parts: Array, ttft_s: Array) -> Array:

@@ -17,25 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.perf.serving_rows import ENGINES, Rows
-from planner.perf.steps import Layout, Work, held_bytes, kv_bytes, work
+from planner.perf.steps import Work, held_bytes, kv_bytes, work
 
 Array = NDArray[np.float64]
-# Name, what it multiplies, and where the fit starts: datasheet peaks are reached to 1 / value.
-STEP_TERMS = {
-    "gemm_hbm": 1.3, "gemm_flops": 1.5, "moe_hbm": 1.4, "moe_flops": 2.5, "kv": 1.2, "attention_flops": 2.0,
-    "head": 1.2, "activations": 1.0, "reduce_link": 1.5, "reduction_s": 6e-6, "exchange_link": 2.0,
-    "exchange_s": 2e-5, "layer_s": 2e-5, "moe_layer_s": 1e-5, "request_s": 1e-5, "step_s": 5e-4,
-    "prefill_gemm": 1.4, "prefill_moe": 2.0, "prefill_attention": 2.0, "prefill_link": 1.3, "prefill_layer_s": 2e-5,
-}  # fmt: skip
-HOST_TERMS = ("layer_s", "moe_layer_s", "request_s", "step_s", "prefill_layer_s", "reduction_s", "exchange_s")
 FIRST_TERMS = {
     "frontend_s": 0.03, "layer_s": 2e-4, "own": 1.2, "step": 1.0, "together": 0.1, "busy": 0.5, "full": 0.5,
     "workers": 0.7, "user_s": 2e-4,
 }  # fmt: skip
-FORMAT_EFFECTS = ("gemm:bf16", "gemm:fp8_block", "gemm:nvfp4", "moe:fp8_block", "moe:nvfp4", "moe:mxfp4", "moe:bf16")
-FAMILY_EFFECTS = ("gemm", "moe", "kv", "layers", "prefill", "host")  # of GPUs newer than Hopper
-# A prompt shares its step with others up to this many tokens.
-STEP_TOKENS = 8192.0
 MEMORY_RATIO = 0.9
 OTHER_BYTES = 3e9
 
@@ -44,9 +32,10 @@ OTHER_BYTES = 3e9
 class Demand:
     """What the coefficients multiply: the work of a decode step and of prefills, and who waits for whom."""
 
-    step: Work
-    prefill: Work
-    prompts: Array  # that share a prefill step
+    step: Work  # of steps without a prompt
+    mixed: Work  # matrix products and collectives of steps with prompts, whose tokens are in it
+    mixed_ratio: Array  # share of such steps
+    prefill: Work  # of one prompt
     sequences: Array  # in flight on one attention rank
     crowding: Array  # users per sequence that memory holds, at least 1
     per_step: Array  # prefills that fall on one decode step of a rank
@@ -62,17 +51,23 @@ def demand(rows: Rows) -> Demand:
     middle = rows.input_tokens + rows.output_tokens / 2
     weights = held_bytes(rows.table, rows.peaks, rows.decode) / rows.pp
     room = np.array([card.hbm_bytes for card in rows.gpus])
-    free = np.maximum(MEMORY_RATIO * room - weights - OTHER_BYTES, 0.02 * room)
+    free = np.maximum(MEMORY_RATIO * room - weights - OTHER_BYTES, 0.05 * room)
     each = np.maximum(kv_bytes(rows.table, rows.peaks, rows.decode, middle) / rows.pp, 1.0)
     sequences = np.minimum(users, np.maximum(free / each / rows.pp, 1.0))
-    prompts = np.maximum(STEP_TOKENS / rows.input_tokens, 1.0)
+    # Others' prompts: a user's own prefill ends before its first token. Arrivals are taken as independent, so a step
+    # is spared them with the chance that a Poisson count is 0.
+    others = np.maximum(sequences * ranks - 1, 0.0) / ranks
+    per_step = np.where(rows.disaggregated, 0.0, others / rows.output_tokens)
+    ratio = np.maximum(-np.expm1(-per_step), 1e-9)
+    prompt_tokens = np.where(per_step > 0, per_step / ratio * rows.input_tokens, 1.0)
     return Demand(
         step=work(rows.table, rows.peaks, rows.decode, sequences, one, middle),
-        prefill=work(rows.table, rows.peaks, rows.prefill, prompts, rows.input_tokens, None),
-        prompts=prompts,
+        mixed=work(rows.table, rows.peaks, rows.decode, sequences + prompt_tokens, one, middle),
+        mixed_ratio=ratio,
+        prefill=work(rows.table, rows.peaks, rows.prefill, one, rows.input_tokens, None),
         sequences=sequences,
         crowding=users / sequences,
-        per_step=np.where(rows.disaggregated, 0.0, sequences / rows.output_tokens),
+        per_step=per_step,
         resident_bytes=weights + sequences * rows.pp * each + OTHER_BYTES,
         weights_bytes=weights,
     )
@@ -84,25 +79,17 @@ class Index:
 
     engine: NDArray[np.int64]
     version: NDArray[np.int64]  # -1: never seen
-    formats: Array
     newer: NDArray[np.bool_]
-    latent: NDArray[np.bool_]
     round_lengths: Array
 
 
 def index(rows: Rows, versions: Sequence[str]) -> Index:
     """The effects of each row; lengths in round thousands mark another load generator in the published runs."""
     known = {name: i for i, name in enumerate(versions)}
-    columns = [
-        (rows.gemm_format if kind == "gemm" else rows.moe_format) == form
-        for kind, form in (effect.split(":") for effect in FORMAT_EFFECTS)
-    ]
     return Index(
         engine=rows.engine,
         version=np.array([known.get(str(name), -1) for name in rows.version]),
-        formats=np.stack(columns, axis=1).astype(float),
         newer=np.array([card.architecture.lower().startswith("blackwell") for card in rows.gpus]),
-        latent=rows.latent,
         round_lengths=(np.mod(rows.input_tokens, 1000) == 0).astype(float),
     )
 
@@ -114,12 +101,6 @@ class Shape:
     versions: int
 
     @property
-    def step_size(self) -> int:
-        """Length of the step model's vector."""
-        k, e = len(STEP_TERMS), len(ENGINES)
-        return k + e * k + len(FORMAT_EFFECTS) + len(FAMILY_EFFECTS) + 2 * self.versions + 2 * e
-
-    @property
     def first_size(self) -> int:
         """Length of the first-token model's vector."""
         k, e = len(FIRST_TERMS), len(ENGINES)
@@ -128,37 +109,6 @@ class Shape:
 
 def _of(effects: Array, at: NDArray[np.int64]) -> Array:
     return np.where(at >= 0, np.append(effects, 0.0)[at], 0.0)
-
-
-def _soft(one: Array, other: Array) -> Array:
-    return np.cbrt(one**3 + other**3)
-
-
-def step_s(v: Array, d: Demand, at: Index, shape: Shape) -> tuple[Array, Array]:
-    """Seconds per output token, and of one prompt's prefill among others, of each row."""
-    k, e = len(STEP_TERMS), len(ENGINES)
-    cuts = np.cumsum([k, e * k, len(FORMAT_EFFECTS), len(FAMILY_EFFECTS), shape.versions, shape.versions, e])
-    base, own, formats, family, version, latent, generator, prefills = np.split(v, cuts)
-    c = dict(zip(STEP_TERMS, np.exp(base + own.reshape(e, k)[at.engine]).T, strict=True))
-    newer = dict(zip(FAMILY_EFFECTS, np.exp(np.where(at.newer, family[:, None], 0.0)), strict=True))
-    gemm, moe = np.exp(at.formats[:, :3] @ formats[:3]), np.exp(at.formats[:, 3:] @ formats[3:])
-    w, p = d.step, d.prefill
-    step = newer["gemm"] * _soft(c["gemm_hbm"] * w.gemm_hbm, gemm * c["gemm_flops"] * w.gemm_flops)
-    step = step + newer["moe"] * moe * _soft(c["moe_hbm"] * w.moe_hbm, c["moe_flops"] * w.moe_flops)
-    step = step + newer["kv"] * _soft(c["kv"] * w.kv, c["attention_flops"] * w.attention_flops)
-    step = step + c["head"] * w.head_roof + c["activations"] * w.activations
-    step = step + c["reduce_link"] * w.reduce_link + c["reduction_s"] * w.reductions
-    step = step + c["exchange_link"] * w.exchange_link + c["exchange_s"] * w.exchanges
-    step = step + newer["layers"] * (c["layer_s"] * w.layers + c["moe_layer_s"] * w.moe_layers)
-    step = step + newer["host"] * (c["request_s"] * w.sequences + c["step_s"])
-    prompt = gemm * c["prefill_gemm"] * p.gemm_flops + moe * c["prefill_moe"] * p.moe_roof
-    prompt = prompt + c["prefill_attention"] * p.attention_flops + c["activations"] * p.activations
-    prompt = prompt + c["prefill_link"] * (p.reduce_link + p.exchange_link)
-    prompt = (newer["prefill"] * prompt + c["prefill_layer_s"] * p.layers) / d.prompts
-    prompt = prompt * np.exp(at.round_lengths * prefills[at.engine])
-    slower = _of(version, at.version) + np.where(at.latent, _of(latent, at.version), 0.0)
-    slower = slower + at.round_lengths * generator[at.engine]
-    return np.exp(slower) * step + d.per_step * prompt, prompt
 
 
 def first_parts(rows: Rows, d: Demand, tpot_s: Array, prompt_s: Array) -> Array:
@@ -190,8 +140,3 @@ def first_s(v: Array, parts: Array, at: Index, shape: Shape) -> Array:
     return np.asarray((parts * c).sum(axis=1)) * np.exp(
         _of(version, at.version) + at.round_lengths * generator[at.engine]
     )
-
-
-def layout_gpus(layout: Layout) -> Array:
-    """GPUs of one worker."""
-    return layout.tp * layout.dp

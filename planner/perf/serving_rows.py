@@ -153,12 +153,13 @@ def parse(columns: Columns) -> Rows:
 
     whole_layout, own_layout, first_layout = normal(whole), normal(own), normal(first)
     quantised = np.array([bool(word) for word in words(columns, "precision")]) & fine & (moe != "mxfp4")
+    four_bit = np.array(["fp4" in g.flops_per_s for g in cards])
     return Rows(
         refusal=refusal,
         models=kept,
         gpus=cards,
         table=_table(kept),
-        peaks=_peaks(cards, gemm, moe, quantised & (engine < 2)),
+        peaks=_peaks(cards, gemm, moe, quantised & ((engine < 2) | four_bit)),
         engine=engine,
         version=np.array(
             [f"{b}:{v}" for b, v in zip(backends, words(columns, "backend_version"), strict=True)], dtype=object
@@ -222,7 +223,8 @@ def _peaks(cards: tuple[GPUType, ...], gemm: NDArray[Any], moe: NDArray[Any], kv
         link_bytes_per_s=np.array([g.scale_up_bytes_per_s or g.pcie_bytes_per_s or 32e9 for g in cards]),
         gemm_weight_bytes=np.array([WEIGHT_BYTES[f] for f in gemm]),
         moe_weight_bytes=np.array([WEIGHT_BYTES[f] for f in moe]),
-        # vLLM and TensorRT-LLM keep the KV cache in FP8 where the checkpoint is quantised by its publisher so.
+        # vLLM and TensorRT-LLM keep the KV cache in FP8 where the checkpoint is quantised by its publisher so, SGLang
+        # on Blackwell alone (runs that hold twice the users that 16 bits would have room for).
         kv_bytes=np.where(kv_fp8, 1.0, 2.0),
     )
 

@@ -48,6 +48,9 @@ class Table:
     layers: Array
     moe_layers: Array
     reductions: Array
+    kernels: Array  # matrix products outside the experts
+    latent_layers: Array
+    query_norms: Array
 
 
 @cache
@@ -80,6 +83,10 @@ def _one(model: Model) -> dict[str, list[float]]:
     out["hidden"], out["vocab"] = [model.hidden], [model.vocab]
     out["layers"] = [sum(b.count for b in model.blocks)]
     out["moe_layers"] = [sum(b.count for b in model.blocks if b.ffn is not None and b.ffn.experts)]
+    mixers = [(b.count, b.attention) for b in model.blocks if b.attention is not None]
+    out["kernels"] = [sum(n for n, experts in zip(out["count"], out["experts"], strict=True) if not experts)]
+    out["latent_layers"] = [sum(n for n, a in mixers if a.kind == "mla")]
+    out["query_norms"] = [sum(n for n, a in mixers if a.qk_norm)]
     out["reductions"] = [sum(b.count * ((b.attention is not None) + (b.ffn is not None)) for b in model.blocks)]
     return out
 

@@ -5,7 +5,7 @@ walking `depth` steps from the root ends in a leaf for every row, with no branch
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,12 @@ class Forest:
     factor: float
 
 
+def constant(value: float) -> Forest:
+    """One leaf: the same for every row."""
+    nothing, leaf = np.zeros(1, dtype=np.int32), np.full(1, value, dtype=np.float32)
+    return Forest(nothing, nothing.astype(np.int16), 0 * leaf, nothing, nothing, leaf, depth=0, base=0.0, factor=1.0)
+
+
 def predict(forest: Forest, x: NDArray[Any], rows_at_once: int = 4096) -> Array:
     """One figure for each row of `x` (rows, features)."""
     return predict_spread(forest, x, rows_at_once)[0]
@@ -50,12 +56,19 @@ def predict_spread(forest: Forest, x: NDArray[Any], rows_at_once: int = 4096) ->
 
 
 def _walk(forest: Forest, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    node = np.broadcast_to(forest.roots, (len(x), len(forest.roots))).copy()
-    rows = np.arange(len(x))[:, None]
+    """(rows, trees): the leaf value of each. Tree by tree, which the cache likes, and only those not in a leaf yet."""
+    rows, width = x.shape
+    flat = np.ascontiguousarray(x).ravel()
+    node = np.repeat(forest.roots.astype(np.intp), rows)
+    start = np.tile(np.arange(rows, dtype=np.intp) * width, len(forest.roots))
+    moving = np.arange(len(node))
     for _ in range(forest.depth):
-        goes_left = x[rows, forest.feature[node]] <= forest.threshold[node]
-        node = np.where(goes_left, forest.left[node], forest.right[node])
-    leaves: NDArray[np.float32] = forest.value[node]
+        at = node[moving]
+        left = flat.take(start[moving] + forest.feature.take(at)) <= forest.threshold.take(at)
+        there = np.where(left, forest.left.take(at), forest.right.take(at))
+        node[moving] = there
+        moving = moving[there != at]
+    leaves: NDArray[np.float32] = forest.value.take(node).reshape(len(forest.roots), rows).T
     return leaves
 
 
@@ -114,16 +127,65 @@ def _depth(left: NDArray[Any], right: NDArray[Any]) -> int:
     return int(level.max(initial=0))
 
 
+def rounded(x: NDArray[Any]) -> NDArray[np.float32]:
+    """Features in steps of 16-bit floats: what a forest sees that `compact` is to store exactly."""
+    return np.asarray(x, dtype=np.float16).astype(np.float32)
+
+
+def compact(forest: Forest) -> Forest:
+    """The same forest in numbers that 16 bits hold; rows that are `rounded` end in the same leaves as before."""
+    half = forest.threshold.astype(np.float16)
+    above = half.astype(np.float32) > forest.threshold
+    threshold = np.where(above, np.nextafter(half, np.float16(-np.inf)), half).astype(np.float32)
+    leaf = forest.right == np.arange(len(forest.right))
+    value = np.where(leaf, forest.value, 0.0).astype(np.float16).astype(np.float32)
+    return replace(forest, threshold=threshold, value=value)
+
+
 def pack(forest: Forest, name: str) -> dict[str, NDArray[Any]]:
-    """Arrays under names that begin with `name`, to be stored with others in one npz."""
+    """Arrays under names that begin with `name`, to be stored with others in one npz, in as few bytes as hold them.
+
+    Where left children follow their parents, as scikit-learn grows trees, only the distances to the right ones are
+    kept, 0 for leaves.
+    """
     arrays = {key: getattr(forest, key) for key in ("roots", "feature", "threshold", "left", "right", "value")}
+    own = np.arange(len(forest.left))
+    leaf = forest.right == own
+    if (forest.left == own + ~leaf).all():
+        del arrays["left"]
+        arrays["right"] = _narrow(forest.right - own, np.uint16)
+    arrays["feature"] = _narrow(forest.feature, np.int8)
+    for key in ("threshold", "value"):
+        arrays[key] = _narrow(arrays[key], np.float16)
     arrays["numbers"] = np.array([forest.depth, forest.base, forest.factor], dtype=np.float64)
     return {f"{name}.{key}": array for key, array in arrays.items()}
 
 
 def unpack(stored: Mapping[str, NDArray[Any]], name: str) -> Forest:
     """What `pack` stored under `name`."""
-    roots, feature, threshold, left, right, value, numbers = (
-        stored[f"{name}.{key}"] for key in ("roots", "feature", "threshold", "left", "right", "value", "numbers")
+    roots, feature, threshold, right, value, numbers = (
+        stored[f"{name}.{key}"] for key in ("roots", "feature", "threshold", "right", "value", "numbers")
     )
-    return Forest(roots, feature, threshold, left, right, value, int(numbers[0]), float(numbers[1]), float(numbers[2]))
+    if f"{name}.left" in stored:
+        left = stored[f"{name}.left"]
+    else:
+        own = np.arange(len(right), dtype=np.int32)
+        left, right = own + (right > 0).astype(np.int32), own + right.astype(np.int32)
+    return Forest(
+        roots,
+        feature.astype(np.int16),
+        threshold.astype(np.float32),
+        left,
+        right,
+        value.astype(np.float32),
+        depth=int(numbers[0]),
+        base=float(numbers[1]),
+        factor=float(numbers[2]),
+    )
+
+
+def _narrow(x: NDArray[Any], to: type[np.generic]) -> NDArray[Any]:
+    """In a narrower type where that loses nothing."""
+    with np.errstate(over="ignore"):
+        small = x.astype(to)
+    return small if (small.astype(x.dtype) == x).all() else x

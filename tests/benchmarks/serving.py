@@ -65,7 +65,7 @@ def _report(name: str, columns: dict[str, NDArray[np.float64]], fold: NDArray[np
     half = {key: np.zeros(len(fold)) for key in truth}
     for one in np.unique(fold):
         test = fold == one
-        made = estimates(columns, learn(columns, ~test))
+        made = estimates(columns, learn(columns, ~test, grown=not kind))
         widths = _calibrated(name, columns, ~test)
         for key, y in truth.items():
             residual[key][test] = (made[key + kind] - y)[test]
@@ -95,7 +95,7 @@ def _calibrated(name: str, columns: dict[str, NDArray[np.float64]], train: NDArr
     scores: dict[str, list[NDArray[np.float64]]] = {"tpot": [], "ttft": []}
     for one in groups:
         test = train & (inner == one)
-        made = estimates(columns, learn(columns, train & ~test))
+        made = estimates(columns, learn(columns, train & ~test, grown=not kind))
         for key, kept in scores.items():
             y = np.log(numbers(columns, f"silicon_{key}_ms") / 1e3)
             scale = made[f"{key}_spread"] if not kind else np.ones(len(y))

@@ -5,7 +5,7 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
 
 from planner.perf.conformal import half_width, interval
-from planner.perf.trees import from_sklearn, pack, predict, predict_spread, unpack
+from planner.perf.trees import compact, constant, from_sklearn, pack, predict, predict_spread, rounded, unpack
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(500, 4)).astype(np.float32)
@@ -39,3 +39,18 @@ def test_half_widths_cover_nine_in_ten() -> None:
     assert np.mean(fresh <= half_width(RANDOM.normal(size=4000))) == pytest.approx(0.9, abs=0.02)
     low, high = interval(np.array([2.0]), np.log(2))
     assert (low[0], high[0]) == pytest.approx((1, 4))
+
+
+def test_a_compact_forest_sends_rounded_rows_to_the_same_leaves_in_fewer_bytes() -> None:
+    x = rounded(X)
+    whole = from_sklearn(ExtraTreesRegressor(10, random_state=0).fit(x, Y))
+    small = compact(whole)
+    # Half-precision values of about 1 are off by at most 2^-11 of that.
+    assert predict(small, x) == pytest.approx(predict(whole, x), abs=3 * 2**-11)
+    stored = pack(small, "f")
+    assert sum(a.nbytes for a in stored.values()) < 0.65 * sum(a.nbytes for a in pack(whole, "f").values())
+    assert (predict(unpack(stored, "f"), x) == predict(small, x)).all()
+
+
+def test_a_constant_forest_says_the_same_of_every_row() -> None:
+    assert predict(unpack(pack(constant(0.25), "f"), "f"), X).tolist() == [0.25] * len(X)
