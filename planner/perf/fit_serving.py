@@ -1,8 +1,8 @@
 """Fits the serving model on measured whole-engine runs: `muster fit serving --data DIR`.
 
-Two stages. First the coefficients of `planner.perf.serving_physics`, by robust least squares in log space with normal
-priors around their starting values. Then trees on what is left, which hold for models and GPUs among the measured ones.
-Intervals come from rows left out: whole curves, whole models, whole GPUs (`planner.perf.conformal`).
+Two stages. First the coefficients of `planner.perf.serving_step` and of the first token, by robust least squares in log
+space with normal priors around their starting values. Then trees on what is left, which hold for models and GPUs among
+the measured ones. Intervals come from rows left out: whole curves, whole models, whole GPUs (`planner.perf.conformal`).
 """
 
 import hashlib

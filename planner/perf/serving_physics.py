@@ -1,13 +1,8 @@
-"""TPOT and TTFT of a serving engine from operation counts and a few dozen coefficients with a meaning each.
+"""What rows ask of an engine, before any coefficient, and TTFT; TPOT is in `planner.perf.serving_step`.
 
-A decode step is the sum of its operators, each the slower of arithmetic and memory (softly), plus what the engine adds
-per layer, collective, request and step; prefills that fall into a sequence's life add their share. TTFT in a closed
-loop is the frontend, one step, the prompt's own prefill, those of the users who start together, and the queue that
-forms where KV memory or prefill workers run short.
-
-Coefficients are exponentials of sums: a common one, the engine's deviation, the format's, the GPU family's, and the
-engine version's, so that what was never seen falls back to what is common (a hierarchical model; Gelman and Hill,
-"Data Analysis Using Regression and Multilevel/Hierarchical Models", 2007).
+A decode step advances every sequence in flight by a token; some steps carry prompts of other users too. TTFT in a
+closed loop is the frontend, one step, the prompt's own prefill, those of the users who start together, and the queue
+that forms where KV memory or prefill workers run short.
 """
 
 from collections.abc import Sequence

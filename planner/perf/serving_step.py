@@ -29,7 +29,7 @@ COMMON: Mapping[str, tuple[float, float]] = MappingProxyType(
         "gemm_hbm": (1.2, 0.25), "gemm_flops": (1.6, 0.2), "moe_hbm": (1.3, 0.25), "moe_flops": (2.0, 0.3),
         "kv": (1.2, 0.25), "attention_flops": (2.0, 0.2), "head": (1.2, 0.2), "activations": (1.0, 0.2),
         "reduce_link": (1.5, 0.2), "reduce_start": (1.0, 0.2), "reduction_s": (4e-6, 0.25), "hop_s": (1e-6, 0.25),
-        "exchange_link": (2.0, 0.2), "exchange_s": (2e-5, 0.25), "layer_s": (2e-5, 0.25), "kernel_s": (8.6e-6, 0.25),
+        "exchange_link": (2.0, 0.2), "exchange_s": (2e-5, 0.25), "layer_s": (2e-5, 0.25), "kernel_s": (6.6e-6, 0.25),
         "latent_layer_s": (1e-5, 0.25), "query_norm_s": (3e-6, 0.25), "moe_layer_s": (2e-5, 0.25),
         "request_s": (1e-5, 0.25), "step_s": (5e-4, 0.25), "prefill_attention": (2.0, 0.2),
         "mixed_layer_s": (5e-5, 0.25), "prompt_s": (2e-3, 0.25),
@@ -51,10 +51,14 @@ SPREAD: Mapping[tuple[str, str], float] = MappingProxyType(
     }
 )  # fmt: skip
 # Medians over the published operator tables: 16-bit products come closer to their peak than 8-bit ones, 4-bit ones
-# stay further away; without activations to quantise a product takes 4.7 us beside its traffic, not 8.6.
+# stay further away; without activations to quantise a product takes 3 us beside its traffic, not 6.6; Blackwell takes
+# three fifths of Hopper's time for experts beside their traffic, and less for attention.
 MEAN: Mapping[tuple[str, str], float] = MappingProxyType(
-    {("gemm_flops", "bf16"): -0.45, ("gemm_flops", "nvfp4"): 0.3, ("kernel_s", "bf16"): -0.6}
-)
+    {
+        ("gemm_flops", "bf16"): -0.45, ("gemm_flops", "nvfp4"): 0.3, ("kernel_s", "bf16"): -0.75,
+        ("moe_layer_s", "newer"): -0.5, ("layers", "newer"): -0.15,
+    }
+)  # fmt: skip
 # Latency of a collective, for the range where it is neither short nor limited by the link.
 START_S = 5e-6
 Effect = tuple[str, str]

@@ -10,6 +10,7 @@ DeepSeek-V3 and R1, which are one architecture and share many runs, as one model
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from planner.perf.conformal import half_width
 from planner.perf.fit_serving import estimates, folds, learn, measured, splits
+from planner.perf.serving import predict
 from planner.perf.serving_rows import parse
 from planner.perf.tables import numbers, words
 from tests.benchmarks.common import perf_folder
@@ -29,6 +31,7 @@ BARS = {
     ("models", "ttft"): (25.0, 15.0, "52.9 / -"),
 }
 WIDEST = {"tpot": 20.0, "ttft": 50.0}
+MOST_SECONDS = 100e-6
 
 
 def main() -> None:
@@ -46,7 +49,9 @@ def main() -> None:
         f"{'left out':15}{'':6}{'mean / median APE %':>20}{'bar':>14}{'AIConfigurator':>16}"
         f"{'90 % cover':>12}{'half width':>12}"
     )
-    met = refused <= 0.01 * total
+    each_s = min(_seconds(columns) for _ in range(3)) / total
+    print(f"one estimate in an array of {total}: {1e6 * each_s:.0f} us of CPU (bar {1e6 * MOST_SECONDS:.0f})")
+    met = refused <= 0.01 * total and each_s <= MOST_SECONDS
     for name, fold in splits(columns).items():
         if name not in options.splits:
             continue
@@ -56,6 +61,12 @@ def main() -> None:
             )
         met &= _report(name, columns, fold)
     sys.exit(0 if met else 1)
+
+
+def _seconds(columns: dict[str, NDArray[np.float64]]) -> float:
+    start_s = time.process_time()
+    predict(columns)
+    return time.process_time() - start_s
 
 
 def _report(name: str, columns: dict[str, NDArray[np.float64]], fold: NDArray[np.int64]) -> bool:
