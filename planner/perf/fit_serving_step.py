@@ -5,20 +5,28 @@ and every split can be left out in turn. What was measured together (engine vers
 errs together, so each campaign has an effect of its own while fitting, which no prediction uses.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.perf.serving_step import COMMON, LEVELS, MEAN, SPREAD, Effect, Placed, Steps, log_step_s, placed
+from planner.perf.serving_step import COMMON, LEVELS, MEAN, SPREAD, Effect, Level, Placed, Steps, log_step_s, placed
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 ERROR = 0.1  # width of the Cauchy errors, in logs
 MOST_STEPS = 25
+CAMPAIGN: Effect = ("whole", "campaign")
+CAMPAIGN_SPREAD = 0.08
 SETTLED = 1e-4  # relative gain of a step that is not worth another
 
 
-def fit_step(steps: Steps, log_s: Array, train: Mask) -> tuple[Array, tuple[str, ...]]:
-    """The coefficients and their names; effects of campaigns and of what no row of the mask shows are left out."""
+def fit_step(steps: Steps, together: Level, log_s: Array, train: Mask) -> tuple[Array, tuple[str, ...]]:
+    """The coefficients and their names; effects of campaigns and of what no row of the mask shows are left out.
+
+    `together`: the campaign of each row.
+    """
+    steps = replace(steps, whole=(*steps.whole, CAMPAIGN), levels={**steps.levels, CAMPAIGN[1]: together})
     names, mean, spread = _priors(steps, train)
     some = _rows(placed(steps, names), train)
     v = _mode(some, log_s[train], mean, spread)
@@ -44,6 +52,8 @@ def _prior(effect: Effect, name: str) -> tuple[float, float]:
     if not effect[1]:
         start, spread = COMMON[effect[0]]
         return float(np.log(start)), spread
+    if effect == CAMPAIGN:
+        return 0.0, CAMPAIGN_SPREAD
     return MEAN.get((effect[0], name.rsplit("|", 1)[1]), 0.0), SPREAD.get(effect, LEVELS[effect[1]])
 
 

@@ -193,11 +193,15 @@ def beside_bytes(
     models: Sequence[Model], tp: Array, sequences: Array, layers: Array, step_tokens: float = 2048.0
 ) -> Array:
     """Activations, libraries, graphs and buffers of one GPU, for many rows at once; `layers` are those of its stage."""
-    kinds = {key: i for i, key in enumerate(dict.fromkeys(zip(models, tp.tolist(), strict=True)))}
-    at = np.array([kinds[key] for key in zip(models, tp.tolist(), strict=True)], dtype=int)
-    forward = np.array([forward_bytes(model, step_tokens, int(ways)) for model, ways in kinds], dtype=float)[at]
-    logits = np.array([sampler_bytes(model, 1.0) for model, _ in kinds], dtype=float)[at]
-    buffers = np.array([fixed_bytes(0.0, int(ways)) for _, ways in kinds], dtype=float)[at]
+    # Models by identity: to hash an architecture takes longer than all of this.
+    keys = [(id(model), ways) for model, ways in zip(models, tp.tolist(), strict=True)]
+    kinds = {key: (model, int(key[1])) for key, model in zip(keys, models, strict=True)}
+    place = {key: i for i, key in enumerate(kinds)}
+    at = np.array([place[key] for key in keys], dtype=int)
+    pairs = list(kinds.values())
+    forward = np.array([forward_bytes(model, step_tokens, ways) for model, ways in pairs], dtype=float)[at]
+    logits = np.array([sampler_bytes(model, 1.0) for model, _ in pairs], dtype=float)[at]
+    buffers = np.array([fixed_bytes(0.0, ways) for _, ways in pairs], dtype=float)[at]
     return np.asarray(np.maximum(forward, logits * sequences) + buffers + graph_bytes(1.0) * layers)
 
 

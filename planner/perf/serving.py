@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.perf.conformal import interval
+from planner.perf.memory import beside_bytes
 from planner.perf.serving_features import first_features, share_features, step_features
 from planner.perf.serving_physics import OTHER_BYTES, Demand, Shape, demand, first_parts, first_s, index
 from planner.perf.serving_rows import Rows, parse

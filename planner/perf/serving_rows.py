@@ -18,12 +18,13 @@ from planner.catalog import gpu, model
 from planner.errors import UnknownName
 from planner.hardware import GPUType
 from planner.model import Model
-from planner.perf.formats import FORMATS, WEIGHT_BYTES, flops, known_as
+from planner.perf.formats import WEIGHT_BYTES, flops, known_as
+from planner.perf.serving_refusals import ENGINES, refusal_of, sound_rows
 from planner.perf.steps import Layout, Peaks, Table, table
 from planner.perf.tables import Columns, numbers, words
 
 Array = NDArray[np.float64]
-ENGINES = ("trtllm", "vllm", "sglang")
+__all__ = ["DEFAULTS", "ENGINES", "Rows", "parse", "published"]
 DEFAULTS: Mapping[str, str] = MappingProxyType(
     {
         "backend": "vllm",
@@ -36,9 +37,6 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         "gemm_quant_mode, moe_quant_mode, precision": "the format of the published checkpoint",
     }
 )
-MOST = {"isl": 4e6, "osl": 1e6, "tp_size": 72, "pp_size": 64, "attention_dp_size": 1024, "batch_size": 1e5}
-MOST_CONCURRENCY = 1e6
-MOST_WORKERS = 4096.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,10 +128,13 @@ def parse(columns: Columns) -> Rows:
     for key, values in workers.items():
         checked[f"{key}_num_workers"] = values
     formats = [_formats(columns, i, models[i]) for i in range(n)]
+    sound = sound_rows(models, gpus, backends, modes, checked, formats)
     refusal = np.array(
         [
-            _refusal(i, names[i], models[i], systems[i], gpus[i], backends[i], modes[i], checked, formats[i])
-            for i in range(n)
+            ""
+            if fits
+            else refusal_of(i, names[i], models[i], systems[i], gpus[i], backends[i], modes[i], checked, form)
+            for i, (fits, form) in enumerate(zip(sound, formats, strict=True))
         ],
         dtype=object,
     )
@@ -208,9 +209,10 @@ def _either(choice: NDArray[np.bool_], one: Layout, other: Layout) -> Layout:
 
 
 def _table(models: tuple[Model, ...]) -> Table:
-    unique = list(dict.fromkeys(models))
-    at = {m: i for i, m in enumerate(unique)}
-    rows, made = np.array([at[m] for m in models]), table(unique)
+    # By identity: equal models are one object here, and to hash an architecture takes longer than to predict it.
+    unique = {id(m): m for m in models}
+    at = {key: i for i, key in enumerate(unique)}
+    rows, made = np.array([at[id(m)] for m in models]), table(list(unique.values()))
     return Table(**{name: getattr(made, name)[rows] for name in Table.__slots__})
 
 
@@ -239,43 +241,6 @@ def _formats(columns: Columns, row: int, found: Model | None) -> tuple[str, str]
     own = "fp8_block" if found.weight_dtype == "fp8" else "bf16"
     gemm = known_as(given[0]) or own
     return gemm, known_as(given[1]) or gemm
-
-
-def _refusal(
-    i: int,
-    name: str,
-    found: Model | None,
-    system: str,
-    card: GPUType | None,
-    backend: str,
-    mode: str,
-    figures: Mapping[str, Array],
-    formats: tuple[str, str],
-) -> str:
-    if not name or not system:
-        return f"no {'model_path' if not name else 'system'} given"
-    if found is None:
-        return f"unknown model {name[:80]!r}: not in the catalogue (muster catalog models)"
-    if card is None:
-        return f"unknown GPU {system[:80]!r}: not in the catalogue (muster catalog gpus)"
-    if backend not in ENGINES:
-        return f"unknown engine {backend[:40]!r}: known are {', '.join(ENGINES)}"
-    if mode not in ("agg", "disagg"):
-        return f"unknown mode {mode[:40]!r}: agg or disagg"
-    for form in formats:
-        if form not in FORMATS:
-            return f"unknown weight format {form[:40]!r}: known are {', '.join(FORMATS)}"
-    for key, values in figures.items():
-        value, most = float(values[i]), MOST.get(key, MOST_CONCURRENCY if key == "concurrency" else MOST_WORKERS)
-        if key == "batch_size" and np.isnan(value):
-            continue
-        if not 1 <= value <= most:
-            shown = "no number" if not np.isfinite(value) else f"{value:g}"
-            return f"{key} is {shown}, allowed are 1 to {most:g}"
-    total = figures["isl"][i] + figures["osl"][i]
-    if total > 4 * found.max_context:
-        return f"{total:,.0f} tokens a request, {found.name} is made for {found.max_context:,}"
-    return ""
 
 
 def _day(word: str) -> float:

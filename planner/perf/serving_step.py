@@ -39,7 +39,7 @@ COMMON: Mapping[str, tuple[float, float]] = MappingProxyType(
 LEVELS: Mapping[str, float] = MappingProxyType(
     {
         "engine": 0.03, "newer": 0.06, "gemm": 0.1, "moe": 0.1, "unpacked": 0.3, "version": 0.2,
-        "latent_version": 0.3, "runs": 0.2, "campaign": 0.08,
+        "latent_version": 0.3, "runs": 0.2,
     }
 )  # fmt: skip
 SPREAD: Mapping[tuple[str, str], float] = MappingProxyType(
@@ -117,7 +117,6 @@ def levels_of(rows: Rows) -> dict[str, Level]:
     newer = np.array([card.architecture.lower().startswith("blackwell") for card in rows.gpus], dtype=bool)
     plain = np.array(["fp4" not in card.flops_per_s for card in rows.gpus], dtype=bool)
     gemm, moe = rows.gemm_format.astype(np.str_), rows.moe_format.astype(np.str_)
-    keys = zip(rows.models, rows.gpus, rows.version, gemm, strict=True)
     return {
         "": Level(("",), np.zeros(len(kind), dtype=np.int64)),
         "engine": Level(ENGINES, rows.engine),
@@ -128,8 +127,13 @@ def levels_of(rows: Rows) -> dict[str, Level]:
         "version": level(rows.version),
         "latent_version": level(rows.version, rows.latent),
         "runs": level([f"{k}:{name}" for k, name in zip(kind, names, strict=True)], kind > 0),
-        "campaign": level([f"{m.name}/{g.name}/{v}/{f}" for m, g, v, f in keys]),
     }
+
+
+def campaigns(rows: Rows) -> Level:
+    """What was measured together: model, GPU, engine version and format."""
+    keys = zip(rows.models, rows.gpus, rows.version, rows.gemm_format, strict=True)
+    return level([f"{m.name}/{g.name}/{v}/{f}" for m, g, v, f in keys])
 
 
 def _effects(name: str, *more: Effect) -> tuple[Effect, ...]:
@@ -141,7 +145,7 @@ def steps(rows: Rows, d: Demand) -> Steps:
     return Steps(tuple(_terms(rows, d)), tuple(("whole", k) for k in WHOLE), levels_of(rows))
 
 
-WHOLE = ("version", "latent_version", "runs", "campaign")
+WHOLE = ("version", "latent_version", "runs")
 
 
 def _terms(rows: Rows, d: Demand) -> Iterator[Term]:
