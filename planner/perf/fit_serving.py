@@ -19,7 +19,7 @@ from planner.perf.fit_serving_step import fit_step
 from planner.perf.serving_features import FIRST_CLIP, STEP_CLIP, first_features, share_features, step_features
 from planner.perf.serving_physics import FIRST_TERMS, Index, Shape, demand, first_parts, first_s, index
 from planner.perf.serving_rows import ENGINES, parse
-from planner.perf.serving_step import campaigns, log_step_s, placed, prompt_s, steps
+from planner.perf.serving_step import log_step_s, measured_together, placed, prompt_s, steps
 from planner.perf.tables import Columns, numbers, read, words
 from planner.perf.trees import Forest, compact, constant, from_sklearn, pack, rounded
 
@@ -67,7 +67,7 @@ def learn(columns: Columns, train: Mask | None = None, *, grown: bool = True) ->
     names = sorted({str(name) for name in rows.version[train]})
     d, at, shape = demand(rows), index(rows, names), Shape(len(names))
     terms = steps(rows, d)
-    v, coefficients = fit_step(terms, campaigns(rows), tpot, train)
+    v, coefficients = fit_step(terms, measured_together(rows), tpot, train)
     ready = placed(terms, coefficients)
     log_tpot, shares = log_step_s(v, ready)
     tpot_s, each_s = np.exp(log_tpot), prompt_s(v, coefficients, rows, d, terms.levels)

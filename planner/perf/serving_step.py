@@ -130,7 +130,7 @@ def levels_of(rows: Rows) -> dict[str, Level]:
     }
 
 
-def campaigns(rows: Rows) -> Level:
+def measured_together(rows: Rows) -> Level:
     """What was measured together: model, GPU, engine version and format."""
     keys = zip(rows.models, rows.gpus, rows.version, rows.gemm_format, strict=True)
     return level([f"{m.name}/{g.name}/{v}/{f}" for m, g, v, f in keys])

@@ -219,3 +219,10 @@ def test_the_model_names_the_files_it_was_fitted_on(shared: Path) -> None:
     for name, digest in meta["inputs_sha256"].items():
         assert hashlib.sha256((shared / "data" / "perf" / name).read_bytes()).hexdigest() == digest
     assert "Apache-2.0" in meta["source"]
+
+
+def test_the_model_is_small() -> None:
+    """With trees for TPOT and for TTFT of 50 trees each."""
+    from importlib.resources import files
+
+    assert (files("planner.perf") / "data" / "serving.npz").stat().st_size < 1.5e6  # type: ignore[attr-defined]

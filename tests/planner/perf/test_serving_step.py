@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from planner.perf.fit_serving_step import _jacobian, _priors, fit_step
 from planner.perf.serving_physics import demand
 from planner.perf.serving_rows import Rows, parse
-from planner.perf.serving_step import COMMON, Steps, campaigns, log_step_s, placed, prompt_s, runs, steps
+from planner.perf.serving_step import COMMON, Steps, log_step_s, measured_together, placed, prompt_s, runs, steps
 
 
 def rows(count: int = 1, **given: Any) -> Rows:
@@ -123,7 +123,7 @@ def test_the_fit_finds_a_version_that_is_slower_and_keeps_no_campaign() -> None:
     v, names = common(found)
     made = log_step_s(v, placed(found, names))[0]
     slower = np.array([0.0, 0.0, 0.0, 0.0, 0.3, 0.3])
-    fitted, kept = fit_step(found, campaigns(measured_rows()), made + slower, np.ones(6, dtype=bool))
+    fitted, kept = fit_step(found, measured_together(measured_rows()), made + slower, np.ones(6, dtype=bool))
     assert not [name for name in kept if "|campaign|" in name]
     effects = dict(zip(kept, fitted, strict=True))
     assert effects["whole|version|trtllm:2"] > effects["whole|version|vllm:1"]
