@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from planner.calibration import MAX_UTILISATION_RATIO, PREFILL_SCV, EngineCosts
 from planner.cost import Cost, Figure
 from planner.hardware import GPUType
-from planner.queueing import count_quantile, deviates, wait_quantile_s
-from planner.roofline import step_time
+from planner.queueing import count_quantile, deviates, mean_wait_s, wait_quantile_s
+from planner.roofline import StepTime, step_time
 from planner.service import SLO
 
 Array = NDArray[np.float64]
@@ -48,6 +48,17 @@ class Steady(NamedTuple):
     hbm_s: Array
 
 
+class Factors(NamedTuple):
+    """What measurements make of computed seconds: factors on a decode step (by batch) and on prefill; more TTFT."""
+
+    decode: Figure = 1.0
+    prefill: float = 1.0
+    first_s: float = 0.0
+
+
+COMPUTED = Factors()
+
+
 class Operating(NamedTuple):
     """Chosen points, one row a bucket; `batch` 0 = none meets the objective."""
 
@@ -59,10 +70,19 @@ class Operating(NamedTuple):
     e2e_s: Array
 
 
-def steady(cost: Cost, gpu: GPUType, engine: EngineCosts, sizes: Sizes, batch: Array, lanes: int) -> Steady:
+def steady(
+    cost: Cost,
+    gpu: GPUType,
+    engine: EngineCosts,
+    sizes: Sizes,
+    batch: Array,
+    lanes: int,
+    factors: Factors = COMPUTED,
+) -> Steady:
     """A replica with `batch` sequences in each of `lanes` pipeline lanes, prefill and decode on the same GPUs."""
     decode, prefill = cost.phases["decode"], cost.phases["prefill"]
-    step, own = step_time(decode, gpu, engine), step_time(prefill, gpu, engine)
+    step = _corrected(step_time(decode, gpu, engine), factors.decode)
+    own = _corrected(step_time(prefill, gpu, engine), factors.prefill)
     prompts = sizes.input_tokens / prefill.tokens  # prefill steps per prompt; below 1 where prompts share a step
     added_s = own.total_s * prompts
     yielded = decode.tokens / batch  # tokens of one sequence in a step: 1, more where a draft proposes some
@@ -86,7 +106,7 @@ def steady(cost: Cost, gpu: GPUType, engine: EngineCosts, sizes: Sizes, batch: A
     figures = (
         step.total_s / yielded,
         added_s,
-        prompt_s,
+        prompt_s + factors.first_s,
         slot_s,
         in_flight_s,
         lanes / work_s,
@@ -94,6 +114,11 @@ def steady(cost: Cost, gpu: GPUType, engine: EngineCosts, sizes: Sizes, batch: A
         hbm_s / lanes,
     )
     return Steady(*(np.broadcast_to(figure, shape) for figure in figures))
+
+
+def _corrected(time: StepTime, factor: Figure) -> StepTime:
+    """All seconds by a factor: what keeps the units busy, and so draws power, stays the same share of them."""
+    return StepTime(time.total_s * factor, time.compute_s * factor, time.hbm_s * factor)
 
 
 class Objective(NamedTuple):
@@ -177,3 +202,16 @@ def operate(
     return Operating(
         np.where(rate > 0, batch[0, at[1]] * lanes, 0), rate, load_at, first_s, tpot_s[at], first_s + decoding_s[at]
     )
+
+
+def typical_s(run: Steady, sizes: Sizes, point: Operating, lanes: int) -> Array:
+    """Mean seconds from request to last token at chosen points, one row a bucket: `run` is that of each point alone."""
+    batch, load = point.batch[:, None] / lanes, point.utilisation_ratio[:, None]
+    between_s = run.decode_s + batch / sizes.output_tokens * run.prefill_s
+    own_s = run.decode_s + run.prompt_s * sizes.input_tokens / np.maximum(sizes.largest_input_tokens, 1.0)
+    slot_s = mean_wait_s(load, batch * lanes, run.in_flight_s)
+    prefill_s = mean_wait_s(
+        load * run.requests_per_s * run.prefill_slot_s / lanes, 1.0, run.prefill_slot_s, PREFILL_SCV
+    )
+    waits_s = np.where(load < 1, slot_s + prefill_s, 0.0)
+    return np.asarray(own_s + waits_s + (sizes.output_tokens - 1) * between_s)[:, 0]

@@ -58,6 +58,13 @@ def plan(
     energy: Annotated[
         bool, typer.Option("--energy", help="Price energy on rented nodes too, not only on owned ones.")
     ] = False,
+    confidence: Annotated[
+        float,
+        typer.Option(min=0.5, max=0.95, help="How likely each objective is kept: 0.5 plans with the best estimate."),
+    ] = 0.5,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Corrections that muster calibrate wrote.")
+    ] = None,
     as_json: AsJson = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the plan (kind Plan) to this file.")
@@ -69,6 +76,7 @@ def plan(
     """
     from dataclasses import replace
 
+    from planner.corrections import load as load_corrections
     from planner.options import Objective
     from planner.planning import plan as make_plan
     from planner.search import Search
@@ -82,6 +90,10 @@ def plan(
     _refuse_twins([service.name for service in services])
     hardware = load_inventory(inventory)
     running = load_plan(current) if current else None
+    known = load_corrections(calibration) if calibration else ()
+    useful = {(s.engine, "", s.model.name, g.gpu.name) for s in services for g in hardware.node_groups}
+    if strange := [one for one in known if one.deployment[:4] not in useful]:
+        typer.echo(f"{calibration}: {len(strange)} of {len(known)} corrections are of no service here", err=True)
     objective = Objective(
         usd_per_joule=hardware.usd_per_joule,
         energy_everywhere=energy,
@@ -93,9 +105,8 @@ def plan(
     search = Search(gap_ratio=gap)
     if time_limit is not None:
         search = Search(gap_ratio=gap, nodes=_ANY_NODES, left_s=lambda: due_s - time.monotonic())
-    counts = (
-        {(a.service, str(a.recipe), a.pool, a.node_group): a.replicas for a in running.allocations} if running else {}
-    )
+    placed = running.allocations if running else ()
+    counts = {(a.service, str(a.recipe), a.pool, a.node_group): a.replicas for a in placed}
     began_s = time.process_time()
     console = Console(stderr=True)
     with console.status("planning") as status:
@@ -105,6 +116,8 @@ def plan(
             objective=objective,
             current=counts,
             search=search,
+            confidence=confidence,
+            corrections=known,
             progress=lambda text: status.update(text),
         )
     answer = replace(answer, solve_s=time.process_time() - began_s)
@@ -277,20 +290,9 @@ def catalog_models(as_json: AsJson = False) -> None:
     from planner.catalog import models
 
     if as_json:
-        rows = [
-            {
-                "name": m.name,
-                "family": m.family,
-                "parameters": parameters(m),
-                "active_parameters": active_parameters(m),
-                "layers": sum(block.count for block in m.blocks),
-                "max_context_tokens": m.max_context,
-                "aliases": list(m.aliases),
-                "source": m.source,
-            }
-            for m in models()
-        ]
-        _print_json(rows)
+        from planner.view import model_json
+
+        _print_json([model_json(m) for m in models()])
         return
     from planner.show import printed
     from planner.show_tables import model_table

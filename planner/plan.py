@@ -52,6 +52,8 @@ class Prediction:
     """What the performance model expects of one replica under its planned load, at the SLO's percentile.
 
     `ttft_s`, `tpot_s` and `e2e_s` are the worst over all buckets that the replica serves; `by_class` tells them apart.
+    `*_lo_s` and `*_hi_s` are the ends of their 90 % intervals, None where nothing measured stands behind them.
+    The last four are what `planner.efficiency` adds up for a service.
     """
 
     ttft_s: float
@@ -65,6 +67,14 @@ class Prediction:
     cold_start_s: float
     source: Source = "modelled"
     by_class: tuple[ClassLatency, ...] = ()
+    ttft_lo_s: float | None = None
+    ttft_hi_s: float | None = None
+    tpot_lo_s: float | None = None
+    tpot_hi_s: float | None = None
+    mean_latency_s: float = 0.0
+    memory_utilisation_ratio: float = 0.0
+    compute_utilisation_ratio: float = 0.0
+    compression_ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from planner.corrections import Correction
 from planner.decide import Progress, decide
 from planner.hardware import Inventory
 from planner.options import Key, Objective
 from planner.plan import Plan, Profile, Refusal
+from planner.profile import EVEN
 from planner.profile import profiles as profiles_of
 from planner.search import Search
 from planner.service import ServiceSpec
@@ -20,10 +22,14 @@ def plan(
     current: Mapping[Key, int] | None = None,
     search: Search | None = None,
     compare: bool = True,
+    confidence: float = EVEN,
+    corrections: Sequence[Correction] = (),
     progress: Progress = lambda _: None,
 ) -> Plan:
     """The cheapest plan with its proof, or why there is none.
 
+    `confidence`: how likely each objective is kept, as far as the performance model knows its own error.
+    `corrections`: of the performance model, learnt from deployments that run.
     `compare`: also price the best fleet of each GPU type alone.
     `solve_s` is left 0: the caller owns the clock.
     """
@@ -33,7 +39,7 @@ def plan(
     for service in services:
         progress(f"profiling {service.name}")
         running = {recipe for name, recipe, _, _ in current or {} if name == service.name}
-        offered, turned_down = profiles_of(service, inventory, running)
+        offered, turned_down = profiles_of(service, inventory, running, confidence, corrections)
         found.extend(offered)
         usable[service.name] = tuple(dict.fromkeys(made.recipe.gpu for made in offered))
         refused.extend(turned_down)

@@ -6,20 +6,21 @@ carried in proportion. A prompt's own time is that of the bucket's upper edge. W
 mix: a replica that a plan gives other sizes draws more or less.
 """
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import NamedTuple
+from statistics import NormalDist
 
 import numpy as np
 
+from planner.anchor import Anchor, Key, anchors, key_of
 from planner.base import dialect
 from planner.batching import (
+    COMPUTED,
     LOADS,
-    Array,
+    Factors,
     Mask,
-    Objective,
-    Operating,
     Sizes,
     Steady,
     objective,
@@ -28,17 +29,20 @@ from planner.batching import (
     unloaded,
     wait_s,
 )
-from planner.calibration import ENGINE_START_S, ENGINES, HBM_RATIO, KERNELS, LOAD_BYTES_PER_S
+from planner.calibration import ENGINES, HBM_RATIO
+from planner.corrections import Correction
 from planner.cost import Case, Cost, Degrees
 from planner.dominance import undominated
 from planner.errors import MissingFigure
+from planner.expected import Demand, pool_profile
 from planner.hardware import GPUType, Inventory
-from planner.plan import ClassLatency, PoolProfile, Prediction, Profile, Recipe, Refusal
-from planner.power import power_w
+from planner.mixing import mixed
+from planner.perf.conformal import COVERAGE
+from planner.plan import Profile, Recipe, Refusal
 from planner.recipes import gpu_of, recipes
 from planner.refusals import distinct, too_large, too_slow, too_slow_together
 from planner.roofline import memory_bytes
-from planner.service import SLO, Bucket, ServiceSpec
+from planner.service import SLO, ServiceSpec
 from planner.technique import cost_of, parallelisms, sharded
 from planner.techniques import techniques
 
@@ -49,6 +53,7 @@ BATCHES = np.array([*_UP_TO_16, *_ABOVE], dtype=float)[None, :]
 # An engine that does not split prompts takes waiting ones together up to about this many tokens.
 WHOLE_PROMPT_TOKENS = 8192.0
 UNLIMITED = SLO("batch")
+EVEN = 0.5  # confidence of a point estimate
 
 
 # Costs without techniques of one service on one grid, by degrees and dialect: few GPU types differ in them.
@@ -57,22 +62,18 @@ Known = dict[tuple[Degrees, str, str, str], Cost]
 MOST_KNOWN_ROWS = 100_000
 
 
-class Demand(NamedTuple):
-    """A service's buckets as arrays, one row a bucket."""
-
-    buckets: tuple[Bucket, ...]
-    sizes: Sizes
-    rates_per_s: Array
-    limits: Objective
-    loads: Array
-
-
 def profiles(
-    service: ServiceSpec, inventory: Inventory, running: Collection[str] = ()
+    service: ServiceSpec,
+    inventory: Inventory,
+    running: Collection[str] = (),
+    confidence: float = EVEN,
+    corrections: Sequence[Correction] = (),
 ) -> tuple[list[Profile], list[Refusal]]:
     """Every recipe that serves at least one bucket and that no other recipe of its GPU type dominates.
 
     `running`: recipes as shown, of which a dominated one remains, so that the price of replacing it is seen.
+    `confidence`: how likely each objective is kept, as far as the measured model's intervals tell. `corrections`: of
+    that model, learnt from deployments.
     """
     tried, refused = recipes(service, inventory)
     if not service.workload.rates_per_s:
@@ -81,19 +82,57 @@ def profiles(
     kept: list[Profile] = []
     dominated: list[Refusal] = []
     known: Known = {}
+    measured = anchored(service, tried, inventory, corrections)
     watts = bool(inventory.power_domains) or inventory.usd_per_joule > 0
     for _, of_one_type in groupby(tried, lambda recipe: recipe.gpu):
         made: list[Profile] = []
+        drawn_w: dict[Recipe, float] = {}
         for recipe in of_one_type:
-            answer = profile(service, recipe, gpu_of(recipe, inventory), demand, known)
+            idle = _idle_cap(service, recipe, drawn_w)
+            if idle is not None and str(recipe) not in running:
+                refused.append(idle)
+                continue
+            anchor = measured.get(key_of(recipe))
+            answer = profile(service, recipe, gpu_of(recipe, inventory), demand, known, anchor, confidence)
             if isinstance(answer, Profile):
                 made.append(answer)
+                if recipe.power_cap_w is None:
+                    drawn_w[recipe] = answer.pools[0].power_w / recipe.gpus
             else:
                 refused.append(answer)
         best, beaten = undominated(made, service.constraints.max_replicas is None, watts, running)
         kept += best
         dominated += beaten
     return kept, distinct(refused + dominated)
+
+
+def _idle_cap(service: ServiceSpec, recipe: Recipe, drawn_w: Mapping[Recipe, float]) -> Refusal | None:
+    """Why a power cap is not worth trying: without it, the recipe serves nothing or draws no more anyway.
+
+    `drawn_w`: watts of a GPU of each recipe without a cap that serves something; those are tried first.
+    """
+    if recipe.power_cap_w is None:
+        return None
+    alone_w = drawn_w.get(replace(recipe, power_cap_w=None))
+    if alone_w is not None and alone_w > recipe.power_cap_w:
+        return None
+    reason = "cannot serve without the cap" if alone_w is None else f"draws {alone_w:.0f} W a GPU without the cap"
+    return Refusal(service.name, str(recipe), reason)
+
+
+def anchored(
+    service: ServiceSpec, tried: Iterable[Recipe], inventory: Inventory, corrections: Sequence[Correction] = ()
+) -> Mapping[Key, Anchor]:
+    """What measured engines say of the recipes, at the service's mean request."""
+    rates = service.workload.rates_per_s
+    means = np.array([service.workload.mean_tokens.get(b, (b.input_tokens, b.output_tokens)) for b in rates], float)
+    weights = np.array(list(rates.values()))
+    weights = weights if weights.sum() else np.ones(len(weights))
+    inputs, outputs = np.maximum(weights @ means / weights.sum(), 1.0)
+    gpus = {group.gpu.name: group.gpu for group in inventory.node_groups}
+    keys = list(dict.fromkeys(key_of(recipe) for recipe in tried))
+    size = (float(inputs), float(outputs))
+    return anchors(service.model, gpus, service.engine, keys, size, BATCHES[0], corrections)
 
 
 def demand_of(service: ServiceSpec) -> Demand:
@@ -110,20 +149,31 @@ def demand_of(service: ServiceSpec) -> Demand:
     return Demand(buckets, sizes, rates, objective(slos), np.ones(1) if batch else LOADS)
 
 
-def profile(service: ServiceSpec, recipe: Recipe, gpu: GPUType, demand: Demand, known: Known) -> Profile | Refusal:
+def profile(
+    service: ServiceSpec,
+    recipe: Recipe,
+    gpu: GPUType,
+    demand: Demand,
+    known: Known,
+    anchor: Anchor | None = None,
+    confidence: float = EVEN,
+) -> Profile | Refusal:
     """One recipe on its (capped) GPU, judged against a service's buckets; `known` is added to."""
     chosen = [techniques()[name]() for name in recipe.techniques]
-    case = _case(service, recipe, gpu, demand.sizes)
+    case = case_of(service, recipe, gpu, demand.sizes)
     every = [*parallelisms(case), *chosen]
     answer: Profile | str | None = next((why for technique in every if (why := technique.objection(case))), None)
     try:
-        answer = answer or _profile(service, recipe, case, cost_of(case, chosen, _base(case, known)), demand)
+        if answer is None:
+            base = _base(case, known, demand)
+            cost = cost_of(case, chosen, base)
+            answer = _profile(service, recipe, case, base, cost, demand, anchor, confidence)
     except MissingFigure as missing:
         answer = str(missing)
     return Refusal(service.name, str(recipe), answer) if isinstance(answer, str) else answer
 
 
-def _case(service: ServiceSpec, recipe: Recipe, gpu: GPUType, sizes: Sizes) -> Case:
+def case_of(service: ServiceSpec, recipe: Recipe, gpu: GPUType, sizes: Sizes) -> Case:
     """The whole grid of buckets and batches at once. Prompts that arrive within a step are prefilled together."""
     together = np.maximum(WHOLE_PROMPT_TOKENS / sizes.input_tokens, 1.0)
     prompts = np.clip(BATCHES / sizes.output_tokens, 1.0, together)
@@ -132,73 +182,58 @@ def _case(service: ServiceSpec, recipe: Recipe, gpu: GPUType, sizes: Sizes) -> C
     return Case(service.model, gpu, BATCHES, sizes.input_tokens, sizes.output_tokens, prompts, *degrees, found)
 
 
-def _base(case: Case, known: Known) -> Cost:
+def _base(case: Case, known: Known, demand: Demand) -> Cost:
+    """The cost without techniques of the service's mix of lengths."""
     key = (case.degrees, *dialect(case.model, case.gpu))
     if key not in known:
         if (len(known) + 1) * np.size(case.input_tokens) > MOST_KNOWN_ROWS:
             known.clear()
-        known[key] = sharded(case)
+        inputs, outputs = demand.sizes.input_tokens[:, 0], demand.sizes.output_tokens[:, 0]
+        rates = demand.rates_per_s if demand.rates_per_s.any() else np.ones(len(outputs))
+        in_flight = rates * outputs  # by Little's law, up to a factor
+        known[key] = mixed(sharded(case), case.model, inputs + outputs / 2, in_flight, BATCHES[0])
     return known[key]
 
 
-def _profile(service: ServiceSpec, recipe: Recipe, case: Case, cost: Cost, demand: Demand) -> Profile | str:
+def _profile(
+    service: ServiceSpec,
+    recipe: Recipe,
+    case: Case,
+    base: Cost,
+    cost: Cost,
+    demand: Demand,
+    anchor: Anchor | None,
+    confidence: float,
+) -> Profile | str:
     pool = cost.pools[0]
     shape = (len(demand.buckets), BATCHES.size)
     used = np.broadcast_to(np.asarray(memory_bytes(cost, pool), dtype=float), shape)
     fits = used <= HBM_RATIO * case.gpu.hbm_bytes
     if not fits.any():
         return _too_large(service, recipe, case.gpu, cost)
-    run = steady(cost, case.gpu, ENGINES[service.engine], demand.sizes, BATCHES, recipe.pp)
-    point = operate(run, demand.sizes, BATCHES, recipe.pp, fits, demand.limits, demand.loads)
+    factors = COMPUTED if anchor is None else Factors(anchor.decode[None, :], anchor.prefill, anchor.first_s)
+    run = steady(cost, case.gpu, ENGINES[service.engine], demand.sizes, BATCHES, recipe.pp, factors)
+    margin = _margin(anchor, confidence)
+    limits = demand.limits._replace(**{name: getattr(demand.limits, name) / most for name, most in margin.items()})
+    point = operate(run, demand.sizes, BATCHES, recipe.pp, fits, limits, demand.loads)
     served = point.batch > 0
     if not served.any():
-        return _too_slow(run, fits, demand, recipe.pp)
-    pool_profile = _pool_profile(recipe, case, cost, run, point, demand)
+        return _too_slow(run, fits, demand, recipe.pp, margin)
+    made = pool_profile(recipe, case, base, cost, run, point, demand, anchor)
     run_as = replace(recipe, max_batch=int(point.batch.max()))
-    return Profile(service.name, run_as, (pool_profile,), pool_profile.prediction.source)
+    return Profile(service.name, run_as, (made,), made.prediction.source)
 
 
-def _pool_profile(recipe: Recipe, case: Case, cost: Cost, run: Steady, point: Operating, demand: Demand) -> PoolProfile:
-    """What the solver needs of the chosen points, and what is expected at full load of the service's own mix."""
-    rows = np.flatnonzero(point.batch)
-    columns = np.searchsorted(BATCHES[0] * recipe.pp, point.batch[rows])
-    load = 1 / point.requests_per_s[rows]
-    busy = demand.rates_per_s[rows] * load
-    share = busy / busy.sum() if busy.sum() else np.full(len(rows), 1 / len(rows))  # of the replica's time
+def _margin(anchor: Anchor | None, confidence: float) -> dict[str, float]:
+    """How much below each objective to plan, so that the error of the measured model stays within it.
 
-    def at(figure: Array) -> Array:
-        return np.broadcast_to(figure, (len(demand.buckets), BATCHES.size))[rows, columns]
-
-    rate = point.requests_per_s[rows]
-    # Steps follow one another while any request is in flight: HBM is as busy at a low load as at the highest.
-    watts = power_w(case.gpu, rate * at(run.compute_s), rate / point.utilisation_ratio[rows] * at(run.hbm_s))
-    held = {item: np.asarray(amount, dtype=float) for item, amount in cost.resident(cost.pools[0]).items()}
-    weights_bytes = float(held["weights"] + held["embeddings"]) * recipe.gpus
-    expected = Prediction(
-        ttft_s=float(point.ttft_s[rows].max()),
-        tpot_s=float(point.tpot_s[rows].max()),
-        e2e_s=float(point.e2e_s[rows].max()),
-        tokens_per_s=float((share * rate * demand.sizes.output_tokens[rows, 0]).sum()),
-        utilisation_ratio=float((share * point.utilisation_ratio[rows]).sum()),
-        kv_cache_bytes=float(at(held["kv"]).max()) * recipe.gpus,
-        weights_bytes=weights_bytes,
-        power_w=float((share * watts).sum()) * recipe.gpus,
-        cold_start_s=weights_bytes / LOAD_BYTES_PER_S + ENGINE_START_S,
-        by_class=_by_class([demand.buckets[row] for row in rows], Operating(*(figure[rows] for figure in point))),
-        source="modelled" if case.gpu.architecture.lower() in KERNELS else "extrapolated",
-    )
-    loads = {demand.buckets[row]: float(value) for row, value in zip(rows, load, strict=True)}
-    return PoolProfile("serve", recipe.gpus, loads, expected.power_w, expected)
-
-
-def _by_class(buckets: Sequence[Bucket], point: Operating) -> tuple[ClassLatency, ...]:
-    """The worst of each class, in order of first bucket."""
-    found = []
-    for name in dict.fromkeys(bucket.slo_class for bucket in buckets):
-        mine = np.array([bucket.slo_class == name for bucket in buckets])
-        worst = (float(figure[mine].max()) for figure in (point.ttft_s, point.tpot_s, point.e2e_s))
-        found.append(ClassLatency(name, *worst))
-    return tuple(found)
+    The error is taken as normal in log space, and as wide as at the batch where the model knows least.
+    """
+    if anchor is None or confidence == EVEN:
+        return {"ttft_s": 1.0, "tpot_s": 1.0, "e2e_s": 1.0}
+    deviates = NormalDist().inv_cdf(confidence) / NormalDist().inv_cdf((1 + COVERAGE) / 2)
+    ttft, tpot = (math.exp(deviates * float(half.max())) for half in (anchor.ttft_half, anchor.tpot_half))
+    return {"ttft_s": ttft, "tpot_s": tpot, "e2e_s": max(ttft, tpot)}
 
 
 def _too_large(service: ServiceSpec, recipe: Recipe, gpu: GPUType, cost: Cost) -> str:
@@ -209,17 +244,17 @@ def _too_large(service: ServiceSpec, recipe: Recipe, gpu: GPUType, cost: Cost) -
     return too_large(service.model.name, recipe, weights, sum(held.values()) - weights, room)
 
 
-def _too_slow(run: Steady, fits: Mask, demand: Demand, lanes: int) -> str:
+def _too_slow(run: Steady, fits: Mask, demand: Demand, lanes: int, margin: Mapping[str, float]) -> str:
     """The limit that binds even in the best case: one request size, any batch that fits, the lightest load."""
     ttft_s, tpot_s = unloaded(run, demand.sizes, BATCHES, demand.limits)
     ttft_s = ttft_s + wait_s(run, BATCHES, lanes, demand.limits, float(demand.loads[-1]))
     e2e_s = ttft_s + (demand.sizes.output_tokens - 1) * tpot_s
-    limits = demand.limits
-    figures = ("TTFT", ttft_s, limits.ttft_s), ("TPOT", tpot_s, limits.tpot_s), ("end-to-end time", e2e_s, limits.e2e_s)
-    for name, value_s, limit_s in figures:
-        over = np.where(fits, value_s / limit_s, np.inf).min(axis=1)
+    figures = ("TTFT", "ttft_s", ttft_s), ("TPOT", "tpot_s", tpot_s), ("end-to-end time", "e2e_s", e2e_s)
+    for name, key, value_s in figures:
+        sure_s, limit_s = value_s * margin[key], getattr(demand.limits, key)
+        over = np.where(fits, sure_s / limit_s, np.inf).min(axis=1)
         if (over > 1).all():
             row = int(over.argmin())
-            best_s = float(np.where(fits, value_s, np.inf)[row].min())
+            best_s = float(np.where(fits, sure_s, np.inf)[row].min())
             return too_slow(name, best_s, float(limit_s[row, 0]), demand.buckets[row])
     return too_slow_together()

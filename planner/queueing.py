@@ -28,6 +28,15 @@ def wait_quantile_s(
     return np.where(rho >= 1, np.inf, wait_s)
 
 
+def mean_wait_s(utilisation_ratio: Figure, servers: Figure, service_s: Figure, service_scv: float = 1.0) -> Figure:
+    """Mean seconds until a request gets one of `servers` equal servers; infinite at a utilisation of 1 or more."""
+    rho = np.minimum(utilisation_ratio, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        must_wait = rho ** (np.sqrt(2 * (servers + 1)) - 1)
+        wait_s = must_wait * service_s * (1 + service_scv) / 2 / (servers * (1 - rho))
+    return np.where(rho >= 1, np.inf, wait_s)
+
+
 def count_quantile(mean: Figure, deviates: Figure) -> Figure:
     """The number of Poisson events at `deviates` standard deviations above the mean, by the normal approximation."""
     return np.maximum(mean + deviates * np.sqrt(mean), 0.0)

@@ -9,7 +9,9 @@ from collections.abc import Collection, Sequence
 from itertools import chain, combinations
 from typing import NamedTuple
 
-from planner.architecture import kv_elements, kv_heads
+from planner.architecture import kv_elements, kv_heads, parameters
+from planner.base import WEIGHT_BYTES
+from planner.calibration import HBM_RATIO
 from planner.catalog import recovery
 from planner.cost import Degrees
 from planner.hardware import GPUType, Inventory
@@ -27,7 +29,7 @@ CAP_RATIOS = (0.7, 0.5)
 
 
 class Offer(NamedTuple):
-    """One GPU type of an inventory: how many a node holds at most, and whether some lie in a power domain."""
+    """One GPU type of an inventory: how many a node holds at most, and whether watts are scarce for some of them."""
 
     gpu: GPUType
     gpus_per_node: int
@@ -37,23 +39,33 @@ class Offer(NamedTuple):
 def offers(inventory: Inventory, constraints: Constraints) -> list[Offer]:
     """The GPU types that the service may use, in the inventory's order."""
     found: dict[str, Offer] = {}
+    scarce = _scarce(inventory)
     for group in inventory.node_groups:
         name = group.gpu.name
         if (constraints.gpu_types and name not in constraints.gpu_types) or name in constraints.excluded_gpu_types:
             continue
         before = found.get(name, Offer(group.gpu, 0, False))
-        metered = before.metered or group.power_domain is not None
+        metered = before.metered or group.power_domain in scarce
         found[name] = Offer(before.gpu, max(before.gpus_per_node, group.gpus_per_node), metered)
     return list(found.values())
+
+
+def _scarce(inventory: Inventory) -> set[str | None]:
+    """Power domains whose budget is less than all their GPUs may draw: only there is a cap worth trying."""
+    most_w: dict[str | None, float] = {}
+    for group in inventory.node_groups:
+        most_w[group.power_domain] = most_w.get(group.power_domain, 0.0) + group.gpus * group.gpu.tdp_w
+    return {domain.name for domain in inventory.power_domains if domain.budget_w < most_w.get(domain.name, 0.0)}
 
 
 def recipes(service: ServiceSpec, inventory: Inventory) -> tuple[list[Recipe], list[Refusal]]:
     """All recipes with `max_batch` 1, and what the quality floor or the model's shape excludes."""
     sets, refused = technique_sets(service)
+    named = service.constraints.techniques or ()
     made = [
         Recipe(offer.gpu.name, **split._asdict(), techniques=names, power_cap_w=cap_w)
         for offer in offers(inventory, service.constraints)
-        for split in degrees(service.model, offer.gpus_per_node, service.constraints.techniques or ())
+        for split in dict.fromkeys([*degrees(service.model, offer.gpus_per_node, named), *stages(service.model, offer)])
         for names in sets
         for cap_w in caps_w(offer)
     ]
@@ -101,6 +113,24 @@ def degrees(model: Model, gpus_per_node: int, named: Collection[str] = ()) -> li
         copies = {tp: min((tp // min(tp, kv_heads(m)) for m in mixers if kv_elements(m)), default=1) for tp in widths}
         shapes += [shape._replace(cp=cp) for shape in shapes for cp in DEGREES if 1 < cp <= copies[shape.tp]]
     return shapes
+
+
+def stages(model: Model, offer: Offer) -> list[Degrees]:
+    """Pipelines of each tp that one replica may have without them.
+
+    They cost no less time and link traffic than they save, but make room for the KV cache: so they are tried where
+    weights fill more than half of the memory, and no deeper than until they do not.
+    """
+    weights_bytes = parameters(model) * WEIGHT_BYTES[model.weight_dtype]
+    layers = sum(block.count for block in model.blocks)
+    widths = {split.tp for split in degrees(model, offer.gpus_per_node) if split == Degrees(split.tp)}
+    made = []
+    for tp in sorted(widths):
+        half_bytes = HBM_RATIO * offer.gpu.hbm_bytes * tp / 2
+        for pp in DEGREES[1:]:
+            if weights_bytes / (pp / 2) > half_bytes and tp * pp <= offer.gpus_per_node and pp <= layers:
+                made.append(Degrees(tp, pp))
+    return made
 
 
 def caps_w(offer: Offer) -> list[float | None]:

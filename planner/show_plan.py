@@ -8,10 +8,11 @@ from planner.plan import Allocation, ClassLatency, Plan, Prediction
 from planner.refusals import telling
 from planner.service import SLO, ServiceSpec
 from planner.show import Report, Table, Words, dollars, percent, seconds, watts
-from planner.show_tables import pooled, refusals, routing
+from planner.show_tables import metrics, pooled, refusals, routing
 from planner.units import show_percentile
 
 _CENT_USD = 0.005
+_SOURCES = ("measured", "modelled", "extrapolated")  # from the surest
 _BELOW = 2  # lines about a service stand below its replicas, indented
 
 
@@ -34,7 +35,7 @@ def plan_report(
         report += [Words(""), allocations(plan, services, inventory), Words(""), *_unused(plan), one_type(plan)]
         left_out = not_chosen(plan, services, inventory)
         report += [Words(""), left_out] if left_out.rows else []
-        report += [Words(""), *routing(plan)] if explain else []
+        report += [Words(""), *metrics(plan), Words(""), *routing(plan)] if explain else []
     return [*report, Words(""), refusals(plan)] if plan.refused and explain else report
 
 
@@ -82,6 +83,7 @@ def allocations(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventor
         table.rows.extend(_row(service, a) for a in mine)
         below = [
             *_latencies(service, mine),
+            *_trust(mine),
             *_spread(service, mine, inventory),
             *_quantised(service, mine),
             *_cold_start(plan, service, mine),
@@ -144,6 +146,30 @@ def _of_class(allocation: Allocation, slo_class: str) -> ClassLatency | Predicti
 def _against(figure: str, predicted_s: float, limit_s: float | None) -> str:
     limit = f" <= {seconds(limit_s)}" if limit_s is not None else ""
     return f"{figure} {seconds(predicted_s)}{limit}"
+
+
+def _trust(mine: Sequence[Allocation]) -> list[str]:
+    """Where each GPU type's latencies come from, and how far off they may be: the widest of its recipes."""
+    out = []
+    for gpu in dict.fromkeys(a.recipe.gpu for a in mine):
+        here = [a.predicted for a in mine if a.recipe.gpu == gpu]
+        worst = max(here, key=lambda p: _SOURCES.index(p.source))
+        wide = ", ".join(text for name in ("TPOT", "TTFT") if (text := _wide(name, here)))
+        out.append(f"{gpu} {worst.source} ({wide or 'no interval'})")
+    return [f"latencies, 90% of runs: {'; '.join(out)}"] if out else []
+
+
+def _wide(figure: str, predictions: Sequence[Prediction]) -> str:
+    """`TPOT -13% +15%`: how far from the figure the interval's ends lie."""
+    ends = [
+        (getattr(p, f"{figure.lower()}_s"), getattr(p, f"{figure.lower()}_lo_s"), getattr(p, f"{figure.lower()}_hi_s"))
+        for p in predictions
+    ]
+    known = [(low / at - 1, high / at - 1) for at, low, high in ends if low is not None and high is not None and at > 0]
+    if not known:
+        return ""
+    low, high = min(known), max(known, key=lambda both: both[1])
+    return f"{figure} {low[0]:+.0%} {high[1]:+.0%}"
 
 
 def _spread(service: ServiceSpec, mine: Sequence[Allocation], inventory: Inventory) -> list[str]:

@@ -5,12 +5,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 from planner.allocate import GPUAllocation
+from planner.efficiency import MEANING, by_service
 from planner.hardware import GPUType
 from planner.model import Model
 from planner.perf.explain import Breakdown
 from planner.perf.memory import Budget
 from planner.plan import Allocation, Plan
-from planner.show import Report, Table, Words, dollars, percent
+from planner.show import Report, Table, Words, dollars, percent, seconds, watts
 
 
 def pooled(allocation: Allocation) -> str:
@@ -107,6 +108,26 @@ def refusals(plan: Plan) -> Table:
         middle = (refusal.service,) if many else ()
         table.rows.append((refusal.recipe, *middle, refusal.reason))
     return table
+
+
+def metrics(plan: Plan) -> Report:
+    """The six metrics of each service at full load, and what each means."""
+    headings = ("MEMORY", "COMPUTE", "LATENCY", "TOKENS/s", "POWER", "COMPRESSION")
+    table = Table(("EFFICIENCY", *headings), right=headings)
+    for name, one in by_service(plan).items():
+        row = (
+            percent(one.memory_utilisation_ratio),
+            percent(one.compute_utilisation_ratio),
+            seconds(one.mean_latency_s),
+            f"{one.tokens_per_s:,.0f}",
+            watts(one.power_w),
+            f"{one.compression_ratio:.2f}",
+        )
+        table.rows.append((name, *row))
+    said = "; ".join(
+        f"{title} ({short}): {words}" for title, (short, words) in zip(headings, MEANING.values(), strict=True)
+    )
+    return [table, Words(f"At full load. {said}. After EfficientLLM, arXiv 2505.13840.")]
 
 
 def allocation_report(answer: GPUAllocation) -> Report:

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TypeAlias
 
+from planner.architecture import active_parameters, parameters
+from planner.efficiency import by_service
+from planner.model import Model
 from planner.plan import Allocation, Infeasible, Plan, Prediction, Refusal
 from planner.service import Bucket
 
@@ -26,6 +29,7 @@ def plan_json(plan: Plan) -> dict[str, JSON]:
         "one_type_unknown": list(plan.one_type_unknown),
         "idle_cold_start_s": dict(plan.idle_cold_start_s),
         "usable_gpus": {name: list(gpus) for name, gpus in plan.usable_gpus.items()},
+        "efficiency": {name: asdict(metrics) for name, metrics in by_service(plan).items()},
     }
 
 
@@ -65,6 +69,20 @@ def share_rows(shares: Mapping[Bucket, float]) -> list[list[JSON]]:
 def prediction_json(prediction: Prediction) -> dict[str, JSON]:
     """What the model expects of one replica."""
     return asdict(prediction)
+
+
+def model_json(model: Model) -> dict[str, JSON]:
+    """One model of the catalogue."""
+    return {
+        "name": model.name,
+        "family": model.family,
+        "parameters": parameters(model),
+        "active_parameters": active_parameters(model),
+        "layers": sum(block.count for block in model.blocks),
+        "max_context_tokens": model.max_context,
+        "aliases": list(model.aliases),
+        "source": model.source,
+    }
 
 
 def refusal_json(refusal: Refusal) -> dict[str, JSON]:

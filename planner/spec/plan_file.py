@@ -15,7 +15,12 @@ from planner.view import JSON, plan_json
 from planner.yaml_text import Plain, dump
 
 API_VERSION = "muster.dev/v1alpha1"
-_AS_WRITTEN = {"one_type_usd_per_hour", "idle_cold_start_s", "usable_gpus"}  # keys are names of GPUs and services
+_AS_WRITTEN = {
+    "one_type_usd_per_hour",
+    "idle_cold_start_s",
+    "usable_gpus",
+    "efficiency",
+}  # keys are names of GPUs and services
 
 
 def plan_text(plan: Plan, name: str) -> str:

@@ -12,24 +12,19 @@ from planner.plan import (
     Allocation,
     Change,
     ChangeKind,
-    ClassLatency,
     Infeasible,
     Plan,
-    Prediction,
     Recipe,
     Refusal,
-    Source,
     Status,
 )
 from planner.service import Bucket
 from planner.spec.fields import Context, CountOrZero, KubernetesObject, Problem, Shape, refused
+from planner.spec.plan_figures import MOST_RATIO, EfficiencyShape, Figure, PredictionShape, Ratio, prediction
 from planner.units import got
 
-_MOST_RATIO = 1.000001  # what is worked out as 1 may be off in its last digits
 _SHARE_ROW = "[SLO class, input tokens, output tokens, share from 0 to 1]"
 
-Figure = Annotated[float, Field(ge=0)]
-Ratio = Annotated[float, Field(ge=0, le=_MOST_RATIO)]
 Degree = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -37,7 +32,7 @@ def _share_row(value: object) -> tuple[Bucket, float]:
     """What a row of `shares` says."""
     match value:
         case [str() as name, int() as inputs, int() as outputs, int() | float() as share] if (
-            bool not in map(type, value) and min(inputs, outputs) >= 1 and 0 <= share <= _MOST_RATIO
+            bool not in map(type, value) and min(inputs, outputs) >= 1 and 0 <= share <= MOST_RATIO
         ):
             return Bucket(name, inputs, outputs), float(share)
     what = f"a list of {len(value)}" if isinstance(value, list) and len(value) != 4 else got(value)
@@ -54,53 +49,13 @@ ShareRow = Annotated[
                 {"type": "string"},
                 {"type": "integer", "minimum": 1},
                 {"type": "integer", "minimum": 1},
-                {"type": "number", "minimum": 0, "maximum": _MOST_RATIO},
+                {"type": "number", "minimum": 0, "maximum": MOST_RATIO},
             ],
             "minItems": 4,
             "maxItems": 4,
         }
     ),
 ]
-
-
-class ClassLatencyShape(Shape):
-    """The worst latency of an SLO class, at the percentile of its SLO."""
-
-    slo_class: str
-    """Name of the class."""
-    ttft_s: Figure
-    """Seconds to the first token."""
-    tpot_s: Figure
-    """Seconds per output token after the first."""
-    e2e_s: Figure
-    """Seconds from request to last token."""
-
-
-class PredictionShape(Shape):
-    """What is expected of one replica under its planned load."""
-
-    ttft_s: Figure
-    """Seconds to the first token, the worst of all request sizes."""
-    tpot_s: Figure
-    """Seconds per output token after the first, the worst of all request sizes."""
-    e2e_s: Figure
-    """Seconds from request to last token, the worst of all request sizes."""
-    tokens_per_s: Figure
-    """Output tokens per second at full load."""
-    utilisation_ratio: Ratio
-    """Load that keeps the objective, of what the replica could carry without one."""
-    kv_cache_bytes: Figure
-    """KV cache at full load, in bytes."""
-    weights_bytes: Figure
-    """Weights, in bytes."""
-    power_w: Figure
-    """Watts at full load."""
-    cold_start_s: Figure
-    """Seconds from start to first request."""
-    source: Source = "modelled"
-    """Where these figures come from."""
-    by_class: list[ClassLatencyShape] = Field(default=[])
-    """The same latencies by SLO class."""
 
 
 class AllocationShape(Shape):
@@ -225,6 +180,8 @@ class PlanShape(Shape):
     """Service without replicas to the seconds that its first request waits."""
     usable_gpus: dict[str, list[str]] = Field(default={})
     """Service to the GPU types that can serve a part of it."""
+    efficiency: dict[str, EfficiencyShape] = Field(default={})
+    """Service to its efficiency; it follows from the allocations."""
 
     def problems(self, context: Context) -> Iterator[Problem]:
         seen: dict[tuple[str, str, str, str], int] = {}
@@ -276,16 +233,10 @@ def _allocation(shape: AllocationShape) -> Allocation:
         gpus_per_replica=shape.gpus_per_replica,
         usd_per_hour=shape.usd_per_hour,
         power_w=shape.power_w,
-        predicted=_prediction(shape.predicted),
+        predicted=prediction(shape.predicted),
         shares=dict(shape.shares),
         busy_ratio=shape.busy_ratio,
     )
-
-
-def _prediction(shape: PredictionShape) -> Prediction:
-    figures = shape.model_dump(exclude={"by_class"})
-    by_class = (ClassLatency(row.slo_class, row.ttft_s, row.tpot_s, row.e2e_s) for row in shape.by_class)
-    return Prediction(**figures, by_class=tuple(by_class))
 
 
 def _infeasible(shape: InfeasibleShape) -> Infeasible:

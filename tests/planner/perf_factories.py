@@ -121,9 +121,9 @@ def grid(classes: tuple[str, ...] = ("chat", "bulk")) -> tuple[Bucket, ...]:
 
 
 def inventory(*gpus: GPUType, gpus_per_node: int = 8, metered: bool = False) -> Inventory:
-    """One node group of four nodes for each GPU type, in one power domain if `metered`."""
+    """One node group of four nodes for each GPU type, in one power domain with few watts if `metered`."""
     domain = "hall" if metered else None
     groups = tuple(
         NodeGroup(gpu.name.lower(), gpu, gpus_per_node, 4, "z1", 1.0, power_domain=domain) for gpu in gpus or GPUS
     )
-    return Inventory("test", groups, power_domains=(PowerDomain("hall", 100e3),) if metered else ())
+    return Inventory("test", groups, power_domains=(PowerDomain("hall", 10e3),) if metered else ())

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from planner.cost import Degrees
-from planner.hardware import Inventory, NodeGroup
+from planner.hardware import Inventory, NodeGroup, PowerDomain
 from planner.power import capped
-from planner.recipes import Offer, caps_w, degrees, gpu_of, offers, recipes, technique_sets
+from planner.recipes import Offer, caps_w, degrees, gpu_of, offers, recipes, stages, technique_sets
 from planner.service import Constraints
 from tests.planner.perf_factories import (
     A100,
@@ -70,7 +70,24 @@ def test_an_owner_may_choose_and_exclude_gpu_types() -> None:
 
 def test_the_largest_node_of_a_type_bounds_its_replicas() -> None:
     groups = [NodeGroup(f"g{n}", A100, n, 1, "z", 1.0, power_domain=d) for n, d in ((4, None), (8, None), (2, "hall"))]
-    assert offers(Inventory("i", tuple(groups)), Constraints()) == [Offer(A100, 8, True)]
+    scarce = (PowerDomain("hall", 500.0),)
+    assert offers(Inventory("i", tuple(groups), power_domains=scarce), Constraints()) == [Offer(A100, 8, True)]
+
+
+def test_a_breaker_that_feeds_everything_at_full_power_makes_no_watts_scarce() -> None:
+    group = NodeGroup("g", A100, 2, 1, "z", 1.0, power_domain="hall")  # two A100 of 400 W
+    for budget_w, scarce in ((799.0, True), (800.0, False)):
+        made = offers(Inventory("i", (group,), power_domains=(PowerDomain("hall", budget_w),)), Constraints())
+        assert made == [Offer(A100, 2, scarce)]
+
+
+def test_pipelines_are_tried_where_weights_fill_more_than_half_of_the_memory() -> None:
+    # 16.06 GB of weights; 0.9 of 24 GB is 21.6, half of it 10.8: one GPU is too small, two stages hold 8.03 each.
+    assert stages(LLAMA_8B, Offer(L4, 8, False)) == [Degrees(1, 2)]
+    assert stages(LLAMA_8B, Offer(H100, 8, False)) == []
+    # 141.1 GB, half of an H100 is 36: four stages of one GPU (35.3), two of two.
+    assert stages(LLAMA_70B, Offer(H100, 8, False)) == [Degrees(1, 2), Degrees(1, 4), Degrees(2, 2)]
+    assert stages(LLAMA_70B, Offer(H100, 2, False)) == [Degrees(1, 2)]  # a replica stays within a node
 
 
 def test_power_caps_are_tried_only_behind_a_breaker() -> None:
@@ -91,4 +108,5 @@ def test_a_recipe_with_a_cap_runs_on_the_capped_gpu() -> None:
 
 def test_every_combination_is_tried_once() -> None:
     made, _ = recipes(service(), inventory(*GPUS, gpus_per_node=4))
-    assert len(made) == len(set(map(str, made))) == 3 * 3 * 6  # GPU types, tp 1 to 4, technique sets
+    # Three GPU types x tp 1 to 4, and two stages of one L4; technique sets.
+    assert len(made) == len(set(map(str, made))) == (3 * 3 + 1) * 6

@@ -166,6 +166,13 @@ def test_classes_have_a_line_each_with_their_percentile() -> None:
     assert "slow: p90 TTFT 4.00 s, TPOT 100 ms, END TO END 9.00 s" in said
 
 
+def test_each_gpu_type_says_where_its_latencies_come_from_and_how_far_off_they_may_be() -> None:
+    known = replace(prediction(), source="measured", tpot_lo_s=0.04, tpot_hi_s=0.06, ttft_lo_s=0.1, ttft_hi_s=0.4)
+    sure = replace(allocation(), predicted=known)  # TPOT 50 ms, TTFT 200 ms
+    text = shown(plan(sure, allocation(gpu="G2")))
+    assert "latencies, 90% of runs: G1 measured (TPOT -20% +20%, TTFT -50% +100%); G2 modelled (no interval)" in text
+
+
 def test_requests_by_zone_and_on_spot_are_shown_where_they_are_limited() -> None:
     north = allocation(shares={SMALL: 0.75, LARGE: 0.75})
     south = allocation(node_group="b", zone="z2", shares={SMALL: 0.25, LARGE: 0.25})
