@@ -10,12 +10,12 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 from planner.architecture import kv_elements, kv_heads, parameters
-from planner.base import WEIGHT_BYTES
 from planner.calibration import HBM_RATIO
 from planner.catalog import recovery
 from planner.cost import Degrees
 from planner.hardware import GPUType, Inventory
 from planner.model import Model
+from planner.perf.formats import WEIGHT_BYTES, known_as
 from planner.plan import Recipe, Refusal
 from planner.power import capped
 from planner.service import Constraints, ServiceSpec
@@ -65,8 +65,7 @@ def recipes(service: ServiceSpec, inventory: Inventory) -> tuple[list[Recipe], l
     made = [
         Recipe(offer.gpu.name, **split._asdict(), techniques=names, power_cap_w=cap_w)
         for offer in offers(inventory, service.constraints)
-        for split in dict.fromkeys([*degrees(service.model, offer.gpus_per_node, named), *stages(service.model, offer)])
-        for names in sets
+        for split, names in _ways(service.model, offer, named, sets)
         for cap_w in caps_w(offer)
     ]
     return made, refused
@@ -115,13 +114,23 @@ def degrees(model: Model, gpus_per_node: int, named: Collection[str] = ()) -> li
     return shapes
 
 
-def stages(model: Model, offer: Offer) -> list[Degrees]:
+def _ways(
+    model: Model, offer: Offer, named: Collection[str], sets: Sequence[tuple[str, ...]]
+) -> list[tuple[Degrees, tuple[str, ...]]]:
+    """Degrees with techniques, each pair once."""
+    ways = [(split, names) for split in degrees(model, offer.gpus_per_node, named) for names in sets]
+    return list(dict.fromkeys([*ways, *((split, names) for names in sets for split in stages(model, offer, names))]))
+
+
+def stages(model: Model, offer: Offer, names: Sequence[str] = ()) -> list[Degrees]:
     """Pipelines of each tp that one replica may have without them.
 
     They cost no less time and link traffic than they save, but make room for the KV cache: so they are tried where
-    weights fill more than half of the memory, and no deeper than until they do not.
+    weights, in the format that is among the techniques, fill more than half of the memory, and no deeper than until
+    they do not.
     """
-    weights_bytes = parameters(model) * WEIGHT_BYTES[model.weight_dtype]
+    each_bytes = min(WEIGHT_BYTES.get(known_as(name), math.inf) for name in (model.weight_dtype, *names))
+    weights_bytes = parameters(model) * each_bytes
     layers = sum(block.count for block in model.blocks)
     widths = {split.tp for split in degrees(model, offer.gpus_per_node) if split == Degrees(split.tp)}
     made = []

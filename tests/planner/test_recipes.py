@@ -87,6 +87,7 @@ def test_pipelines_are_tried_where_weights_fill_more_than_half_of_the_memory() -
     assert stages(LLAMA_8B, Offer(H100, 8, False)) == []
     # 141.1 GB, half of an H100 is 36: four stages of one GPU (35.3), two of two.
     assert stages(LLAMA_70B, Offer(H100, 8, False)) == [Degrees(1, 2), Degrees(1, 4), Degrees(2, 2)]
+    assert stages(LLAMA_8B, Offer(L4, 8, False), ("chunked-prefill", "fp8")) == []  # 8.03 GB are less than half
     assert stages(LLAMA_70B, Offer(H100, 2, False)) == [Degrees(1, 2)]  # a replica stays within a node
 
 
@@ -108,5 +109,5 @@ def test_a_recipe_with_a_cap_runs_on_the_capped_gpu() -> None:
 
 def test_every_combination_is_tried_once() -> None:
     made, _ = recipes(service(), inventory(*GPUS, gpus_per_node=4))
-    # Three GPU types x tp 1 to 4, and two stages of one L4; technique sets.
-    assert len(made) == len(set(map(str, made))) == (3 * 3 + 1) * 6
+    # Three GPU types x tp 1 to 4 x technique sets, and two stages of one L4 for 16-bit weights.
+    assert len(made) == len(set(map(str, made))) == 3 * 3 * 6 + 2
