@@ -19,6 +19,7 @@ from planner.hardware import GPUType
 from planner.model import Block, Model
 
 Figure = float | NDArray[np.float64]
+NO_PRODUCTS = ("attention", "head")  # they compute, but not as one of the layers' matrix products
 
 
 class At(NamedTuple):
@@ -101,12 +102,17 @@ class Phase:
     """One engine step: its ops, what must stay resident meanwhile, and the `tokens` by which it makes progress.
 
     `rides`: the phase whose steps this one shares; it then costs its own ops on top and waits for the other's.
+    `beside`: the phase whose steps run at the same time on the same GPUs. `compute_ratio`, `hbm_ratio`: what this one
+    then has of the GPU's arithmetic and of its memory bandwidth.
     """
 
     ops: tuple[Op, ...]
     resident: Mapping[At, Figure]
     tokens: Figure
     rides: str | None = None
+    beside: str | None = None
+    compute_ratio: Figure = 1.0
+    hbm_ratio: Figure = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,25 +144,66 @@ class Cost:
         """Every op of the phases (all, if none is named) through `change`."""
         return self._each(lambda p: replace(p, ops=tuple(change(op) for op in p.ops)), *phases)
 
-    def fuse(self, phase: str, first: str, second: str) -> "Cost":
-        """Two ops of every layer of a phase become one, so that their demands on different resources overlap."""
+    def fuse(self, phase: str, first: str, second: str, share: Figure = 1.0) -> "Cost":
+        """A `share` of an op moves into another op of each group of layers, so that their demands overlap there.
+
+        Pairs are taken in order, the last to the last: layers of fewer kinds of ops than others are left alone. Raises
+        ValueError where the phase has no such pair.
+        """
 
         def fused(p: Phase) -> Phase:
             ones, twos = ([op for op in p.ops if op.name == name] for name in (first, second))
-            if not ones or len(ones) != len(twos):
+            pairs = list(zip(reversed(ones), reversed(twos), strict=False))
+            if not pairs:
                 raise ValueError(f"cannot fuse {len(ones)} ops {first!r} with {len(twos)} ops {second!r}")
-            both = {id(one): _both(one, two) for one, two in zip(ones, twos, strict=True)}
-            return replace(p, ops=tuple(both.get(id(op), op) for op in p.ops if op.name != second))
+            both = {id(one): _both(one, _times(two, share)) for one, two in pairs}
+            gone = {id(two): None if np.all(share == 1) else _times(two, 1 - share) for _, two in pairs}
+            ops = (gone.get(id(op), both.get(id(op), op)) for op in p.ops)
+            return replace(p, ops=tuple(op for op in ops if op is not None))
 
         return self._each(fused, phase)
 
+    def beneath(self, phase: str, name: str, share: Figure = 1.0) -> "Cost":
+        """A `share` of what the ops called `name` move runs at the same time as the phase's matrix products.
+
+        It is spread over them by their flops, so that each hides as much of it as it has time for. Nothing is moved
+        where there is no such op or no product.
+        """
+
+        def hidden(p: Phase) -> Phase:
+            products = [op for op in p.ops if op.name not in NO_PRODUCTS and np.any(op.flops)]
+            total = sum((op.flops for op in products), 0.0)
+            moved: dict[At, Figure] = {}
+            for op in p.ops:
+                for at, amount in op.traffic.items() if op.name == name and products else ():
+                    moved[at] = moved.get(at, 0.0) + amount * share
+            ops = []
+            for op in p.ops:
+                if op.name == name and products:
+                    op = replace(op, traffic={at: amount * (1 - share) for at, amount in op.traffic.items()})
+                elif moved and any(op is product for product in products):
+                    op = _both(op, Op(op.name, traffic={at: x * op.flops / total for at, x in moved.items()}))
+                ops.append(op)
+            return replace(p, ops=tuple(ops))
+
+        return self._each(hidden, phase)
+
+    def part(self, phase: str, name: str, *ops: str) -> "Cost":
+        """The named ops of a phase become a phase of their own, which makes the same progress and holds nothing yet."""
+        whole = self.phases[phase]
+        mine = tuple(op for op in whole.ops if op.name in ops)
+        left = replace(whole, ops=tuple(op for op in whole.ops if op.name not in ops))
+        return replace(self, phases={**self.phases, phase: left, name: Phase(mine, {}, whole.tokens)})
+
+    def change(self, phase: str, change: Callable[[Phase], Phase]) -> "Cost":
+        """One phase through `change`."""
+        return self._each(change, phase)
+
     def times(self, phase: str, factor: Figure) -> "Cost":
         """A step of the phase does `factor` as much: its work and its progress; what is resident stays."""
-
-        def more(op: Op) -> Op:
-            return replace(op, flops=op.flops * factor, traffic={at: x * factor for at, x in op.traffic.items()})
-
-        return self._each(lambda p: replace(p, ops=tuple(map(more, p.ops)), tokens=p.tokens * factor), phase)
+        return self._each(
+            lambda p: replace(p, ops=tuple(_times(op, factor) for op in p.ops), tokens=p.tokens * factor), phase
+        )
 
     def keep(self, *phases: str) -> "Cost":
         """Only these phases, on the same pools as before."""
@@ -177,13 +224,18 @@ class Cost:
         return replace(self, phases={name: change(p) if name in names else p for name, p in self.phases.items()})
 
 
+def _times(op: Op, factor: Figure) -> Op:
+    return replace(op, flops=op.flops * factor, traffic={at: x * factor for at, x in op.traffic.items()})
+
+
 def _both(one: Op, two: Op) -> Op:
     """One op that does the work of two, on the engine of the first that computes."""
     traffic = dict(one.traffic)
     for at, amount in two.traffic.items():
         traffic[at] = traffic.get(at, 0.0) + amount
     engine = one.engine if np.any(one.flops) else two.engine
-    return Op(f"{one.name}+{two.name}", one.flops + two.flops, engine, traffic)
+    name = one.name if one.name == two.name else f"{one.name}+{two.name}"
+    return replace(one, name=name, flops=one.flops + two.flops, engine=engine, traffic=dict(sorted(traffic.items())))
 
 
 def _scaled(amounts: Mapping[At, Figure], item: str, factor: Figure) -> Mapping[At, Figure]:

@@ -3,14 +3,15 @@
 One profile beats another when some number of its replicas carry at least as much of every bucket as one of the other,
 on no more GPUs and, where watts count, for no more watts. GPUs of a type cost the same whatever runs on them, so a plan
 that uses the loser can be rewritten to use the winner, node by node. A capped recipe may run only behind a breaker: it
-beats none without a cap.
+beats none without a cap. Of recipes with several pools, each pool must be beaten by its like.
 """
 
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from planner.plan import Profile, Refusal
+from planner.plan import PoolProfile, Profile, Refusal
 from planner.refusals import beaten
 
 _SAME = 1e-9  # ratio within which two loads or powers are equal
@@ -19,14 +20,14 @@ _SAME = 1e-9  # ratio within which two loads or powers are equal
 def undominated(
     made: Sequence[Profile], copies: bool = True, watts: bool = True, running: Collection[str] = ()
 ) -> tuple[list[Profile], list[Refusal]]:
-    """What remains, in the given order, and a refusal for each of the rest. Profiles of one service, one pool each.
+    """What remains, in the given order, and a refusal for each of the rest. Profiles of one service.
 
     `copies` False where the number of replicas is limited: one replica must then be beaten by one. `watts` False where
     they are neither limited nor paid for. Recipes that are `running` (as shown) remain: to replace them has a price.
     """
     losers: dict[int, Profile] = {}
-    for gpu in {profile.recipe.gpu for profile in made}:
-        rows = [i for i, profile in enumerate(made) if profile.recipe.gpu == gpu]
+    for gpu, pools in {(profile.recipe.gpu, len(profile.pools)) for profile in made}:
+        rows = [i for i, p in enumerate(made) if (p.recipe.gpu, len(p.pools)) == (gpu, pools)]
         for row, winner in _beaten([made[i] for i in rows], copies, watts).items():
             if str(made[rows[row]].recipe) not in running:
                 losers[rows[row]] = made[rows[winner]]
@@ -39,18 +40,9 @@ def undominated(
 
 def _beaten(made: Sequence[Profile], copies: bool, watts: bool) -> dict[int, int]:
     """Row -> the row that beats it. Equals keep the earlier one."""
-    buckets = sorted({bucket for profile in made for bucket in profile.pools[0].load})
-    load = np.array([[profile.pools[0].load.get(bucket, np.inf) for bucket in buckets] for profile in made])
-    gpus = np.array([profile.pools[0].gpus_per_replica for profile in made])
-    power_w = np.array([profile.pools[0].power_w for profile in made])
-    # [winner, loser]: how much slower in the worst bucket; what the loser cannot carry does not count
-    served = np.isfinite(load)
-    ratios = ((load[:, mine] / row[mine]).max(axis=1, initial=0.0) for row, mine in zip(load, served, strict=True))
-    slower = np.stack(list(ratios), axis=1)
-    needed = np.maximum(np.ceil(slower - _SAME), 1.0)  # winners in place of one loser
-    beats = (needed * gpus[:, None] <= gpus) & (copies | (needed <= 1))
-    if watts:
-        beats &= needed * power_w[:, None] <= power_w * (1 + _SAME)
+    beats = np.ones((len(made), len(made)), dtype=bool)
+    for pool in range(len(made[0].pools)):
+        beats &= _outdone([profile.pools[pool] for profile in made], copies, watts)
     capped = np.array([profile.recipe.power_cap_w is not None for profile in made])
     beats &= ~capped[:, None] | capped
     order = np.arange(len(made))
@@ -58,3 +50,20 @@ def _beaten(made: Sequence[Profile], copies: bool, watts: bool) -> dict[int, int
     lost = beats.any(axis=0)
     beats[lost] = False  # whatever beats a winner beats the loser too: name one that remains
     return {int(loser): int(beats[:, loser].argmax()) for loser in np.flatnonzero(lost)}
+
+
+def _outdone(pools: Sequence[PoolProfile], copies: bool, watts: bool) -> NDArray[np.bool_]:
+    """[winner, loser]: whether some number of the winner's replicas does all that one of the loser's does."""
+    buckets = sorted({bucket for pool in pools for bucket in pool.load})
+    load = np.array([[pool.load.get(bucket, np.inf) for bucket in buckets] for pool in pools])
+    gpus = np.array([pool.gpus_per_replica for pool in pools])
+    power_w = np.array([pool.power_w for pool in pools])
+    # How much slower in the worst bucket; what the loser cannot carry does not count.
+    served = np.isfinite(load)
+    ratios = ((load[:, mine] / row[mine]).max(axis=1, initial=0.0) for row, mine in zip(load, served, strict=True))
+    slower = np.stack(list(ratios), axis=1)
+    needed = np.maximum(np.ceil(slower - _SAME), 1.0)  # winners in place of one loser
+    beats: NDArray[np.bool_] = (needed * gpus[:, None] <= gpus) & (copies | (needed <= 1))
+    if watts:
+        beats &= needed * power_w[:, None] <= power_w * (1 + _SAME)
+    return beats

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from planner.catalog import recovery
 from planner.cost import Case, Cost
 from planner.model import Model
 from planner.plan import ClassLatency, PoolProfile, Prediction, Recipe, Source
+from planner.pools import PoolRun
 from planner.power import power_w
 from planner.roofline import memory_bytes
 from planner.service import Bucket
@@ -28,17 +30,26 @@ class Demand(NamedTuple):
     loads: Array
 
 
-def pool_profile(
+def pool_profiles(
     recipe: Recipe,
     case: Case,
     base: Cost,
     cost: Cost,
-    run: Steady,
-    point: Operating,
+    pools: Sequence[PoolRun],
     demand: Demand,
     anchor: Anchor | None,
+) -> tuple[PoolProfile, ...]:
+    """Every pool of a recipe; a request's mean time is that in all of them."""
+    made = [_pool_profile(recipe, case, base, cost, pool, demand, anchor) for pool in pools]
+    mean_s = sum(one.prediction.mean_latency_s for one in made)
+    return tuple(replace(one, prediction=replace(one.prediction, mean_latency_s=mean_s)) for one in made)
+
+
+def _pool_profile(
+    recipe: Recipe, case: Case, base: Cost, cost: Cost, pool: PoolRun, demand: Demand, anchor: Anchor | None
 ) -> PoolProfile:
     """What the solver needs of the chosen points, and what is expected at full load of the service's own mix."""
+    run, point = pool.run, pool.point
     rows = np.flatnonzero(point.batch)
     batches = np.ravel(case.batch)
     columns = np.searchsorted(batches * recipe.pp, point.batch[rows])
@@ -50,9 +61,10 @@ def pool_profile(
         return np.broadcast_to(np.asarray(figure, dtype=float), (len(demand.buckets), batches.size))[rows, columns]
 
     rate = point.requests_per_s[rows]
+    written = demand.sizes.output_tokens[rows, 0] if "decode" in pool.phases else 0.0
     # Steps follow one another while any request is in flight: HBM is as busy at a low load as at the highest.
     watts = power_w(case.gpu, rate * at(run.compute_s), rate / point.utilisation_ratio[rows] * at(run.hbm_s))
-    held = {item: np.asarray(amount, dtype=float) for item, amount in cost.resident(cost.pools[0]).items()}
+    held = {item: np.asarray(amount, dtype=float) for item, amount in cost.resident(pool.phases).items()}
     weights_bytes = float(held["weights"] + held["embeddings"]) * recipe.gpus
     chosen = Operating(*(figure[rows] for figure in point))
     sizes = Sizes(*(figure[rows] for figure in demand.sizes))
@@ -60,12 +72,12 @@ def pool_profile(
     # On average a request has half of its answer, and so much of the batch is there as is used of the capacity.
     lived = (sizes.input_tokens + sizes.output_tokens / 2) / (sizes.input_tokens + sizes.output_tokens)
     empty = at(held["kv"]) * (1 - lived[:, 0] * chosen.utilisation_ratio)
-    occupied = (at(memory_bytes(cost, cost.pools[0])) - empty) / case.gpu.hbm_bytes
+    occupied = (at(memory_bytes(cost, pool.phases)) - empty) / case.gpu.hbm_bytes
     expected = Prediction(
         ttft_s=float(chosen.ttft_s.max()),
         tpot_s=float(chosen.tpot_s.max()),
         e2e_s=float(chosen.e2e_s.max()),
-        tokens_per_s=float((share * rate * sizes.output_tokens[:, 0]).sum()),
+        tokens_per_s=float((share * rate * written).sum()),
         utilisation_ratio=float((share * chosen.utilisation_ratio).sum()),
         kv_cache_bytes=float(at(held["kv"]).max()) * recipe.gpus,
         weights_bytes=weights_bytes,
@@ -75,12 +87,12 @@ def pool_profile(
         source=_source(recipe, case, anchor),
         mean_latency_s=float((share * rate * mean_s).sum() / (share * rate).sum()),
         memory_utilisation_ratio=float((share * occupied).sum()),
-        compute_utilisation_ratio=float((share * rate * at(_ideal_s(cost, case)) / recipe.pp).sum()),
+        compute_utilisation_ratio=float((share * rate * at(_ideal_s(cost, case, pool.phases)) / recipe.pp).sum()),
         compression_ratio=_compression(recipe, case.model, base, cost),
         **_interval(chosen, columns, anchor),
     )
     loads = {demand.buckets[row]: float(value) for row, value in zip(rows, load, strict=True)}
-    return PoolProfile("serve", recipe.gpus, loads, expected.power_w, expected)
+    return PoolProfile(pool.pool, recipe.gpus, loads, expected.power_w, expected)
 
 
 def _source(recipe: Recipe, case: Case, anchor: Anchor | None) -> Source:
@@ -101,7 +113,7 @@ def _interval(chosen: Operating, columns: np.ndarray, anchor: Anchor | None) -> 
     return out
 
 
-def _ideal_s(cost: Cost, case: Case) -> Array:
+def _ideal_s(cost: Cost, case: Case, phases: Sequence[str]) -> Array:
     """Seconds per request in which one GPU would do its arithmetic at the datasheet's peak."""
     total: Array = np.zeros((1, 1))
     yielded = cost.phases["decode"].tokens / case.batch
@@ -109,13 +121,13 @@ def _ideal_s(cost: Cost, case: Case) -> Array:
         "prefill": case.input_tokens / cost.phases["prefill"].tokens,
         "decode": case.output_tokens / case.batch / yielded,
     }
-    for name, steps in per_request.items():
+    for name in phases:
         by_engine: dict[str, Array] = {}
         for op in cost.phases[name].ops:
             if np.any(op.flops):
                 by_engine[op.engine] = by_engine.get(op.engine, 0.0) + np.asarray(op.flops)
         for engine, flops in by_engine.items():
-            total = total + flops / case.gpu.flops(engine) * steps
+            total = total + flops / case.gpu.flops(engine) * per_request[name]
     return total
 
 

@@ -15,6 +15,7 @@ class GPUType:
 
     `flops_per_s` is dense, by dtype: fp32, tf32, fp16, bf16, fp8, int8, fp4.
     `scale_up_bytes_per_s` is one direction, one GPU to all its peers in the node (NVLink, xGMI); None = PCIe only.
+    `network_bytes_per_s` is one GPU to other nodes, one direction: the inventory says it, not the catalogue.
     `min_cap_w`, `max_cap_w`: what the driver accepts as a power limit.
     `usd_per_hour`: a published on-demand price, None where nobody publishes one.
     `sources`: figure name -> where it was published.
@@ -35,6 +36,7 @@ class GPUType:
     usd_per_hour: float | None = None
     aliases: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    network_bytes_per_s: float | None = None
 
     def flops(self, dtype: str) -> float:
         """Dense FLOP/s in `dtype`; raises MissingFigure where the catalogue has none."""

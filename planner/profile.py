@@ -24,8 +24,6 @@ from planner.batching import (
     Sizes,
     Steady,
     objective,
-    operate,
-    steady,
     unloaded,
     wait_s,
 )
@@ -34,11 +32,12 @@ from planner.corrections import Correction
 from planner.cost import Case, Cost, Degrees
 from planner.dominance import undominated
 from planner.errors import MissingFigure
-from planner.expected import Demand, pool_profile
+from planner.expected import Demand, pool_profiles
 from planner.hardware import GPUType, Inventory
 from planner.mixing import mixed
 from planner.perf.conformal import COVERAGE
 from planner.plan import Profile, Recipe, Refusal
+from planner.pools import contradiction, operate_pools
 from planner.recipes import gpu_of, recipes
 from planner.refusals import distinct, too_large, too_slow, too_slow_together
 from planner.roofline import memory_bytes
@@ -205,23 +204,24 @@ def _profile(
     anchor: Anchor | None,
     confidence: float,
 ) -> Profile | str:
-    pool = cost.pools[0]
+    if words := contradiction(cost):
+        return words
     shape = (len(demand.buckets), BATCHES.size)
-    used = np.broadcast_to(np.asarray(memory_bytes(cost, pool), dtype=float), shape)
-    fits = used <= HBM_RATIO * case.gpu.hbm_bytes
-    if not fits.any():
+    used = [np.broadcast_to(np.asarray(memory_bytes(cost, pool), dtype=float), shape) for pool in cost.pools]
+    fits = [each <= HBM_RATIO * case.gpu.hbm_bytes for each in used]
+    if not all(each.any() for each in fits):
         return _too_large(service, recipe, case.gpu, cost)
     factors = COMPUTED if anchor is None else Factors(anchor.decode[None, :], anchor.prefill, anchor.first_s)
-    run = steady(cost, case.gpu, ENGINES[service.engine], demand.sizes, BATCHES, recipe.pp, factors)
     margin = _margin(anchor, confidence)
     limits = demand.limits._replace(**{name: getattr(demand.limits, name) / most for name, most in margin.items()})
-    point = operate(run, demand.sizes, BATCHES, recipe.pp, fits, limits, demand.loads)
-    served = point.batch > 0
-    if not served.any():
-        return _too_slow(run, fits, demand, recipe.pp, margin)
-    made = pool_profile(recipe, case, base, cost, run, point, demand, anchor)
+    grid = (demand.sizes, BATCHES, recipe.pp)
+    run, pools = operate_pools(cost, case.gpu, ENGINES[service.engine], *grid, fits, limits, demand.loads, factors)
+    point = pools[-1].point
+    if not (point.batch > 0).any():
+        return _too_slow(run, fits[-1], demand, recipe.pp, margin)
+    made = pool_profiles(recipe, case, base, cost, pools, demand, anchor)
     run_as = replace(recipe, max_batch=int(point.batch.max()))
-    return Profile(service.name, run_as, (made,), made.prediction.source)
+    return Profile(service.name, run_as, made, made[0].prediction.source)
 
 
 def _margin(anchor: Anchor | None, confidence: float) -> dict[str, float]:

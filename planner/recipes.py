@@ -6,6 +6,7 @@ be run at all, or is excluded by the service's owner.
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import chain, combinations
 from typing import NamedTuple
 
@@ -151,8 +152,10 @@ def caps_w(offer: Offer) -> list[float | None]:
 
 
 def gpu_of(recipe: Recipe, inventory: Inventory) -> GPUType:
-    """The GPU that a recipe runs on, power cap applied."""
-    gpu = next(group.gpu for group in inventory.node_groups if group.gpu.name == recipe.gpu)
+    """The GPU that a recipe runs on, power cap applied, with its share of the slowest network it may stand in."""
+    groups = [group for group in inventory.node_groups if group.gpu.name == recipe.gpu]
+    known = [group.network_bytes_per_s / group.gpus_per_node for group in groups if group.network_bytes_per_s]
+    gpu = replace(groups[0].gpu, network_bytes_per_s=min(known)) if known else groups[0].gpu
     return gpu if recipe.power_cap_w is None else capped(gpu, recipe.power_cap_w)
 
 

@@ -148,6 +148,9 @@ def explain(
         str, typer.Option("--weights", help="Weight format in memory; the published one if left out.")
     ] = "",
     kv: Annotated[str, typer.Option("--kv", help="Format of the KV cache: bf16, fp8, int8, nvfp4.")] = "bf16",
+    technique: Annotated[
+        list[str] | None, typer.Option("--technique", help="A technique to cost the steps with; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show where the time of a prefill and of a decode step goes, and where the memory goes.
@@ -163,7 +166,7 @@ def explain(
     from planner.catalog import model as model_named
     from planner.cost import Case
     from planner.perf.explain import explain as breakdowns
-    from planner.perf.explain import hbm_bytes, memory
+    from planner.perf.explain import hbm_bytes, memory, with_techniques
     from planner.perf.formats import FORMATS
     from planner.perf.memory import KV_BYTES
 
@@ -176,7 +179,10 @@ def explain(
     odd = [b.attention.heads for b in case.model.blocks if b.attention is not None and b.attention.heads % tp]
     if odd:
         raise BadInput(f"--tp: got {tp}, which does not divide {odd[0]} heads of {case.model.name}")
-    phases, held = breakdowns(case, engine), hbm_bytes(case)
+    cost = with_techniques(case, technique or [])
+    if isinstance(cost, str):
+        raise BadInput(f"--technique: {cost}")
+    phases, held = breakdowns(case, engine, cost), hbm_bytes(case, cost)
     made = memory(case, engine, weights, kv)
     if as_json:
         answer = {"model": case.model.name, "gpu": case.gpu.name, "hbm_bytes": held, "memory": _memory(made, case)}

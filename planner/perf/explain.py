@@ -1,5 +1,6 @@
 """Where a step's time goes (each operation's seconds, what binds it, what it moves), and where a GPU's bytes go."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,8 @@ from planner.calibration import ENGINES, EngineCosts
 from planner.cost import Case, Cost, Op
 from planner.perf.memory import Budget, Running, budget
 from planner.roofline import memory_bytes, resources_s, seconds, step_time
-from planner.technique import sharded
+from planner.technique import cost_of, sharded
+from planner.techniques import techniques
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,20 @@ def memory(case: Case, engine: str = "vllm", weight_format: str = "", kv_format:
     return budget(case.model, case.gpu, running)
 
 
-def hbm_bytes(case: Case) -> float:
-    """Bytes that one GPU must hold."""
-    made = sharded(case)
-    return float(np.max(memory_bytes(made, made.pools[0])))
+def hbm_bytes(case: Case, cost: Cost | None = None) -> float:
+    """Bytes that one GPU must hold, in the pool that holds most."""
+    made = sharded(case) if cost is None else cost
+    return max(float(np.max(memory_bytes(made, pool))) for pool in made.pools)
+
+
+def with_techniques(case: Case, names: Sequence[str]) -> Cost | str:
+    """The cost of a case with techniques by name, or in words why one cannot be used."""
+    for name in names:
+        if name not in techniques():
+            return f"unknown technique {name!r}: known are {', '.join(techniques())}"
+    chosen = [techniques()[name]() for name in names]
+    why = next((words for technique in chosen if (words := technique.objection(case))), None)
+    return why or cost_of(case, chosen)
 
 
 def _phase(name: str, case: Case, cost: Cost, engine: EngineCosts) -> Breakdown:

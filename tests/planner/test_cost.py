@@ -1,9 +1,13 @@
 """The verbs that techniques are written in."""
 
+from dataclasses import replace
+
 import pytest
 
 from planner.base import HBM_KV, HBM_WEIGHTS
 from planner.cost import At, Cost, Op, Phase
+from planner.roofline import BARE, step_time
+from tests.planner.perf_factories import H100
 
 HOST_WEIGHTS, PCIE_WEIGHTS = At("weights", "host"), At("weights", "pcie")
 
@@ -85,3 +89,35 @@ def test_an_unknown_phase_changes_nothing() -> None:
 def test_fusing_an_op_that_is_not_there_raises() -> None:
     with pytest.raises(ValueError, match="cannot fuse 1 ops 'gemm' with 0 ops 'absent'"):
         cost().fuse("decode", "gemm", "absent")
+
+
+def test_a_share_of_an_op_can_be_fused_and_the_rest_remains() -> None:
+    ops = cost().fuse("decode", "gemm", "attention", 0.25).phases["decode"].ops
+    assert [op.name for op in ops] == ["gemm+attention", "attention"]
+    assert [op.traffic.get(HBM_KV) for op in ops] == [1.5, 4.5]
+
+
+def test_what_runs_beneath_products_is_spread_over_them_by_flops() -> None:
+    ops = (Op("up", 30.0), Op("down", 10.0), Op("attention", 5.0), Op("reduce", traffic={HBM_KV: 8.0}))
+    made = Cost({"decode": Phase(ops, {}, 1.0)}, (("decode",),)).beneath("decode", "reduce", 0.5).phases["decode"]
+    assert [op.traffic.get(HBM_KV, 0.0) for op in made.ops] == [3.0, 1.0, 0.0, 4.0]
+    assert [op.flops for op in made.ops] == [30.0, 10.0, 5.0, 0.0]
+
+
+def test_nothing_runs_beneath_products_that_are_not_there() -> None:
+    lone = Cost({"decode": Phase((Op("reduce", traffic={HBM_KV: 8.0}),), {}, 1.0)}, (("decode",),))
+    assert lone.beneath("decode", "reduce").phases["decode"].ops[0].traffic == {HBM_KV: 8.0}
+
+
+def test_ops_can_become_a_phase_of_their_own() -> None:
+    parted = cost().part("decode", "core", "attention")
+    assert [[op.name for op in parted.phases[name].ops] for name in ("decode", "core")] == [["gemm"], ["attention"]]
+    assert parted.phases["core"].tokens == parted.phases["decode"].tokens
+    assert dict(parted.phases["core"].resident) == {}
+
+
+def test_a_phase_on_half_the_arithmetic_and_bandwidth_takes_twice_as_long() -> None:
+    whole = Phase((Op("up", 1e12), Op("norms", traffic={HBM_WEIGHTS: 1e9})), {}, 1.0)
+    half = replace(whole, compute_ratio=0.5, hbm_ratio=0.5)
+    times = [float(step_time(phase, H100, BARE).total_s) for phase in (whole, half)]
+    assert times[1] == pytest.approx(2 * times[0])

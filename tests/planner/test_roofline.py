@@ -13,7 +13,7 @@ from planner.calibration import COLLECTIVE_S, ENGINES, HOP_S, KERNELS, LINK_RATI
 from planner.cost import At, Op, Phase
 from planner.errors import MissingFigure
 from planner.model import Model
-from planner.roofline import memory_bytes, seconds, step_time
+from planner.roofline import BARE, memory_bytes, reached, seconds, step_time
 from planner.technique import sharded
 from tests.benchmarks.splitwise import BAR_RATIO, HARDWARE, errors, read
 from tests.planner.perf_factories import A100, DEEPSEEK, H100, L4, LLAMA_8B, LLAMA_70B, MIXTRAL, case
@@ -32,6 +32,23 @@ def test_an_op_takes_as_long_as_its_slowest_resource() -> None:
     compute_s, memory_s = 1e12 / (989e12 * 0.80), 1e9 / (3.35e12 * 0.80)
     assert seconds(Op("gemm", 1e12, "bf16", {HBM_WEIGHTS: 1e9}), H100, VLLM) == pytest.approx(compute_s)
     assert seconds(Op("gemm", 1e9, "bf16", {HBM_WEIGHTS: 1e9}), H100, VLLM) == pytest.approx(memory_s)
+
+
+def test_a_gpu_of_little_arithmetic_per_watt_keeps_its_clock() -> None:
+    """H20: 148 TFLOP/s at 400 W. The measured Hoppers hold 1,470 of 1,980 MHz: attention 0.56 / 0.742 = 0.754 there."""
+    h20 = replace(H100, name="H20", flops_per_s={"bf16": 148e12, "fp8": 296e12}, tdp_w=400.0, max_cap_w=400.0)
+    assert reached(h20).attention_ratio == pytest.approx(0.56 * 1980 / 1470)
+    assert reached(h20).by_dtype["fp8"] == pytest.approx(0.52 * 1980 / 1470)
+    assert reached(h20).gemm_ratio == 1.0  # no more than the peak
+    assert reached(H100) is KERNELS["hopper"]
+    assert reached(replace(h20, max_cap_w=200.0)) is KERNELS["hopper"]  # capped
+
+
+def test_the_network_is_no_faster_than_the_pcie_that_its_card_hangs_on() -> None:
+    op = Op("send", traffic={At("kv", "network"): 1e9})
+    for card_bytes_per_s, reached_bytes_per_s in ((50e9, 50e9), (100e9, 64e9), (None, 64e9)):
+        gpu = replace(H100, network_bytes_per_s=card_bytes_per_s)
+        assert seconds(op, gpu, BARE) == pytest.approx(1e9 / (reached_bytes_per_s * LINK_RATIO))
 
 
 def test_items_on_one_place_add_up_each_at_its_own_efficiency() -> None:

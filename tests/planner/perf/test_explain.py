@@ -77,3 +77,13 @@ def test_bad_words_are_refused_in_one_line(words: tuple[str, ...], said: str) ->
     assert ended.returncode == 2
     assert said in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_techniques_are_costed_by_name_and_refused_in_words() -> None:
+    words = ("explain", "llama-3.1-8b", "H100", "--batch", "8", "--json", "--technique")
+    plain, narrow = (json.loads(muster(*words[:-1], *more).stdout) for more in ((), ("--technique", "fp8")))
+    assert narrow["hbm_bytes"] < plain["hbm_bytes"]
+    prefill, _ = json.loads(muster(*words, "disaggregation").stdout)["phases"]
+    assert prefill["lines"][0]["operation"] == "send"
+    assert "unknown technique 'nonsense'" in muster(*words, "nonsense").stderr
+    assert "on one GPU there is no all-reduce to hide" in muster(*words, "token-split-overlap").stderr
