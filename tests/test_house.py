@@ -17,6 +17,7 @@ import pytest
 import typer
 
 from planner.main import commands, summary
+from tests.pace import pace
 
 ROOT = Path(__file__).parent.parent
 PRODUCT = ("planner", "controller", "telemetry", "workloads")
@@ -126,7 +127,7 @@ def test_help_imports_no_command() -> None:
 
 
 def test_help_takes_at_most_300_ms_of_cpu() -> None:
-    assert min(cpu_s_of_help() for _ in range(5)) <= 0.3  # the least, since others share the machine's caches
+    assert min(cpu_s_of_help() for _ in range(5)) <= 0.3 * pace()  # the least, since others share the machine's caches
 
 
 def test_no_arguments_show_the_help() -> None:

@@ -12,6 +12,7 @@ import pytest
 from planner.catalog.gpus import ARCHITECTURES, DTYPES, ROWS, gpu, gpus, is_slice, load
 from planner.errors import BadInput, MissingFigure, UnknownName
 from planner.hardware import GPUType
+from tests.pace import pace
 
 WHOLE = [row for row in gpus() if not is_slice(row)]
 SLICES = [row for row in gpus() if is_slice(row)]
@@ -277,7 +278,7 @@ def test_the_file_loads_within_60_ms_of_cpu() -> None:
         load(ROWS)
         return time.process_time() - before
 
-    assert min(cpu_s() for _ in range(3)) <= 0.06  # the least: others share the machine
+    assert min(cpu_s() for _ in range(3)) <= 0.06 * pace()  # the least: others share the machine
 
 
 def test_a_row_of_ones_own_is_read(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from planner.catalog.models import ROWS, load, model, models
 from planner.errors import BadInput, UnknownName
 from planner.model import Model
 from planner.yaml_text import read
+from tests.pace import pace
 
 # Tables (embedding, head) among the active parameters, where the publisher counts other than both.
 ACTIVE_TABLES = {
@@ -220,7 +221,7 @@ def test_a_name_that_is_no_file_is_unknown(name: str, tmp_path: Path) -> None:
 def test_rows_load_within_80_ms_of_cpu_and_once() -> None:
     models()  # imports and the parser are warm
     best = min(_cpu_s() for _ in range(5))
-    assert best <= 0.08, f"{best:.3f} s"
+    assert best <= 0.08 * pace(), f"{best:.3f} s"
     assert models() is models()
 
 

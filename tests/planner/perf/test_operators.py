@@ -20,6 +20,7 @@ from planner.perf.operators import (
     predict,
 )
 from planner.perf.tables import read
+from tests.pace import pace
 
 H100 = gpu("H100-SXM")
 
@@ -156,7 +157,7 @@ def test_arrays_are_estimated_in_well_under_100_us_each() -> None:
     gemm_s(H100, "bfloat16", m[:10], m[:10], m[:10])  # reads the surfaces
     began = time.process_time()
     made = gemm_s(H100, "bfloat16", m, np.full(4000, 4096.0), np.full(4000, 4096.0))
-    assert (time.process_time() - began) / 4000 < 200e-6  # twice the bar: other work shares this machine
+    assert (time.process_time() - began) / 4000 < 200e-6 * pace()  # twice the bar: other work shares this machine
     assert (made.lo_s < made.latency_s).all()
     one = np.ones(1)
     assert context_attention_s(H100, one, 512 * one, 32 * one, 8 * one, 128 * one).latency_s[0] > 0
