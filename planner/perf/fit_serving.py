@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.perf.conformal import half_width
+from planner.perf.fit_serving_first import fit_first
 from planner.perf.fit_serving_step import fit_step
-from planner.perf.serving_features import FIRST_CLIP, STEP_CLIP, first_features, share_features, step_features
-from planner.perf.serving_physics import FIRST_TERMS, Index, Shape, demand, first_parts, first_s, index
-from planner.perf.serving_rows import ENGINES, parse
+from planner.perf.serving_features import FIRST_CLIP, STEP_CLIP, share_features, step_features
+from planner.perf.serving_first import campaigns, first_features, first_index, first_s, waits
+from planner.perf.serving_physics import demand, index
+from planner.perf.serving_rows import parse
 from planner.perf.serving_step import log_step_s, measured_together, placed, prompt_s, steps
 from planner.perf.tables import Columns, numbers, read, words
 from planner.perf.trees import Forest, compact, constant, from_sklearn, pack, rounded
@@ -65,25 +67,27 @@ def learn(columns: Columns, train: Mask | None = None, *, grown: bool = True) ->
     train = (everything if train is None else train) & (rows.refusal == "")
     tpot, ttft = (np.log(numbers(columns, f"silicon_{key}_ms") / 1e3) for key in ("tpot", "ttft"))
     names = sorted({str(name) for name in rows.version[train]})
-    d, at, shape = demand(rows), index(rows, names), Shape(len(names))
+    d, at = demand(rows), index(rows, names)
     terms = steps(rows, d)
     v, coefficients = fit_step(terms, measured_together(rows), tpot, train)
     ready = placed(terms, coefficients)
     log_tpot, shares = log_step_s(v, ready)
     tpot_s, each_s = np.exp(log_tpot), prompt_s(v, coefficients, rows, d, terms.levels)
-    parts = first_parts(rows, d, tpot_s, each_s)
-    u = _first_fit(parts, at, shape, ttft, train)
-    ttft_s = first_s(u, parts, at, shape)
+    together = sorted({str(name) for name in campaigns(rows)[train]})
+    found, first_at = waits(rows, d, tpot_s, each_s), first_index(rows, together)
+    u = fit_first(_some(found, train), _some(first_at, train), len(together), ttft[train])
+    ttft_s = first_s(u, found, first_at, len(together))
     x = step_features(rows, d, at, tpot_s, each_s)
     z = share_features(x, rows, d, tuple(ready.groups[g] for g in ready.group_of), shares)
     grow = _trees if grown else _nothing
     step_trees = grow(z[train], np.clip(tpot - np.log(tpot_s), -STEP_CLIP, STEP_CLIP)[train])
-    y = first_features(x, parts, ttft_s)
+    y = first_features(x, found, ttft_s)
     first_trees = grow(y[train], np.clip(ttft - np.log(ttft_s), -FIRST_CLIP, FIRST_CLIP)[train])
     return {
         "step": v,
         "step_names": np.array(coefficients),
         "first": u,
+        "first_campaigns": np.array(together),
         "versions": np.array(names),
         **pack(step_trees, "step_trees"),
         **pack(first_trees, "first_trees"),
@@ -99,25 +103,6 @@ def _trees(x: Array, y: Array) -> Forest:
 
     model = ExtraTreesRegressor(TREES, min_samples_leaf=1, max_features=0.6, random_state=0)
     return compact(from_sklearn(model.fit(rounded(x), y)))
-
-
-def _first_fit(parts: Array, at: Index, shape: Shape, y: Array, train: Mask) -> Array:
-    k, e = len(FIRST_TERMS), len(ENGINES)
-    mean = np.concatenate([np.log(list(FIRST_TERMS.values())), np.zeros(shape.first_size - k)])
-    spread = np.concatenate([[0.7] * k, [0.3] * (k * e), [0.3] * shape.versions, [0.3] * e])
-    few, here = parts[train], _some(at, train)
-    return _robust(lambda v: np.log(first_s(v, few, here, shape)) - y[train], mean, spread, scale=0.25)
-
-
-def _robust(residuals: Any, mean: Array, spread: Array, scale: float) -> Array:
-    """The mode of Cauchy errors of width `scale` and normal priors."""
-    from scipy.optimize import least_squares
-
-    def weighed(v: Array) -> Array:
-        r = residuals(v) / scale
-        return np.concatenate([np.sign(r) * np.sqrt(2 * np.log1p(r * r / 2)), (v - mean) / spread])
-
-    return np.asarray(least_squares(weighed, mean, max_nfev=30, x_scale=spread).x)
 
 
 def _some(whole: Any, mask: Mask) -> Any:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from planner.perf.conformal import interval
 from planner.perf.memory import beside_bytes
-from planner.perf.serving_features import first_features, share_features, step_features
-from planner.perf.serving_physics import OTHER_BYTES, Demand, Shape, demand, first_parts, first_s, index
+from planner.perf.serving_features import share_features, step_features
+from planner.perf.serving_first import first_features, first_index, first_s, waits
+from planner.perf.serving_physics import OTHER_BYTES, Demand, demand, index
 from planner.perf.serving_rows import Rows, parse
 from planner.perf.serving_step import log_step_s, placed, prompt_s, steps
 from planner.perf.tables import Columns
@@ -41,6 +42,7 @@ class Fitted:
     step: Array
     step_names: tuple[str, ...]
     first: Array
+    campaigns: tuple[str, ...]
     versions: tuple[str, ...]
     step_trees: Forest
     first_trees: Forest
@@ -53,7 +55,8 @@ def unpacked(stored: Mapping[str, NDArray[Any]]) -> Fitted:
     versions = tuple(str(name) for name in stored["versions"])
     step_trees, first_trees = unpack(stored, "step_trees"), unpack(stored, "first_trees")
     names = tuple(str(name) for name in stored["step_names"])
-    return Fitted(stored["step"], names, stored["first"], versions, step_trees, first_trees, meta)
+    campaigns = tuple(str(name) for name in stored["first_campaigns"])
+    return Fitted(stored["step"], names, stored["first"], campaigns, versions, step_trees, first_trees, meta)
 
 
 @cache
@@ -65,21 +68,21 @@ def fitted() -> Fitted:
 
 def logs(rows: Rows, model: Fitted) -> dict[str, Array]:
     """Log seconds of every row by the physics alone and with the trees, and how far the trees disagree."""
-    d, at, shape = demand(rows), index(rows, model.versions), Shape(len(model.versions))
-    return _logs(rows, d, at, shape, model)
+    d = demand(rows)
+    return _logs(rows, d, index(rows, model.versions), model)
 
 
-def _logs(rows: Rows, d: Demand, at: Any, shape: Shape, model: Fitted) -> dict[str, Array]:
+def _logs(rows: Rows, d: Demand, at: Any, model: Fitted) -> dict[str, Array]:
     terms = steps(rows, d)
     ready = placed(terms, model.step_names)
     log_tpot, shares = log_step_s(model.step, ready)
     tpot_s, each_s = np.exp(log_tpot), prompt_s(model.step, model.step_names, rows, d, terms.levels)
-    parts = first_parts(rows, d, tpot_s, each_s)
-    ttft_s = first_s(model.first, parts, at, shape)
+    found = waits(rows, d, tpot_s, each_s)
+    ttft_s = first_s(model.first, found, first_index(rows, model.campaigns), len(model.campaigns))
     x = step_features(rows, d, at, tpot_s, each_s)
     z = share_features(x, rows, d, tuple(ready.groups[g] for g in ready.group_of), shares)
     tpot_more, tpot_spread = predict_spread(model.step_trees, rounded(z))
-    ttft_more, ttft_spread = predict_spread(model.first_trees, rounded(first_features(x, parts, ttft_s)))
+    ttft_more, ttft_spread = predict_spread(model.first_trees, rounded(first_features(x, found, ttft_s)))
     return {
         "tpot_physics": np.log(tpot_s),
         "ttft_physics": np.log(ttft_s),
@@ -96,9 +99,9 @@ def predict(columns: Columns) -> dict[str, NDArray[Any]]:
     Throughput counts output tokens. Power is that of all GPUs of the deployment, memory that of the fullest GPU.
     """
     rows, model = parse(columns), fitted()
-    d, shape = demand(rows), Shape(len(model.versions))
+    d = demand(rows)
     refusal = _too_large(rows, d)
-    made = _logs(rows, d, index(rows, model.versions), shape, model)
+    made = _logs(rows, d, index(rows, model.versions), model)
     source, known = _source(rows, model)
     out: dict[str, NDArray[Any]] = {}
     for key in ("ttft", "tpot"):

@@ -10,7 +10,7 @@ from planner.perf.serving_step import runs
 
 Array = NDArray[np.float64]
 # Residuals beyond these (log) are runs that broke, not physics.
-STEP_CLIP, FIRST_CLIP = 1.2, 2.5
+STEP_CLIP, FIRST_CLIP = 1.2, 0.8
 
 
 def _log(x: Array, least: float = 1e-12) -> Array:
@@ -72,8 +72,3 @@ def share_features(step: Array, rows: Rows, d: Demand, groups: tuple[str, ...], 
     of = np.array([next((i for i, part in enumerate(PARTS) if name in part), len(PARTS)) for name in groups])
     parts = np.stack([shares[:, of == i].sum(axis=1) for i in range(len(PARTS))], axis=1)
     return np.concatenate([step, _log(parts + 1e-3), _log(d.per_step + 1e-4)[:, None], runs(rows)[:, None]], axis=1)
-
-
-def first_features(step: Array, parts: Array, ttft_s: Array) -> Array:
-    """(rows, features) for the residual of TTFT: those of TPOT, and the shares of what a first token waits for."""
-    return np.concatenate([step, _log(parts / ttft_s[:, None] + 1e-3), _log(ttft_s)[:, None]], axis=1)

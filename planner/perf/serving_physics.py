@@ -1,8 +1,6 @@
-"""What rows ask of an engine, before any coefficient, and TTFT; TPOT is in `planner.perf.serving_step`.
+"""What rows ask of an engine, before any coefficient; TPOT is in `serving_step`, TTFT in `serving_first`.
 
-A decode step advances every sequence in flight by a token; some steps carry prompts of other users too. TTFT in a
-closed loop is the frontend, one step, the prompt's own prefill, those of the users who start together, and the queue
-that forms where KV memory or prefill workers run short.
+A decode step advances every sequence in flight by a token; some steps carry prompts of other users too.
 """
 
 from collections.abc import Sequence
@@ -11,14 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.perf.serving_rows import ENGINES, Rows
+from planner.perf.serving_rows import Rows
 from planner.perf.steps import Work, held_bytes, kv_bytes, work
 
 Array = NDArray[np.float64]
-FIRST_TERMS = {
-    "frontend_s": 0.03, "layer_s": 2e-4, "own": 1.2, "step": 1.0, "together": 0.1, "busy": 0.5, "full": 0.5,
-    "workers": 0.7, "user_s": 2e-4,
-}  # fmt: skip
 MEMORY_RATIO = 0.9
 OTHER_BYTES = 3e9
 
@@ -86,52 +80,4 @@ def index(rows: Rows, versions: Sequence[str]) -> Index:
         version=np.array([known.get(str(name), -1) for name in rows.version]),
         newer=np.array([card.architecture.lower().startswith("blackwell") for card in rows.gpus]),
         round_lengths=(np.mod(rows.input_tokens, 1000) == 0).astype(float),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Where each group of parameters lies in the vector of the step model or of the first-token model."""
-
-    versions: int
-
-    @property
-    def first_size(self) -> int:
-        """Length of the first-token model's vector."""
-        k, e = len(FIRST_TERMS), len(ENGINES)
-        return k + e * k + self.versions + e
-
-
-def _of(effects: Array, at: NDArray[np.int64]) -> Array:
-    return np.where(at >= 0, np.append(effects, 0.0)[at], 0.0)
-
-
-def first_parts(rows: Rows, d: Demand, tpot_s: Array, prompt_s: Array) -> Array:
-    """What the coefficients of the first token multiply, (rows, terms), in the order of `FIRST_TERMS`."""
-    together = np.where(rows.disaggregated, 0.0, d.sequences * prompt_s)
-    busy = np.minimum(together / (rows.output_tokens * tpot_s), 0.95)
-    life_s = rows.output_tokens * tpot_s
-    per_worker = rows.concurrency * prompt_s / (rows.prefill_workers * rows.prefill.dp)
-    queue = np.maximum(per_worker - life_s, 0.0) + 0.1 * per_worker
-    parts = (
-        np.ones(len(tpot_s)),
-        d.step.layers,
-        prompt_s,
-        tpot_s,
-        together,
-        busy / (1 - busy) * prompt_s,
-        np.maximum(d.crowding - 1, 0.0) * life_s,
-        np.where(rows.disaggregated, queue, 0.0),
-        rows.concurrency,
-    )
-    return np.stack(parts, axis=1)
-
-
-def first_s(v: Array, parts: Array, at: Index, shape: Shape) -> Array:
-    """Seconds to the first token of each row."""
-    k, e = len(FIRST_TERMS), len(ENGINES)
-    base, own, version, generator = np.split(v, np.cumsum([k, e * k, shape.versions]))
-    c = np.exp(base + own.reshape(e, k)[at.engine])
-    return np.asarray((parts * c).sum(axis=1)) * np.exp(
-        _of(version, at.version) + at.round_lengths * generator[at.engine]
     )

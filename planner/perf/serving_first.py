@@ -1,0 +1,194 @@
+"""TTFT of a serving engine in a closed loop: what a first token waits for, and one coefficient each.
+
+A user's prompt meets the frontend, the launch of every layer, the steps in flight, its own prefill and those of others
+in the same step; the first of a run's prompts stand in one line (`planner.perf.closed_loop`). Where memory holds fewer
+sequences than there are users, or prefill workers or the frontend are too slow, Little's law gives the wait: users over
+throughput, less the time that tokens take.
+
+Coefficients are exponentials of sums: a common one, near what the closed loop says, and the deviations of the way of
+measuring, of the engine, and of the campaign (engine version, model and GPU measured together), so that what was never
+seen falls back to what is common.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.perf.serving_physics import Demand
+from planner.perf.serving_rows import ENGINES, Rows
+from planner.perf.steps import kv_bytes
+
+Array = NDArray[np.float64]
+# Name: where the fit starts, and how far (in logs) the common coefficient may lie from it.
+TERMS = {
+    "frontend_s": (0.01, 0.5),  # request in, first token out
+    "layer_s": (2e-4, 0.4),  # launches of a prefill, which runs without a CUDA graph
+    "moe_layer_s": (5e-4, 0.4),
+    "latent_layer_s": (2e-3, 0.7),
+    "own": (1.0, 0.15),  # the prompt's own prefill
+    "weights": (1.0, 0.3),  # read once for it
+    "step": (2.0, 0.4),  # the step in flight and the one of the prompt
+    "wave": (0.1, 0.15),  # half the prompts of those who start together: once in a run of ten requests a user
+    "balance": (20.0, 0.6),  # steps that attention ranks wait to fill up together
+    "full": (1.0, 0.15),  # users beyond what memory holds, by Little's law
+    "host": (0.8, 0.3),  # tokens beyond what the frontend streams
+    "line": (0.01, 0.5),  # one more user than the batch admits
+    "pool": (0.1, 0.5),  # prefill workers: half the line of those who start together
+    "pool_full": (0.9, 0.3),  # prefill workers, by Little's law
+    "user_s": (1e-4, 0.7),
+}
+NAMES = tuple(TERMS)
+# Which coefficients deviate, and how far, by way of measuring, engine and campaign.
+PROTOCOL = {
+    "frontend_s": 0.3, "own": 0.3, "step": 0.3, "wave": 0.3, "line": 0.5, "layer_s": 0.3, "moe_layer_s": 0.3,
+    "user_s": 0.3,
+}  # fmt: skip
+ENGINE = {
+    "frontend_s": 0.3, "layer_s": 0.3, "moe_layer_s": 0.3, "latent_layer_s": 0.3, "own": 0.15, "step": 0.4,
+    "wave": 0.15, "balance": 0.5, "full": 0.15, "host": 0.3, "pool_full": 0.3,
+}  # fmt: skip
+CAMPAIGN = {"frontend_s": 1.2, "own": 0.5, "step": 0.5, "wave": 0.4, "line": 1.5, "full": 0.3, "layer_s": 0.5}
+LEVELS = (PROTOCOL, ENGINE, CAMPAIGN)
+PROTOCOLS = 4  # the InferenceX sweep or other runs, aggregated or disaggregated
+# Lengths of the InferenceX sweep: ten prompts a user, 80 to 100 % of the stated lengths (its benchmark scripts).
+SWEEP = ((1024, 1024), (1024, 8192), (8192, 1024))
+SWEEP_MEAN_RATIO = 0.9
+# Share of GPU memory for weights and KV cache: defaults of vLLM (gpu_memory_utilization) and TensorRT-LLM
+# (free_gpu_memory_fraction); SGLang's as the runs in which users waited imply it, tuned in the sweep.
+MEMORY_RATIO = {"trtllm": 0.9, "vllm": 0.9, "sglang": 0.785}
+SGLANG_SWEEP_RATIO = 0.82
+ACTIVATION_BYTES = {"trtllm": 3e9, "vllm": 3e9, "sglang": 0.0}
+LEAST_FREE_RATIO = {"sweep": 0.045, "other": 0.01}  # what ran had some room, whatever the weights seem to take
+# Tokens per second that one frontend streamed at most, in runs of a small model on many GPUs outside the sweep.
+STREAMED_PER_S = {"trtllm": 9200.0, "sglang": 17000.0}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waits:
+    """`parts`: what the coefficients multiply, (rows, terms), in seconds or counts; `fullness`: users over room."""
+
+    parts: Array
+    fullness: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FirstIndex:
+    """Which deviations apply to which row; -1: never seen."""
+
+    protocol: NDArray[np.int64]
+    engine: NDArray[np.int64]
+    campaign: NDArray[np.int64]
+
+
+def in_sweep(rows: Rows) -> NDArray[np.bool_]:
+    """Rows with the lengths of the InferenceX sweep."""
+    found = [(rows.input_tokens == i) & (rows.output_tokens == o) for i, o in SWEEP]
+    return np.asarray(np.logical_or.reduce(found))
+
+
+def campaigns(rows: Rows) -> NDArray[np.str_]:
+    """What was measured together: engine version, model, GPU, and whether in the sweep."""
+    sweep = in_sweep(rows)
+    names = [
+        f"{version}|{model.name}|{card.name}|{'sweep' if s else 'other'}"
+        for version, model, card, s in zip(rows.version, rows.models, rows.gpus, sweep, strict=True)
+    ]
+    return np.array(names, dtype=np.str_)
+
+
+def first_index(rows: Rows, known: Sequence[str]) -> FirstIndex:
+    """The deviations of each row."""
+    at = {name: i for i, name in enumerate(known)}
+    return FirstIndex(
+        protocol=(2 * ~in_sweep(rows) + rows.disaggregated).astype(np.int64),
+        engine=rows.engine,
+        campaign=np.array([at.get(str(name), -1) for name in campaigns(rows)], dtype=np.int64),
+    )
+
+
+def _per_engine(rows: Rows, figures: dict[str, float], default: float = 0.0) -> Array:
+    return np.array([figures.get(name, default) for name in ENGINES])[rows.engine]
+
+
+def room_for(rows: Rows, d: Demand) -> Array:
+    """Sequences that the KV memory of one attention rank holds.
+
+    TensorRT-LLM sets aside what a request may grow to; the others admit by what is used, half the output on average.
+    """
+    sweep, sglang = in_sweep(rows), rows.engine == ENGINES.index("sglang")
+    grown = np.where(rows.engine == ENGINES.index("trtllm"), 1.0, 0.5)
+    tokens = (rows.input_tokens + grown * rows.output_tokens) * np.where(sweep, SWEEP_MEAN_RATIO, 1.0)
+    each = np.maximum(kv_bytes(rows.table, rows.peaks, rows.decode, tokens), 1.0)
+    newer = np.array([card.architecture.lower().startswith("blackwell") for card in rows.gpus])
+    each = np.where(sglang & rows.latent & newer, each / 2, each)  # kept in FP8 there
+    ratio = np.where(sglang & sweep, SGLANG_SWEEP_RATIO, _per_engine(rows, MEMORY_RATIO))
+    room = np.array([card.hbm_bytes for card in rows.gpus])
+    free = ratio * room - d.weights_bytes - _per_engine(rows, ACTIVATION_BYTES)
+    least = np.where(sglang & ~sweep, LEAST_FREE_RATIO["other"], LEAST_FREE_RATIO["sweep"])
+    return np.asarray(np.maximum(free, least * room) / each)
+
+
+def waits(rows: Rows, d: Demand, tpot_s: Array, prompt_s: Array) -> Waits:
+    """What a first token waits for, from seconds per output token and per prompt."""
+    one, apart = np.ones(len(tpot_s)), rows.disaggregated
+    life_s = rows.output_tokens * tpot_s
+    users = np.maximum(rows.concurrency / (rows.decode.dp * rows.decode_workers), 1.0)
+    room = room_for(rows, d)
+    pooled_s = rows.concurrency * prompt_s / (rows.prefill_workers * rows.prefill.dp)
+    streamed = np.where(in_sweep(rows), np.inf, _per_engine(rows, STREAMED_PER_S, np.inf))
+    parts = {
+        "frontend_s": one,
+        "layer_s": d.step.layers,
+        "moe_layer_s": d.step.moe_layers,
+        "latent_layer_s": d.step.layers * rows.latent,
+        "own": prompt_s,
+        "weights": d.prefill.gemm_hbm + d.prefill.moe_hbm,
+        "step": tpot_s,
+        "wave": np.where(apart, 0.0, np.minimum(users, room) * prompt_s / 2),
+        "balance": np.where(rows.decode.dp > 1, tpot_s, 0.0),
+        # Decode workers that are full hold up the second token of a disaggregated request, not the first.
+        "full": np.where(apart, 0.0, np.maximum(users / room - 1, 0.0) * life_s),
+        "host": np.maximum(rows.concurrency * rows.output_tokens / streamed - life_s, 0.0),
+        "line": life_s / users,
+        "pool": np.where(apart, pooled_s / 2, 0.0),
+        "pool_full": np.where(apart, np.maximum(pooled_s - life_s, 0.0), 0.0),
+        "user_s": rows.concurrency,
+    }
+    return Waits(np.stack([parts[name] for name in NAMES], axis=1), users / room)
+
+
+def columns_of(level: dict[str, float]) -> NDArray[np.int64]:
+    """Where a level's coefficients stand among all."""
+    return np.array([NAMES.index(name) for name in level], dtype=np.int64)
+
+
+def groups(known: int) -> tuple[int, int, int]:
+    """How many groups each level has, for so many campaigns."""
+    return PROTOCOLS, len(ENGINES), known
+
+
+def log_coefficients(v: Array, at: FirstIndex, known: int) -> Array:
+    """(rows, terms): the common coefficients and what each row's groups add to them."""
+    out = np.tile(v[: len(NAMES)], (len(at.engine), 1))
+    start = len(NAMES)
+    for level, count, of in zip(LEVELS, groups(known), (at.protocol, at.engine, at.campaign), strict=True):
+        size = len(level) * count
+        # One more group, of zeros, for those never seen: index -1 finds it.
+        table = np.append(v[start : start + size], np.zeros(len(level))).reshape(count + 1, len(level))
+        out[:, columns_of(level)] += table[of]
+        start += size
+    return out
+
+
+def first_s(v: Array, found: Waits, at: FirstIndex, known: int) -> Array:
+    """Seconds to the first token of each row."""
+    return np.asarray((found.parts * np.exp(log_coefficients(v, at, known))).sum(axis=1))
+
+
+def first_features(step: Array, found: Waits, ttft_s: Array) -> Array:
+    """(rows, features) for the residual of TTFT: those of TPOT, and what fills the engine."""
+    own_s, token_s, line_s = (found.parts[:, NAMES.index(name)] for name in ("own", "step", "line"))
+    more = (found.fullness, line_s / ttft_s + 1e-3, own_s / token_s, own_s, ttft_s)
+    return np.concatenate([step, np.stack([np.log(np.maximum(x, 1e-12)) for x in more], axis=1)], axis=1)
