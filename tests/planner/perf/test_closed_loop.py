@@ -167,7 +167,7 @@ def test_closed_runs_with_too_few_places_agree_with_the_step_exact_loop() -> Non
         share, spread = (0.9, 0.0577 / 0.9) if uneven else (1.0, 0.0)
         ours = closed(number(users), load(share * 200, share * tokens, spread), server(places, True), waves=5)
         errors.append(error(ours, simulated(users, 200, tokens, 5, uneven, True, places)))
-    assert (np.median(errors, axis=0) < [0.03, 0.02, 0.03, 0.05]).all(), np.median(errors, axis=0)
+    assert (np.median(errors, axis=0) < [0.04, 0.02, 0.03, 0.05]).all(), np.median(errors, axis=0)
     assert (np.max(errors, axis=0)[:3] < 0.12).all(), np.max(errors, axis=0)
 
 
