@@ -120,7 +120,8 @@ def parse(columns: Columns) -> Rows:
     batch = np.where(apart, numbers(columns, "decode_batch_size"), numbers(columns, "batch_size"))
     ranks = np.where(apart, own["attention_dp_size"] * workers["decode"], np.maximum(whole["attention_dp_size"], 1.0))
     users = numbers(columns, "concurrency")
-    users = np.where(np.isnan(users) | (users == 0), np.where(np.isnan(batch), 1.0, batch) * ranks, users)
+    with np.errstate(over="ignore"):  # absurd sizes become infinite, and are refused
+        users = np.where(np.isnan(users) | (users == 0), np.where(np.isnan(batch), 1.0, batch) * ranks, users)
     pp = np.where(apart, own["pp_size"], whole["pp_size"])
     checked: dict[str, Array] = {**sizes, "batch_size": batch, "concurrency": users, "pp_size": pp}
     for key in ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size"):
