@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog import gpu
-from planner.perf.collectives import link_work, links
 from planner.perf.conformal import half_width
+from planner.perf.op_base import base_s, fitted
 from planner.perf.op_features import HARDWARE, Work, chip
-from planner.perf.op_rows import OPERATORS, kernels, work_of
-from planner.perf.operators import power_features
+from planner.perf.op_rows import kernels, work_of
+from planner.perf.operators import Surfaces, pairs, power_features
+from planner.perf.shallow_trees import Shallow, from_sklearn, pack, predict
 from planner.perf.tables import Columns, read
-from planner.perf.trees import Forest, from_sklearn, pack, predict
-from planner.power import idle_w
 
 Array = NDArray[np.float64]
 SOURCE = "operator tables of aiconfigurator-core 0.12.0 (github ai-dynamo/aiconfigurator, Apache-2.0)"
@@ -28,37 +27,42 @@ SHAPES = {
     "context_attention": ("heads", "kv_heads", "head_dim", "window"),
     "generation_attention": ("heads", "kv_heads", "head_dim", "window"),
     "moe": ("hidden", "inter", "per_token", "experts", "tp", "ep"),
-    "allreduce": ("bytes",),
 }
 MOST_ROWS, MOST_NEW = 160_000, 40_000
+TREES = {"gemm": 400, "context_attention": 350, "generation_attention": 350, "moe": 500}
 FOLDS = 5
 
 
 class Measured(NamedTuple):
-    """All rows of one operator family: work, log ratio of measured to reference time, GPU and shape of each."""
+    """All rows of one operator family: what it asks of the GPU, seconds, GPU and shape of each."""
 
     features: NDArray[np.float32]
-    ratio: Array
+    terms: Array
+    group: Array
+    time_s: Array
     gpu: NDArray[Any]
     shape: NDArray[Any]
 
+    def of(self, rows: NDArray[np.bool_]) -> "Measured":
+        """Some of the rows."""
+        return Measured(*(column[rows] for column in self))
+
 
 def fit(data: Path) -> dict[str, NDArray[Any]]:
-    """Trees of every family for GPUs that were measured and for new ones, and of power; errors in `meta`."""
+    """Prices and trees of every family, for measured GPUs and for new ones, and of power; errors in `meta`."""
     arrays: dict[str, NDArray[Any]] = {}
     report: dict[str, dict[str, float]] = {}
     used: list[Path] = []
-    for op in OPERATORS:
+    for op in SHAPES:
         rows, paths = measured(data, op)
         used += paths
-        arrays |= pack(known_trees(rows, np.ones(len(rows.ratio), bool)), f"{op}.known")
-        arrays |= pack(new_trees(rows, np.ones(len(rows.ratio), bool)), f"{op}.new")
-        report |= {f"{op}:{name}": errors for name, errors in evaluate(rows).items()}
-    x, share, paths = drawn(data)
-    arrays |= pack(_grown(x, share, 100, 31, 20), "power")
-    cut = np.random.default_rng(0).random(len(share)) < 0.2
-    error = np.abs(predict(_grown(x[~cut], share[~cut], 100, 31, 20), x[cut]) - share[cut]) / share[cut]
-    report["power"] = {"mean": float(error.mean()), "median": float(np.median(error))}
+        surface = surfaces(op, rows)
+        arrays |= {f"{op}.{key}": x for key, x in _stored(surface).items()}
+        arrays |= pack(surface.known, f"{op}.known") | pack(surface.new, f"{op}.new")
+        report |= {f"{op}:{name}": errors for name, errors in evaluate(op, rows).items()}
+    x, share, shape, paths = drawn(data)
+    arrays |= pack(_power_trees(x, share), "power")
+    report["power:shapes"] = _power_errors(x, share, shape)
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted({*used, *paths})}
     meta = {
         "source": SOURCE,
@@ -79,76 +83,81 @@ def measured(data: Path, op: str) -> tuple[Measured, list[Path]]:
             used.append(path)
             columns = read(path)
             work, fine, shape = _work(op, name, columns)
-            ratio = np.log(columns["latency"] / 1e3 / work.reference_s)
-            fine &= np.isfinite(ratio)
-            parts.append(
-                Measured(work.features.astype(np.float32)[fine], ratio[fine], np.full(fine.sum(), name), shape[fine])
-            )
+            time_s = columns["latency"] / 1e3
+            fine &= np.isfinite(time_s) & (time_s > 0)
+            features = work.features.astype(np.float32)
+            gpus = np.full(len(fine), name, dtype=object)
+            parts.append(Measured(features, work.terms, work.group, time_s, gpus, shape).of(fine))
     return Measured(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), used
 
 
 def _files(data: Path, prefix: str, op: str) -> list[Path]:
-    folder = data / "operators"
-    if op == "allreduce":
-        return sorted([*folder.glob(f"{prefix}_nccl*.parquet"), *folder.glob(f"{prefix}_*custom_allreduce.parquet")])
-    return sorted(folder.glob(f"{prefix}_vllm*_{op}.parquet"))
+    return sorted((data / "operators").glob(f"{prefix}_vllm*_{op}*.parquet"))
 
 
 def _work(op: str, name: str, columns: Columns) -> tuple[Work, NDArray[np.bool_], NDArray[Any]]:
-    card = chip(gpu(name), tuple(GPUS.values()))
-    if op == "allreduce":
-        figures, refusal = links(columns)
-        work = link_work(card.gpu, card.known, figures)
-    else:
-        rows = kernels(op, columns)
-        figures, refusal, work = rows.figures, rows.refusal, work_of(op, card, rows)
-    keys = [figures[key].astype(np.int64).astype(str) for key in SHAPES[op]]
-    return work, refusal == "", np.array(["_".join(parts) for parts in zip(*keys, strict=True)])
+    rows = kernels(op, columns)
+    work = work_of(op, chip(gpu(name), tuple(GPUS.values())), rows)
+    keys = [rows.figures[key].astype(np.int64).astype(str) for key in SHAPES[op]]
+    return work, rows.refusal == "", np.array(["_".join(parts) for parts in zip(*keys, strict=True)], dtype=object)
 
 
-def _grown(x: NDArray[Any], y: Array, trees: int, leaves: int, least: int) -> Forest:
+def _grown(x: NDArray[Any], y: Array, trees: int, leaves: int, depth: int, least: int) -> Shallow:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     model = HistGradientBoostingRegressor(
-        loss="absolute_error", max_iter=trees, learning_rate=0.1, max_leaf_nodes=leaves, min_samples_leaf=least,
-        early_stopping=False, random_state=0,
+        loss="absolute_error", max_iter=trees, learning_rate=0.1, max_leaf_nodes=leaves, max_depth=depth,
+        min_samples_leaf=least, early_stopping=False, random_state=0,
     )  # fmt: skip
-    return from_sklearn(model.fit(x, y))
+    return from_sklearn(model.fit(x, y), x.shape[1])
 
 
-def _some(mask: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
-    return np.random.default_rng(0).permutation(np.flatnonzero(mask))[:most]
+def _some(count: int, most: int) -> NDArray[np.int64]:
+    return np.random.default_rng(0).permutation(count)[:most]
 
 
-def known_trees(rows: Measured, train: NDArray[np.bool_], trees: int = 400) -> Forest:
-    """Trees that know which GPU it is."""
-    at = _some(train, MOST_ROWS)
-    return _grown(rows.features[at], rows.ratio[at], trees, 95, 5)
+def surfaces(op: str, rows: Measured, which: str = "both") -> Surfaces:
+    """Prices of all rows, trees that know which GPU it is, and trees for GPUs that nobody measured."""
+    prices = fitted(rows.terms, rows.group, rows.gpu.astype(str), rows.time_s)
+    y = np.log(rows.time_s / base_s(prices, rows.terms, rows.group))
+    many, few = _some(len(y), MOST_ROWS), _some(len(y), MOST_NEW)
+    known = new = _grown(rows.features[few][:, HARDWARE:], y[few], 150, 31, 7, 30)
+    if which != "new":
+        known = _grown(rows.features[many], y[many], TREES[op], 128, 9, 5)
+    return Surfaces(prices, known, new, pairs(rows.features[:, 0], rows.group))
 
 
-def new_trees(rows: Measured, train: NDArray[np.bool_]) -> Forest:
-    """Trees for GPUs that nobody measured."""
-    at = _some(train, MOST_NEW)
-    return _grown(rows.features[at][:, HARDWARE:], rows.ratio[at], 150, 31, 30)
-
-
-def evaluate(rows: Measured) -> dict[str, dict[str, float]]:
+def evaluate(op: str, rows: Measured) -> dict[str, dict[str, float]]:
     """Errors on one fifth of the shapes, and on each GPU in turn, none of them seen."""
-    unique, at = np.unique(rows.shape, return_inverse=True)
-    fold = np.random.default_rng(0).permutation(len(unique))[at] % FOLDS
-    test = fold == 0
-    shapes = predict(known_trees(rows, ~test), rows.features[test]) - rows.ratio[test]
+    unique, at = np.unique(rows.shape.astype(str), return_inverse=True)
+    test = np.random.default_rng(0).permutation(len(unique))[at] % FOLDS == 0
+    shapes = _residual(surfaces(op, rows.of(~test)), rows.of(test), known=True)
     left: list[Array] = []
     medians = {}
-    for name in np.unique(rows.gpu):
+    for name in np.unique(rows.gpu.astype(str)):
         out = rows.gpu == name
-        residual = predict(new_trees(rows, ~out), rows.features[out][:, HARDWARE:]) - rows.ratio[out]
+        residual = _residual(surfaces(op, rows.of(~out), "new"), rows.of(out), known=False)
         medians[f"median:{name}"] = float(np.median(np.abs(np.expm1(residual))))
         left.append(residual)
+    of_gpus = {f"median:{g}": float(np.median(np.abs(np.expm1(shapes[rows.gpu[test] == g])))) for g in set(rows.gpu)}
     return {
-        "shapes": {**_errors(shapes), "rows": float(len(rows.ratio))},
+        "shapes": {**_errors(shapes), **of_gpus, "rows": float(len(rows.time_s))},
         "gpus": {**_errors(np.concatenate(left)), **medians},
     }
+
+
+def _residual(made: Surfaces, rows: Measured, known: bool) -> Array:
+    """Log of predicted over measured time."""
+    log_ratio = predict(made.known, rows.features) if known else predict(made.new, rows.features[:, HARDWARE:])
+    found: Array = np.log(base_s(made.prices, rows.terms, rows.group) / rows.time_s) + log_ratio
+    return found
+
+
+def _stored(made: Surfaces) -> dict[str, NDArray[Any]]:
+    prices = made.prices
+    return {
+        "groups": prices.groups, "log_prices": prices.log_prices, "unseen": prices.unseen, "pairs": made.pairs,
+    }  # fmt: skip
 
 
 def _errors(residual: Array) -> dict[str, float]:
@@ -160,17 +169,27 @@ def _errors(residual: Array) -> dict[str, float]:
     }
 
 
-def drawn(data: Path) -> tuple[Array, Array, list[Path]]:
-    """Features and the share of the way from idle to the limit that kernels drew."""
-    xs, shares, used = [], [], []
+def drawn(data: Path) -> tuple[Array, Array, NDArray[Any], list[Path]]:
+    """Features of kernels whose power was measured, the power over the limit, and the shape of each."""
+    xs, shares, shapes, used = [], [], [], []
     for prefix, name in GPUS.items():
-        for op in ("context_attention", "generation_attention", "moe"):
+        for op in SHAPES:
             for path in sorted((data / "operators").glob(f"{prefix}_*_{op}_power.parquet")):
                 columns = read(path)
-                work, fine, _ = _work(op, name, columns)
-                rest = idle_w(gpu(name))
-                share = (columns["power"] - rest) / (columns["power_limit"] - rest)
-                xs.append(power_features(work, columns["latency"] / 1e3)[fine])
-                shares.append(np.clip(share, 0.01, 1.0)[fine])
+                work, fine, shape = _work(op, name, columns)
+                fine &= (columns["power"] > 0) & (columns["power_limit"] > 0)
+                xs.append(power_features(op, work, columns["latency"] / 1e3)[fine])
+                shares.append((columns["power"] / columns["power_limit"])[fine])
+                shapes.append(shape[fine])
                 used.append(path)
-    return np.concatenate(xs), np.concatenate(shares), used
+    return np.concatenate(xs), np.concatenate(shares), np.concatenate(shapes), used
+
+
+def _power_trees(x: Array, share: Array) -> Shallow:
+    return _grown(x, np.log(share), 200, 63, 8, 20)
+
+
+def _power_errors(x: Array, share: Array, shape: NDArray[Any]) -> dict[str, float]:
+    unique, at = np.unique(shape.astype(str), return_inverse=True)
+    test = np.random.default_rng(0).permutation(len(unique))[at] % FOLDS == 0
+    return _errors(predict(_power_trees(x[~test], share[~test]), x[test]) - np.log(share[test]))

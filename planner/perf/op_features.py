@@ -30,8 +30,13 @@ _CHIPS: Mapping[str, tuple[int, float]] = MappingProxyType(
 )  # fmt: skip
 GENERATIONS = ("ampere", "ada", "hopper", "blackwell")
 TILES = ((64, 128), (128, 128), (128, 256), (256, 128))
+# Libraries that kernels come from, by what tables call them; neighbours resemble each other.
+KERNELS = (
+    "fa2", "fa3", "fa4", "triton", "oaitriton", "marlin", "cutlass", "flashinfer", "modular", "trtllm", "cublas",
+    "deepgemm", "cutedsl",
+)  # fmt: skip
 DTYPES = ("bfloat16", "fp8", "fp8_block", "nvfp4", "int8", "int4", "mxfp4")
-HARDWARE = 2
+HARDWARE = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,12 +45,9 @@ class Work:
 
     flops_s: Array
     bytes_s: Array
+    terms: Array
+    group: Array
     features: Array
-
-    @property
-    def reference_s(self) -> Array:
-        """Between the larger of both and their sum, and a launch."""
-        return np.cbrt(self.flops_s**3 + self.bytes_s**3) + LAUNCH_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +109,29 @@ def _log(x: Array | float, least: float = 1e-30) -> Array:
     return np.asarray(np.log(np.maximum(np.asarray(x, dtype=float), least)))
 
 
-def _stack(card: Chip, dtype: NDArray[Any], flops_s: Array, bytes_s: Array, more: list[Array]) -> Work:
+def _stack(
+    card: Chip,
+    dtype: NDArray[Any],
+    kernel: Array,
+    flops_s: Array,
+    bytes_s: Array,
+    terms: list[Array],
+    more: list[Array],
+) -> Work:
     n = len(flops_s)
     generation = [i for i, name in enumerate(GENERATIONS) if name in card.gpu.architecture.lower()]
     hardware = [np.full(n, float(x)) for x in (card.known, generation[0] if generation else 0)]
+    hardware.append(kernel)
     codes = np.array([float(DTYPES.index(name)) for name in dtype.tolist()])
     reference = np.cbrt(flops_s**3 + bytes_s**3) + LAUNCH_S
     common: list[Array] = [codes, _log(flops_s / bytes_s), _log(flops_s), _log(bytes_s), _log(reference)]
-    return Work(flops_s, bytes_s, np.stack([*hardware, *common, *more], axis=1))
+    moved = bytes_s * card.gpu.hbm_bytes_per_s
+    all_terms = [np.full(n, 1e-6), flops_s, terms[0], bytes_s, moved / (card.sms * 30e9), *terms[1:]]
+    group = kernel * len(DTYPES) + codes
+    return Work(flops_s, bytes_s, np.stack(all_terms, axis=1), group, np.stack([*hardware, *common, *more], axis=1))
 
 
-def gemm(card: Chip, dtype: NDArray[Any], m: Array, n: Array, k: Array) -> Work:
+def gemm(card: Chip, dtype: NDArray[Any], kernel: Array, m: Array, n: Array, k: Array) -> Work:
     """(m x k) times (k x n) into 16 bits."""
     peak, weight = _peaks(card, dtype), _each(_WEIGHT, dtype)
     flops_s = 2 * m * n * k / peak
@@ -128,11 +142,20 @@ def gemm(card: Chip, dtype: NDArray[Any], m: Array, n: Array, k: Array) -> Work:
         waves = tiles / card.sms
         more += [_log(waves), np.ceil(waves) / waves, tiles * rows * columns / (m * n)]
     more += [m % 2, 1.0 * (m % 8 == 0), 1.0 * (m % 16 == 0), 1.0 * (m % 64 == 0), _log(m * n / card.sms)]
-    return _stack(card, dtype, flops_s, moved / card.gpu.hbm_bytes_per_s, more)
+    full = np.ceil(m / 128) * np.ceil(n / 128)
+    tiled = np.ceil(full / card.sms) * card.sms * 128 * 128 * k * 2 / peak
+    terms = [tiled, k * 1e-9]
+    return _stack(card, dtype, kernel, flops_s, moved / card.gpu.hbm_bytes_per_s, terms, more)
 
 
 def _attention(
-    card: Chip, dtype: NDArray[Any], flops: Array, moved: Array, shape: dict[str, Array], kv_bytes: Array
+    card: Chip,
+    dtype: NDArray[Any],
+    kernel: Array,
+    flops: Array,
+    moved: Array,
+    shape: dict[str, Array],
+    kv_bytes: Array,
 ) -> Work:
     b, heads, kv, width = (shape[key] for key in ("batch", "heads", "kv_heads", "head_dim"))
     groups = heads / kv
@@ -141,10 +164,12 @@ def _attention(
     waves = b * heads * np.ceil(shape["tokens"] / 128) / card.sms
     more += [_log(b * kv / card.sms), _log(units / card.sms), np.ceil(waves) / waves, _log(waves)]
     more += [_log(moved / card.l2_bytes), np.where(shape["window"] > 0, 1.0, 0.0), _log(b * heads / card.sms)]
-    return _stack(card, dtype, flops / _peaks(card, dtype), moved / card.gpu.hbm_bytes_per_s, more)
+    tiled = flops / _peaks(card, dtype) * np.ceil(waves) / waves
+    terms = [tiled, shape["met"] * 1e-9, b * heads * np.ceil(shape["tokens"] / 128) / card.sms * 1e-7]
+    return _stack(card, dtype, kernel, flops / _peaks(card, dtype), moved / card.gpu.hbm_bytes_per_s, terms, more)
 
 
-def context_attention(card: Chip, dtype: NDArray[Any], kv_bytes: Array, shape: dict[str, Array]) -> Work:
+def context_attention(card: Chip, dtype: NDArray[Any], kernel: Array, kv_bytes: Array, shape: dict[str, Array]) -> Work:
     """Causal attention of `tokens` new tokens that meet themselves; `window` 0 sees all."""
     b, heads, kv, width = (shape[key] for key in ("batch", "heads", "kv_heads", "head_dim"))
     tokens, window = shape["tokens"], shape["window"]
@@ -152,21 +177,47 @@ def context_attention(card: Chip, dtype: NDArray[Any], kv_bytes: Array, shape: d
     met = reach - reach * reach / (2 * tokens)
     flops = 4 * b * heads * width * tokens * met
     moved = b * tokens * width * (2 * 2 * heads + 2 * kv * kv_bytes)
-    return _attention(card, dtype, flops, moved, {**shape, "met": met}, kv_bytes)
+    return _attention(card, dtype, kernel, flops, moved, {**shape, "met": met}, kv_bytes)
 
 
-def generation_attention(card: Chip, dtype: NDArray[Any], kv_bytes: Array, shape: dict[str, Array]) -> Work:
+def generation_attention(
+    card: Chip, dtype: NDArray[Any], kernel: Array, kv_bytes: Array, shape: dict[str, Array]
+) -> Work:
     """One new token a sequence that meets `cached` + 1 tokens, or a window's worth."""
     b, heads, kv, width = (shape[key] for key in ("batch", "heads", "kv_heads", "head_dim"))
     whole, window = shape["cached"] + 1, shape["window"]
     met = np.where(window > 0, np.minimum(whole, window), whole)
     moved = b * width * (2 * kv * kv_bytes * met + 2 * 2 * heads)
     full = {**shape, "tokens": np.ones(len(b)), "met": met}
-    return _attention(card, dtype, 4 * b * heads * width * met, moved, full, kv_bytes)
+    return _attention(card, dtype, kernel, 4 * b * heads * width * met, moved, full, kv_bytes)
 
 
-def moe(card: Chip, dtype: NDArray[Any], skew: Array, shape: dict[str, Array]) -> Work:
-    """Routed experts of one layer on one GPU of `tp` x `ep`: three matrices of hidden x inter each.
+# Expected largest of 1, 2, 4, ... 256 standard normal draws.
+_LARGEST = (0.0, 0.564, 1.029, 1.424, 1.766, 2.070, 2.343, 2.594, 2.826)
+
+
+def _routed(skew: Array, tokens: Array, per_token: Array, experts: Array, ep: Array) -> tuple[Array, Array]:
+    """Share of experts that any token meets, and how much more the busiest of `ep` ranks gets than the mean.
+
+    Skewed: what experts get follows a power law of exponent `skew` between one and all tokens, drawn independently, so
+    that the sum over a rank's experts is nearly normal.
+    """
+    u = (np.arange(32) + 0.5) / 32
+    exponent, most = (1 - skew)[:, None], np.maximum(tokens, 1.0)[:, None]
+    flat = np.abs(exponent) < 1e-6
+    safe = np.where(flat, 1.0, exponent)
+    draws = np.where(flat, most**u, (1 + (most**safe - 1) * u) ** (1 / safe))
+    mean = tokens * per_token / experts
+    loads = np.where((skew > 0)[:, None], draws / draws.mean(axis=1, keepdims=True), 1.0) * mean[:, None]
+    loads = np.minimum(loads, tokens[:, None])
+    met = np.where(skew > 0, 1 - np.exp(-loads).mean(axis=1), 1 - (1 - per_token / experts) ** tokens)
+    spread = loads.std(axis=1) / mean / np.sqrt(experts / ep)
+    busiest = 1 + spread * np.interp(np.log2(ep), np.arange(len(_LARGEST)), _LARGEST)
+    return met, np.minimum(busiest, np.minimum(experts / ep, per_token) * ep / per_token)
+
+
+def moe(card: Chip, dtype: NDArray[Any], kernel: Array, skew: Array, shape: dict[str, Array]) -> Work:
+    """Routed experts of one layer on the busiest GPU of `tp` x `ep`: three matrices of hidden x inter each.
 
     `skew`: 0 for balanced routing, else the exponent of the power law that tokens follow over experts.
     """
@@ -174,15 +225,29 @@ def moe(card: Chip, dtype: NDArray[Any], skew: Array, shape: dict[str, Array]) -
         shape[key] for key in ("tokens", "hidden", "inter", "per_token", "experts", "tp", "ep")
     )
     held, inner = experts / ep, inter / tp
-    used = tokens * per_token / ep
-    touched = np.minimum(held * (1 - (1 - per_token / experts) ** tokens), np.maximum(used, 1e-9))
+    met, busiest = _routed(skew, tokens, per_token, experts, ep)
+    mean = tokens * per_token / ep
+    used = mean * busiest
+    touched = np.maximum(np.minimum(held * met, used), 1e-9)
     size = 3 * hidden * inner
-    each = used / np.maximum(touched, 1e-9)
+    each = used / touched
     flops_s = 2 * size * used / _peaks(card, dtype)
+    rate = card.gpu.hbm_bytes_per_s
     moved = size * touched * _each(_WEIGHT, dtype) + used * (2 * hidden + 3 * inner) * 2
+    # Some libraries keep rows, and sum them, for every choice of every token, wherever its expert is.
+    whole = tokens * per_token * (2 * hidden + 3 * inner) * 2
     more = [_log(tokens), _log(hidden), _log(inner), _log(per_token), _log(experts), _log(tp), _log(ep), skew]
-    more += [_log(held), _log(used), _log(touched), _log(each), np.ceil(each / 64) * 64 / each]
+    more += [_log(held), _log(mean), _log(touched), _log(each), np.ceil(each / 64) * 64 / each]
     more += [np.ceil(each / 16) * 16 / each, _log(touched * np.ceil(2 * inner / 128) / card.sms)]
     more += [_log(touched * np.ceil(each / 64) * np.ceil(2 * inner / 128) / card.sms), _log(moved / card.l2_bytes)]
-    more += [1.0 * (inner % 128 == 0)]
-    return _stack(card, dtype, flops_s, moved / card.gpu.hbm_bytes_per_s, more)
+    more += [_log(np.ceil(inner / width) * width / inner) for width in (16, 32, 64, 128, 256)]
+    more += [inner % 128, _log(busiest), _log(whole / rate), _log(tokens * per_token)]
+    more += [_log(whole / rate / np.maximum(flops_s, moved / rate))]
+    for rows in (16, 64, 128):
+        for width in (2 * inner, hidden):
+            waves = touched * np.ceil(each / rows) * np.ceil(width / 128) / card.sms
+            more += [np.ceil(waves) / waves]
+    padded = touched * np.ceil(each / 64) * 64 * 6 * hidden * np.ceil(inner / 128) * 128 / _peaks(card, dtype)
+    terms = [padded, whole / rate, tokens * per_token * 1e-9, touched * np.ceil(3 * inner / 128) / card.sms * 1e-6]
+    terms += [(hidden + inner) * 1e-9, experts * 1e-9]
+    return _stack(card, dtype, kernel, flops_s, moved / rate, terms, more)

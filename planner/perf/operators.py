@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from planner.catalog import gpu as gpu_named
 from planner.errors import UnknownName
 from planner.hardware import GPUType
-from planner.perf.collectives import link_work, links
+from planner.perf import collectives
 from planner.perf.conformal import interval
+from planner.perf.op_base import Prices, base_s
 from planner.perf.op_features import HARDWARE, Chip, Work, chip
-from planner.perf.op_rows import OPERATORS, Kernels, kernels, work_of
+from planner.perf.op_rows import OPERATORS, kernels, work_of
+from planner.perf.shallow_trees import Shallow, unpack
+from planner.perf.shallow_trees import predict as trees_predict
 from planner.perf.tables import Columns
-from planner.perf.trees import Forest, unpack
-from planner.perf.trees import predict as trees_predict
 from planner.power import idle_w
 
 Array = NDArray[np.float64]
@@ -33,13 +34,16 @@ ADDED = ("latency_s", "latency_lo_s", "latency_hi_s", "power_w", "source", "refu
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """The shipped surfaces of one operator family, and of power."""
+class Surfaces:
+    """One operator family: prices of terms, and trees over what is left, for measured GPUs and for new ones.
 
-    known: Forest
-    new: Forest
-    half_known: float
-    half_new: float
+    `pairs`: which library and dtype was measured on which GPU.
+    """
+
+    prices: Prices
+    known: Shallow
+    new: Shallow
+    pairs: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +54,7 @@ class Estimate:
     lo_s: Array
     hi_s: Array
     power_w: Array
-    source: str
+    source: NDArray[Any]
 
 
 @cache
@@ -68,47 +72,65 @@ def meta() -> Mapping[str, Any]:
 
 
 @cache
-def fitted(op: str) -> Fitted:
-    """The surfaces of an operator family."""
-    held = meta()["cross_validation"]
-    return Fitted(
-        unpack(_stored(), f"{op}.known"),
-        unpack(_stored(), f"{op}.new"),
-        held[f"{op}:shapes"]["half_width"],
-        held[f"{op}:gpus"]["half_width"],
-    )
+def surfaces(op: str) -> Surfaces:
+    """The shipped surfaces of an operator family."""
+    stored = _stored()
+    prices = Prices(*(stored[f"{op}.{key}"] for key in ("groups", "log_prices", "unseen")))
+    return Surfaces(prices, unpack(stored, f"{op}.known"), unpack(stored, f"{op}.new"), stored[f"{op}.pairs"])
+
+
+def pairs(known: NDArray[Any], group: Array) -> Array:
+    """Which of the measured GPUs (-1: none) ran which group, as one number each."""
+    found: Array = np.unique(_pair(known, group))
+    return found
+
+
+def _pair(known: NDArray[Any], group: Array) -> Array:
+    code: Array = np.where(known < 0, -1.0, known * 1000.0 + group)
+    return code
 
 
 @cache
-def _power() -> Forest:
+def _power() -> Shallow:
     return unpack(_stored(), "power")
 
 
-def estimate(op: str, gpu: GPUType, work: Work, known: bool) -> Estimate:
+def estimate(op: str, gpu: GPUType, work: Work) -> Estimate:
     """Every kernel of a batch of work on a GPU."""
-    model = fitted(op)
-    trees, half = (model.known, model.half_known) if known else (model.new, model.half_new)
-    features = work.features if known else work.features[:, HARDWARE:]
-    latency_s = work.reference_s * np.exp(trees_predict(trees, features))
+    made, held = surfaces(op), meta()["cross_validation"]
+    known = np.isin(_pair(work.features[:, 0], work.group), made.pairs)
+    ratio = np.zeros(len(known))
+    ratio[known] = trees_predict(made.known, work.features[known])
+    ratio[~known] = trees_predict(made.new, work.features[~known, HARDWARE:])
+    latency_s = base_s(made.prices, work.terms, work.group) * np.exp(ratio)
+    half = np.where(known, held[f"{op}:shapes"]["half_width"], held[f"{op}:gpus"]["half_width"])
     low, high = interval(latency_s, half)
-    watts = np.full(len(latency_s), np.nan) if op == "allreduce" else power(gpu, work, latency_s)
-    return Estimate(latency_s, low, high, watts, "measured" if known else "extrapolated")
+    source = np.where(known, "measured", "extrapolated").astype(object)
+    return Estimate(latency_s, low, high, power(op, gpu, work, latency_s), source)
 
 
-def power(gpu: GPUType, work: Work, latency_s: Array) -> Array:
-    """Watts of a GPU that repeats a kernel: between idle and its limit, by how busy arithmetic and memory are."""
-    share = trees_predict(_power(), power_features(work, latency_s))
+def power(op: str, gpu: GPUType, work: Work, latency_s: Array) -> Array:
+    """Watts of a GPU that repeats a kernel, as measured on a B200: a share of the limit, between idle and the limit.
+
+    The share follows from how busy arithmetic and memory are, so that it carries over to GPUs whose power nobody
+    measured, as long as they are as hungry for their limit.
+    """
+    share = np.exp(trees_predict(_power(), power_features(op, work, latency_s)))
     limit_w = gpu.tdp_w if gpu.max_cap_w is None else min(gpu.max_cap_w, gpu.tdp_w)
-    return np.minimum(idle_w(gpu) + np.clip(share, 0.0, 1.0) * (gpu.tdp_w - idle_w(gpu)), limit_w)
+    return np.clip(share * gpu.tdp_w, idle_w(gpu), limit_w)
 
 
-def power_features(work: Work, latency_s: Array) -> Array:
-    """(rows, 4): shares of the peaks reached, and how long a kernel takes."""
+def power_features(op: str, work: Work, latency_s: Array) -> Array:
+    """Shares of the peaks reached, how long a kernel takes, what kind it is."""
     columns = (
         work.flops_s / latency_s,
         work.bytes_s / latency_s,
         np.log(latency_s),
         np.log(work.flops_s / work.bytes_s),
+        np.log(work.terms[:, 2] / latency_s),
+        np.log(work.terms[:, 4] / latency_s),
+        work.group,
+        np.full(len(latency_s), float(OPERATORS.index(op))),
     )
     return np.stack(columns, axis=1)
 
@@ -162,7 +184,7 @@ def _direct(op: str, gpu: GPUType, columns: Columns) -> Estimate:
     wrong = [str(words) for words in rows.refusal if words]
     if wrong:
         raise ValueError(wrong[0])
-    return estimate(op, gpu, work_of(op, card, rows), card.known >= 0)
+    return estimate(op, gpu, work_of(op, card, rows))
 
 
 def predict(op: str, gpu: str, columns: Columns) -> dict[str, NDArray[Any]]:
@@ -175,8 +197,11 @@ def predict(op: str, gpu: str, columns: Columns) -> dict[str, NDArray[Any]]:
     if isinstance(card, str) or op not in OPERATORS:
         words = card if isinstance(card, str) else f"unknown operator {op[:40]!r}: known are {', '.join(OPERATORS)}"
         return _answer(None, np.array([words] * count, dtype=object))
-    work, refusal = _work(op, card, columns)
-    return _answer(estimate(op, card.gpu, work, card.known >= 0), refusal)
+    if op == "allreduce":
+        figures, refusal = collectives.links(columns)
+        return _answer(_collective(card.gpu, figures), refusal)
+    rows = kernels(op, columns)
+    return _answer(estimate(op, card.gpu, work_of(op, card, rows)), rows.refusal)
 
 
 def _card(name: str) -> Chip | str:
@@ -188,12 +213,15 @@ def _card(name: str) -> Chip | str:
     return f"unknown GPU {name[:80]!r}: not in the catalogue (muster catalog gpus)"
 
 
-def _work(op: str, card: Chip, columns: Columns) -> tuple[Work, NDArray[Any]]:
-    if op == "allreduce":
-        figures, refusal = links(columns)
-        return link_work(card.gpu, card.known, figures), refusal
-    rows: Kernels = kernels(op, columns)
-    return work_of(op, card, rows), rows.refusal
+def _collective(gpu: GPUType, figures: Mapping[str, Array]) -> Estimate:
+    """Collectives go by measured curves. Power was not measured for them."""
+    specs = {name: gpu_named(name) for name in collectives.meta()["gpus"]}
+    times = collectives.collective_s(gpu, figures, collectives.curves(), specs)
+    held = collectives.meta()["cross_validation"]
+    halves = (held[f"allreduce:{name}"]["half_width"] for name in ("shapes", "gpus"))
+    low, high = interval(times.time_s, np.where(times.measured, *halves))
+    source = np.where(times.measured, "measured", "extrapolated").astype(object)
+    return Estimate(times.time_s, low, high, np.full(len(source), np.nan), source)
 
 
 def _answer(made: Estimate | None, refusal: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -86,7 +86,12 @@ def _parquet(path: Path) -> dict[str, NDArray[Any]]:
         raise BadInput(f"{path}: got a Parquet file that cannot be read ({str(error).splitlines()[0]})") from None
     found: dict[str, NDArray[Any]] = {}
     for name in table.column_names:
-        values = table[name].to_pylist()
+        column = table[name]
+        kind = column.type
+        if arrow.types.is_integer(kind) or arrow.types.is_floating(kind) or arrow.types.is_boolean(kind):
+            found[name] = column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False).astype(float)
+            continue
+        values = column.to_pylist()
         if all(value is None or isinstance(value, (int, float)) for value in values):
             found[name] = np.array([math.nan if value is None else float(value) for value in values])
         else:
