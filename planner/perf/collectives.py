@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.hardware import GPUType
-from planner.perf.op_features import GENERATIONS
+from planner.perf.op_features import generation
 from planner.perf.tables import Columns, numbers, words
 
 Array = NDArray[np.float64]
@@ -177,15 +177,11 @@ def _nearest_gpus(gpu: GPUType, names: set[str], specs: dict[str, GPUType]) -> l
         return [gpu.name]
 
     def distance(name: str) -> tuple[float, float]:
-        apart = abs(_generation(specs[name]) - _generation(gpu))
+        apart = abs(generation(specs[name]) - generation(gpu))
         return apart, round(abs(np.log(link_bytes_per_s(specs[name]) / link_bytes_per_s(gpu))), 6)
 
     least = min(map(distance, names))
     return sorted(name for name in names if distance(name) == least)
-
-
-def _generation(gpu: GPUType) -> float:
-    return float(next((i for i, name in enumerate(GENERATIONS) if name in gpu.architecture.lower()), 0))
 
 
 def _closest(same: list[Curve], gpus: int) -> int:

@@ -45,7 +45,9 @@ class Measured(NamedTuple):
 
     def of(self, rows: NDArray[np.bool_]) -> "Measured":
         """Some of the rows."""
-        return Measured(*(column[rows] for column in self))
+        return Measured(
+            self.features[rows], self.terms[rows], self.group[rows], self.time_s[rows], self.gpu[rows], self.shape[rows]
+        )
 
 
 def fit(data: Path) -> dict[str, NDArray[Any]]:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.catalog import gpu as gpu_named
+from planner.catalog.gpus import is_slice
 from planner.hardware import GPUType
 
 Array = NDArray[np.float64]
@@ -22,10 +24,10 @@ _CHIPS: Mapping[str, tuple[int, float]] = MappingProxyType(
     {
         "V100": (80, 6e6), "T4": (40, 4e6), "A100": (108, 40e6), "A800": (108, 40e6), "A30": (56, 24e6),
         "A10": (72, 6e6), "A40": (84, 6e6), "RTX-A6000": (84, 6e6), "L4": (58, 48e6), "L40": (142, 96e6),
-        "L20": (92, 96e6), "RTX-6000-ADA": (142, 96e6), "RTX-4090": (128, 72e6), "RTX-5090": (170, 96e6),
-        "RTX-PRO-6000": (188, 128e6), "H100": (132, 50e6), "H800": (132, 50e6), "H20": (78, 60e6),
-        "H200": (132, 50e6), "GH200": (132, 50e6), "B100": (148, 126e6), "B200": (148, 126e6),
-        "GB200": (152, 126e6), "B300": (148, 126e6), "GB300": (152, 126e6),
+        "L20": (92, 96e6), "RTX-6000-ADA": (142, 96e6), "RTX-3090": (82, 6e6), "RTX-4090": (128, 72e6),
+        "RTX-5090": (170, 96e6), "RTX-PRO-6000": (188, 128e6), "H100-PCIE": (114, 50e6), "H100": (132, 50e6),
+        "H800": (132, 50e6), "H20": (78, 60e6), "H200": (132, 50e6), "GH200": (132, 50e6), "B100": (148, 126e6),
+        "B200": (148, 126e6), "GB200": (152, 126e6), "B300": (148, 126e6), "GB300": (152, 126e6),
     }
 )  # fmt: skip
 GENERATIONS = ("ampere", "ada", "hopper", "blackwell")
@@ -61,10 +63,30 @@ class Chip:
 
 
 def chip(gpu: GPUType, measured: tuple[str, ...]) -> Chip:
-    """A GPU's chip; SMs of one that no source names are taken to be as fast as an H100's."""
+    """A GPU's chip; SMs that no source counts are taken to be as fast as an H100's. A slice has its share."""
     names = [name for name in sorted(_CHIPS, key=len, reverse=True) if gpu.name.upper().startswith(name)]
-    sms, l2 = _CHIPS[names[0]] if names else (max(round(_rate(gpu, "bfloat16") / 989.4e12 * 132), 8), 40e6)
-    return Chip(gpu, measured.index(gpu.name) if gpu.name in measured else -1, sms, l2)
+    known = measured.index(gpu.name) if gpu.name in measured else -1
+    sms, l2_bytes = _CHIPS[names[0]] if names else (_like_h100(gpu), 40e6)
+    if is_slice(gpu):
+        whole = gpu_named(gpu.name.rpartition("-")[0])
+        sms = max(round(sms * _rate(gpu, "bfloat16") / _rate(whole, "bfloat16")), 1)
+        l2_bytes *= gpu.hbm_bytes_per_s / whole.hbm_bytes_per_s
+    return Chip(gpu, known, sms, l2_bytes)
+
+
+def _like_h100(gpu: GPUType) -> int:
+    return max(round(_rate(gpu, "bfloat16") / 989.4e12 * 132), 8)
+
+
+def generation(gpu: GPUType) -> float:
+    """Position in `GENERATIONS`, the first for others.
+
+    Blackwell's workstation cards lack the tensor cores of its large dies: libraries run the kernels of Ada on them.
+    """
+    name = gpu.architecture.lower()
+    if name == "blackwell" and gpu.name.upper().startswith("RTX"):
+        name = "ada"
+    return float(GENERATIONS.index(name)) if name in GENERATIONS else 0.0
 
 
 def _rate(gpu: GPUType, dtype: str) -> float:
@@ -119,9 +141,7 @@ def _stack(
     more: list[Array],
 ) -> Work:
     n = len(flops_s)
-    generation = [i for i, name in enumerate(GENERATIONS) if name in card.gpu.architecture.lower()]
-    hardware = [np.full(n, float(x)) for x in (card.known, generation[0] if generation else 0)]
-    hardware.append(kernel)
+    hardware = [np.full(n, float(card.known)), np.full(n, generation(card.gpu)), kernel]
     codes = np.array([float(DTYPES.index(name)) for name in dtype.tolist()])
     reference = np.cbrt(flops_s**3 + bytes_s**3) + LAUNCH_S
     common: list[Array] = [codes, _log(flops_s / bytes_s), _log(flops_s), _log(bytes_s), _log(reference)]

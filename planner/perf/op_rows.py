@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.perf.op_features import DTYPES, KERNELS, Chip, Work, context_attention, gemm, generation_attention, moe
+from planner.perf.op_features import (
+    DTYPES,
+    GENERATIONS,
+    KERNELS,
+    Chip,
+    Work,
+    context_attention,
+    gemm,
+    generation,
+    generation_attention,
+    moe,
+)
 from planner.perf.tables import Columns, numbers, words
 
 Array = NDArray[np.float64]
@@ -82,7 +93,7 @@ def kernels(op: str, columns: Columns) -> Kernels:
     refusal = _figures_refused(op, figures)
     for wrong, say in _oddities(op, figures, dtypes, caches, laws, skews):
         for i in np.flatnonzero(wrong & (refusal == "")):
-            refusal[i] = say(i)
+            refusal[i] = say(int(i))
     fine = refusal == ""
     return Kernels(
         {name: np.where(fine, values, 1.0) for name, values in figures.items()},
@@ -111,20 +122,19 @@ def kernel_code(op: str, source: str) -> int:
 
 def usual_kernel(op: str, card: Chip, dtype: str, head_dim: float) -> str:
     """The library that engines choose for a dtype on a GPU, where a table does not say: as in the measured tables."""
-    # Workstation Blackwell has no tcgen05 units: engines treat it as what came before.
-    generation = card.gpu.architecture.lower()
-    modern = generation == "blackwell" and card.gpu.scale_up_bytes_per_s is not None
+    made = GENERATIONS[int(generation(card.gpu))]
     if op == "gemm":
         return {"bfloat16": "cublas", "fp8_block": "deepgemm", "nvfp4": "cutedsl"}.get(dtype, "cutlass")
     if op == "moe":
-        if dtype == "int4" or (dtype == "mxfp4" and not modern):
-            return "marlin" if dtype == "int4" or generation != "hopper" else "oaitriton"
-        if modern:
+        if dtype == "int4" or (dtype == "mxfp4" and made in ("ampere", "ada")):
+            return "marlin"
+        if made == "blackwell":
             return "trtllm"
-        return "cutlass" if dtype in ("fp8", "fp8_block") and generation == "hopper" else "triton"
-    if modern:
+        hopper = {"fp8": "cutlass", "fp8_block": "cutlass", "mxfp4": "oaitriton"}
+        return hopper.get(dtype, "triton") if made == "hopper" else "triton"
+    if made == "blackwell":
         return "triton" if head_dim == 192 else "trtllm"
-    if generation == "hopper":
+    if made == "hopper":
         return "fa4" if head_dim > 256 else "fa3"
     return "fa2"
 

@@ -49,8 +49,12 @@ def decoding_s(
     same = np.ones(2)
     made = generation_attention_s(gpu, count * same, ends, heads * same, kv_heads * same, width * same)
     share = unequal_share(count, longest / max(mean, 1.0), beside_prompt)
-    between = [values[:1] + share * (values[1:] - values[:1]) for values in _figures(made)]
-    return Estimate(*between, source=made.source[:1])
+
+    def between(values: Array) -> Array:
+        return values[:1] + share * (values[1:] - values[:1])
+
+    figures = (between(values) for values in (made.latency_s, made.lo_s, made.hi_s, made.power_w))
+    return Estimate(*figures, made.source[:1])
 
 
 def prompts_s(gpu: GPUType, tokens: Array, heads: int, kv_heads: int, width: int) -> Estimate:
@@ -66,7 +70,3 @@ def prompts_s(gpu: GPUType, tokens: Array, heads: int, kv_heads: int, width: int
     made = context_attention_s(gpu, batch * one, length * one, heads * one, kv_heads * one, width * one)
     scale = squares / (batch * length * length)
     return replace(made, latency_s=made.latency_s * scale, lo_s=made.lo_s * scale, hi_s=made.hi_s * scale)
-
-
-def _figures(made: Estimate) -> tuple[Array, Array, Array, Array]:
-    return made.latency_s, made.lo_s, made.hi_s, made.power_w
