@@ -28,6 +28,7 @@ SHAPES = {
     "generation_attention": ("heads", "kv_heads", "head_dim", "window"),
     "moe": ("hidden", "inter", "per_token", "experts", "tp", "ep"),
 }
+POWER = ("b200_sxm", "B200")  # the only GPU whose kernels' power was measured
 MOST_ROWS, MOST_NEW = 160_000, 40_000
 TREES = {"gemm": 400, "context_attention": 350, "generation_attention": 350, "moe": 500}
 FOLDS = 5
@@ -62,15 +63,15 @@ def fit(data: Path) -> dict[str, NDArray[Any]]:
         arrays |= {f"{op}.{key}": x for key, x in _stored(surface).items()}
         arrays |= pack(surface.known, f"{op}.known") | pack(surface.new, f"{op}.new")
         report |= {f"{op}:{name}": errors for name, errors in evaluate(op, rows).items()}
-    x, share, shape, paths = drawn(data)
-    arrays |= pack(_power_trees(x, share), "power")
-    report["power:shapes"] = _power_errors(x, share, shape)
+    watts, errors, paths = powers(data)
+    arrays, report = arrays | watts, report | errors
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted({*used, *paths})}
     meta = {
         "source": SOURCE,
         "inputs_sha256": digests,
         "rows": sum(int(r["rows"]) for r in report.values() if "rows" in r),
         "gpus": list(GPUS.values()),
+        "power_gpu": POWER[1],
         "cross_validation": report,
     }
     return {**arrays, "meta": np.array(json.dumps(meta, sort_keys=True))}
@@ -131,8 +132,7 @@ def surfaces(op: str, rows: Measured, which: str = "both") -> Surfaces:
 
 def evaluate(op: str, rows: Measured) -> dict[str, dict[str, float]]:
     """Errors on one fifth of the shapes, and on each GPU in turn, none of them seen."""
-    unique, at = np.unique(rows.shape.astype(str), return_inverse=True)
-    test = np.random.default_rng(0).permutation(len(unique))[at] % FOLDS == 0
+    test = _test(rows.shape)
     shapes = _residual(surfaces(op, rows.of(~test)), rows.of(test), known=True)
     left: list[Array] = []
     medians = {}
@@ -171,27 +171,36 @@ def _errors(residual: Array) -> dict[str, float]:
     }
 
 
-def drawn(data: Path) -> tuple[Array, Array, NDArray[Any], list[Path]]:
-    """Features of kernels whose power was measured, the power over the limit, and the shape of each."""
-    xs, shares, shapes, used = [], [], [], []
-    for prefix, name in GPUS.items():
-        for op in SHAPES:
-            for path in sorted((data / "operators").glob(f"{prefix}_*_{op}_power.parquet")):
-                columns = read(path)
-                work, fine, shape = _work(op, name, columns)
-                fine &= (columns["power"] > 0) & (columns["power_limit"] > 0)
-                xs.append(power_features(op, work, columns["latency"] / 1e3)[fine])
-                shares.append((columns["power"] / columns["power_limit"])[fine])
-                shapes.append(shape[fine])
-                used.append(path)
-    return np.concatenate(xs), np.concatenate(shares), np.concatenate(shapes), used
+def powers(data: Path) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, float]], list[Path]]:
+    """Trees of the power over the limit: of each family where it was measured, and of all families for other GPUs."""
+    arrays: dict[str, NDArray[Any]] = {}
+    report: dict[str, dict[str, float]] = {}
+    xs, ys, parts, used = [], [], [], []
+    for op in SHAPES:
+        for path in sorted((data / "operators").glob(f"{POWER[0]}_*_{op}_power.parquet")):
+            columns = read(path)
+            work, fine, shape = _work(op, POWER[1], columns)
+            fine &= (columns["power"] > 0) & (columns["power_limit"] > 0)
+            y = np.log(columns["power"] / columns["power_limit"])[fine]
+            general = power_features(op, work, columns["latency"] / 1e3)[fine]
+            x = np.concatenate([work.features[fine], general], axis=1)
+            test = _test(shape[fine])
+            arrays |= pack(_power_trees(x, y), f"power.{op}")
+            report[f"power:{op}"] = _errors(predict(_power_trees(x[~test], y[~test]), x[test]) - y[test])
+            for held, value in ((xs, general), (ys, y), (parts, test)):
+                held.append(value)
+            used.append(path)
+    x, y, test = np.concatenate(xs), np.concatenate(ys), np.concatenate(parts)
+    report["power:other"] = _errors(predict(_power_trees(x[~test], y[~test]), x[test]) - y[test])
+    return arrays | pack(_power_trees(x, y), "power"), report, used
 
 
-def _power_trees(x: Array, share: Array) -> Shallow:
-    return _grown(x, np.log(share), 200, 63, 8, 20)
+def _power_trees(x: Array, y: Array) -> Shallow:
+    return _grown(x, y, 200, 63, 8, 10)
 
 
-def _power_errors(x: Array, share: Array, shape: NDArray[Any]) -> dict[str, float]:
+def _test(shape: NDArray[Any]) -> NDArray[np.bool_]:
+    """One fifth of the shapes."""
     unique, at = np.unique(shape.astype(str), return_inverse=True)
-    test = np.random.default_rng(0).permutation(len(unique))[at] % FOLDS == 0
-    return _errors(predict(_power_trees(x[~test], share[~test]), x[test]) - np.log(share[test]))
+    fold: NDArray[np.bool_] = np.random.default_rng(0).permutation(len(unique))[at] % FOLDS == 0
+    return fold

@@ -30,7 +30,9 @@ from planner.perf.tables import Columns
 from planner.power import idle_w
 
 Array = NDArray[np.float64]
-ADDED = ("latency_s", "latency_lo_s", "latency_hi_s", "power_w", "source", "refusal")
+ADDED = (
+    "latency_s", "latency_lo_s", "latency_hi_s", "power_w", "power_lo_w", "power_hi_w", "source", "refusal",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,8 +93,8 @@ def _pair(known: NDArray[Any], group: Array) -> Array:
 
 
 @cache
-def _power() -> Shallow:
-    return unpack(_stored(), "power")
+def _power(name: str) -> Shallow:
+    return unpack(_stored(), name)
 
 
 def estimate(op: str, gpu: GPUType, work: Work) -> Estimate:
@@ -110,14 +112,28 @@ def estimate(op: str, gpu: GPUType, work: Work) -> Estimate:
 
 
 def power(op: str, gpu: GPUType, work: Work, latency_s: Array) -> Array:
-    """Watts of a GPU that repeats a kernel, as measured on a B200: a share of the limit, between idle and the limit.
+    """Watts of a GPU that repeats a kernel: a share of the limit, between idle and the limit.
 
-    The share follows from how busy arithmetic and memory are, so that it carries over to GPUs whose power nobody
-    measured, as long as they are as hungry for their limit.
+    Measured on a B200. On other GPUs the share follows from how busy arithmetic and memory are, as long as they are as
+    hungry for their limit as a B200.
     """
-    share = np.exp(trees_predict(_power(), power_features(op, work, latency_s)))
+    general = power_features(op, work, latency_s)
+    measured = _power_measured(op, gpu)
+    x = np.concatenate([work.features, general], axis=1) if measured else general
+    share = np.exp(trees_predict(_power(f"power.{op}" if measured else "power"), x))
     limit_w = gpu.tdp_w if gpu.max_cap_w is None else min(gpu.max_cap_w, gpu.tdp_w)
     return np.clip(share * gpu.tdp_w, idle_w(gpu), limit_w)
+
+
+def _power_measured(op: str, gpu: GPUType) -> bool:
+    return gpu.name == meta()["power_gpu"] and f"power.{op}.value" in _stored()
+
+
+def _power_half(op: str, gpu: GPUType) -> float:
+    """Half width of the interval of watts; other GPUs than the measured one get twice what its shapes needed."""
+    held = meta()["cross_validation"]
+    measured = _power_measured(op, gpu)
+    return float(held[f"power:{op}"]["half_width"] if measured else 2 * held["power:other"]["half_width"])
 
 
 def power_features(op: str, work: Work, latency_s: Array) -> Array:
@@ -201,7 +217,8 @@ def predict(op: str, gpu: str, columns: Columns) -> dict[str, NDArray[Any]]:
         figures, refusal = collectives.links(columns)
         return _answer(_collective(card.gpu, figures), refusal)
     rows = kernels(op, columns)
-    return _answer(estimate(op, card.gpu, work_of(op, card, rows)), rows.refusal)
+    made = estimate(op, card.gpu, work_of(op, card, rows))
+    return _answer(made, rows.refusal, _power_half(op, card.gpu))
 
 
 def _card(name: str) -> Chip | str:
@@ -224,10 +241,12 @@ def _collective(gpu: GPUType, figures: Mapping[str, Array]) -> Estimate:
     return Estimate(times.time_s, low, high, np.full(len(source), np.nan), source)
 
 
-def _answer(made: Estimate | None, refusal: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def _answer(made: Estimate | None, refusal: NDArray[Any], power_half: float = 0.0) -> dict[str, NDArray[Any]]:
     fine = refusal == ""
     nothing = np.full(len(refusal), np.nan)
-    figures = (nothing,) * 4 if made is None else (made.latency_s, made.lo_s, made.hi_s, made.power_w)
+    figures = (nothing,) * 6
+    if made is not None:
+        figures = (made.latency_s, made.lo_s, made.hi_s, made.power_w, *interval(made.power_w, power_half))
     source = np.where(fine, "" if made is None else made.source, "")
     columns = [*(np.where(fine, values, np.nan) for values in figures), source, refusal]
     return dict(zip(ADDED, columns, strict=True))
