@@ -27,7 +27,7 @@ KINDS = ("all_reduce", "all_gather", "reduce_scatter", "alltoall")
 BACKENDS = ("nccl", "graph", "eager")
 _BYTES = {"half": 2.0, "float16": 2.0, "bfloat16": 2.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "fp8": 1.0, "float": 4.0}
 _BYTES |= {"float32": 4.0, "fp32": 4.0}
-MOST_GPUS, MOST_ELEMENTS = 1024, 1e12
+MOST_GPUS, MOST_ELEMENTS = 1024, 1e11
 # Rate of a link that the catalogue does not state: PCIe 4.0 x16, one direction.
 USUAL_LINK_BYTES_PER_S = 32e9
 

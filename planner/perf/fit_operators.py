@@ -175,7 +175,10 @@ def powers(data: Path) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, flo
     """Trees of the power over the limit: of each family where it was measured, and of all families for other GPUs."""
     arrays: dict[str, NDArray[Any]] = {}
     report: dict[str, dict[str, float]] = {}
-    xs, ys, parts, used = [], [], [], []
+    xs: list[Array] = []
+    ys: list[Array] = []
+    parts: list[NDArray[np.bool_]] = []
+    used: list[Path] = []
     for op in SHAPES:
         for path in sorted((data / "operators").glob(f"{POWER[0]}_*_{op}_power.parquet")):
             columns = read(path)
@@ -187,8 +190,9 @@ def powers(data: Path) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, flo
             test = _test(shape[fine])
             arrays |= pack(_power_trees(x, y), f"power.{op}")
             report[f"power:{op}"] = _errors(predict(_power_trees(x[~test], y[~test]), x[test]) - y[test])
-            for held, value in ((xs, general), (ys, y), (parts, test)):
-                held.append(value)
+            xs.append(general)
+            ys.append(y)
+            parts.append(test)
             used.append(path)
     x, y, test = np.concatenate(xs), np.concatenate(ys), np.concatenate(parts)
     report["power:other"] = _errors(predict(_power_trees(x[~test], y[~test]), x[test]) - y[test])

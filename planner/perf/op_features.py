@@ -39,6 +39,7 @@ KERNELS = (
 )  # fmt: skip
 DTYPES = ("bfloat16", "fp8", "fp8_block", "nvfp4", "int8", "int4", "mxfp4")
 HARDWARE = 1
+SECONDS_AT = (5, 6)  # features that are logarithms of seconds of arithmetic and of memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)

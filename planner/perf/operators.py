@@ -22,7 +22,7 @@ from planner.hardware import GPUType
 from planner.perf import collectives
 from planner.perf.conformal import interval
 from planner.perf.op_base import Prices, base_s
-from planner.perf.op_features import HARDWARE, Chip, Work, chip
+from planner.perf.op_features import HARDWARE, SECONDS_AT, Chip, Work, chip
 from planner.perf.op_rows import OPERATORS, kernels, work_of
 from planner.perf.shallow_trees import Shallow, unpack
 from planner.perf.shallow_trees import predict as trees_predict
@@ -33,6 +33,7 @@ Array = NDArray[np.float64]
 ADDED = (
     "latency_s", "latency_lo_s", "latency_hi_s", "power_w", "power_lo_w", "power_hi_w", "source", "refusal",
 )  # fmt: skip
+MOST_S, FAR = 60.0, 8.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +101,7 @@ def _power(name: str) -> Shallow:
 def estimate(op: str, gpu: GPUType, work: Work) -> Estimate:
     """Every kernel of a batch of work on a GPU."""
     made, held = surfaces(op), meta()["cross_validation"]
-    known = np.isin(_pair(work.features[:, 0], work.group), made.pairs)
+    known = np.isin(_pair(work.features[:, 0], work.group), made.pairs) & ~_beyond(made, work)
     ratio = np.zeros(len(known))
     ratio[known] = trees_predict(made.known, work.features[known])
     ratio[~known] = trees_predict(made.new, work.features[~known, HARDWARE:])
@@ -109,6 +110,22 @@ def estimate(op: str, gpu: GPUType, work: Work) -> Estimate:
     low, high = interval(latency_s, half)
     source = np.where(known, "measured", "extrapolated").astype(object)
     return Estimate(latency_s, low, high, power(op, gpu, work, latency_s), source)
+
+
+def _beyond(made: Surfaces, work: Work) -> NDArray[np.bool_]:
+    """Kernels that ask for far more arithmetic or memory than any that was measured."""
+    most = [made.known.edges[i][-1] + np.log(FAR) for i in SECONDS_AT]
+    outside: NDArray[np.bool_] = (work.features[:, list(SECONDS_AT)] > most).any(axis=1)
+    return outside
+
+
+def _endless(work: Work, refusal: NDArray[Any]) -> NDArray[Any]:
+    """Refuses what no engine would start: seconds of arithmetic or memory in one kernel."""
+    least_s = np.maximum(work.flops_s, work.bytes_s)
+    said = refusal.copy()
+    for i in np.flatnonzero((least_s > MOST_S) & (refusal == "")):
+        said[i] = f"takes {least_s[i]:.3g} s at the data sheet's peaks, allowed are {MOST_S:g} s"
+    return said
 
 
 def power(op: str, gpu: GPUType, work: Work, latency_s: Array) -> Array:
@@ -217,8 +234,8 @@ def predict(op: str, gpu: str, columns: Columns) -> dict[str, NDArray[Any]]:
         figures, refusal = collectives.links(columns)
         return _answer(_collective(card.gpu, figures), refusal)
     rows = kernels(op, columns)
-    made = estimate(op, card.gpu, work_of(op, card, rows))
-    return _answer(made, rows.refusal, _power_half(op, card.gpu))
+    work = work_of(op, card, rows)
+    return _answer(estimate(op, card.gpu, work), _endless(work, rows.refusal), _power_half(op, card.gpu))
 
 
 def _card(name: str) -> Chip | str:

@@ -53,8 +53,8 @@ def decoding_s(
     def between(values: Array) -> Array:
         return values[:1] + share * (values[1:] - values[:1])
 
-    figures = (between(values) for values in (made.latency_s, made.lo_s, made.hi_s, made.power_w))
-    return Estimate(*figures, made.source[:1])
+    watts = between(made.power_w)
+    return Estimate(between(made.latency_s), between(made.lo_s), between(made.hi_s), watts, made.source[:1])
 
 
 def prompts_s(gpu: GPUType, tokens: Array, heads: int, kv_heads: int, width: int) -> Estimate:

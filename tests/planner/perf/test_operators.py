@@ -102,6 +102,14 @@ def test_a_table_names_the_library_or_the_usual_one_is_taken() -> None:
     assert usual_kernel("generation_attention", chip(gpu("GB200"), ()), "bfloat16", 128.0) == "trtllm"
 
 
+def test_a_kernel_far_larger_than_any_measured_is_extrapolated() -> None:
+    made = predict("gemm", "H100", table(**{**GEMM, "m": 1e6, "n": 1e6}))
+    usual = predict("gemm", "H100", table(**GEMM))
+    assert made["source"][0] == "extrapolated"
+    assert made["latency_s"][0] > 2 * 1e12 * 8192 / 989.4e12
+    assert made["latency_hi_s"][0] / made["latency_s"][0] > usual["latency_hi_s"][0] / usual["latency_s"][0]
+
+
 def test_a_library_that_a_gpu_was_never_seen_with_is_extrapolated() -> None:
     made = predict(
         "gemm", "H100", table(gemm_dtype=["bfloat16", "nvfp4"], m=[64.0, 64.0], n=[4096.0] * 2, k=[4096.0] * 2)
@@ -157,6 +165,7 @@ def test_watts_lie_between_idle_and_the_limit() -> None:
         ("gemm", {**GEMM, "m": -1.0}, "m is -1"),
         ("gemm", {**GEMM, "m": 1.5}, "m is 1.5"),
         ("gemm", {**GEMM, "n": 1e12}, "n is 1e+12"),
+        ("gemm", {**GEMM, "n": 1e9, "k": 1e9}, "s at the data sheet's peaks, allowed are 60 s"),
         ("gemm", {**GEMM, "k": "wide"}, "k is inf"),
         ("gemm", {**GEMM, "gemm_dtype": "fp3"}, "unknown dtype 'fp3'"),
         ("gemm", {"gemm_dtype": "bfloat16", "m": 1.0, "n": 1.0}, "k is missing"),
