@@ -33,7 +33,9 @@ Array = NDArray[np.float64]
 ADDED = (
     "latency_s", "latency_lo_s", "latency_hi_s", "power_w", "power_lo_w", "power_hi_w", "source", "refusal",
 )  # fmt: skip
-MOST_S, FAR = 60.0, 8.0
+# Seconds of a kernel that is refused, and how many times the larger of measured ones a kernel may ask for before it
+# counts as extrapolated: "larger" is where the uppermost of some 250 equally filled bins begins.
+MOST_S, FAR = 60.0, 100.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
