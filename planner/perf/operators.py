@@ -117,7 +117,7 @@ def estimate(op: str, gpu: GPUType, work: Work) -> Estimate:
 def _beyond(made: Surfaces, work: Work) -> NDArray[np.bool_]:
     """Kernels that ask for far more arithmetic or memory than any that was measured."""
     most = [made.known.edges[i][-1] + np.log(FAR) for i in SECONDS_AT]
-    outside: NDArray[np.bool_] = (work.features[:, list(SECONDS_AT)] > most).any(axis=1)
+    outside: NDArray[np.bool_] = np.any(work.features[:, list(SECONDS_AT)] > np.array(most), axis=1)
     return outside
 
 
