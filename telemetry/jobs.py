@@ -1,0 +1,158 @@
+"""Takes in what jobs tell the agent, and judges it: records in, looks out. Pure but for its memory.
+
+A record is one JSON datagram: {"step": ...}, {"operation": ...}, {"request": ...} or {"done": {"job"}}
+(`telemetry.client` sends them).
+What is no record is counted and passed over; no sender can make the agent wait or grow.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+
+from telemetry.collectives import Jobs as Communicators
+from telemetry.collectives import Operation
+from telemetry.detectors.jobs import COMMUNICATION_HANG, COMMUNICATION_SLOW, HANG, STRAGGLER
+from telemetry.errors import BadRecord
+from telemetry.fault import Look, Subject
+from telemetry.overrun import Overruns
+from telemetry.steps import StepDone, Steps
+
+LONGEST_RECORD = 8192
+LONGEST_NAME = 128
+MOST_COMMUNICATORS = 256
+Looks = list[tuple[str, Subject, Look]]
+_VERDICTS = {
+    "communication_hang": COMMUNICATION_HANG,
+    "other_hang": COMMUNICATION_HANG,
+    "communication_slow": COMMUNICATION_SLOW,
+    "other_slow": STRAGGLER,
+}
+
+
+class Heard:
+    """All jobs of a node."""
+
+    def __init__(self) -> None:
+        self.steps = Steps()
+        self.communicators = Communicators()
+        self.overruns = Overruns()
+        self.records = self.refused = 0
+        self._known: set[tuple[str, str]] = set()
+        self._gpus: dict[tuple[str, int], int] = {}
+        self._hit: set[tuple[str, Subject]] = set()
+
+    def hear(self, record: bytes) -> None:
+        """Take in one datagram."""
+        try:
+            self._take(record)
+            self.records += 1
+        except BadRecord:
+            self.refused += 1
+
+    def looks(self, now_s: float) -> Looks:
+        """What is wrong now, and a clean look at everything that was wrong before and is not any more."""
+        found: dict[tuple[str, Subject], Look] = {}
+        for slow in self.steps.slow():
+            words = f"rank {slow.rank} of {slow.job} computes {slow.ratio:.2f} times as long as its peers"
+            found[STRAGGLER, self._subject(slow.job, slow.rank)] = Look(True, slow.ratio, words)
+        for hung in self.steps.hung(now_s):
+            who = f"ranks {', '.join(map(str, hung.ranks[:8]))} are behind" if hung.ranks else "all ranks alike"
+            words = f"{hung.job} has ended no step for {hung.silent_s:.0f} s: {who}"
+            for rank in hung.ranks[:8] or (-1,):
+                found[HANG, self._subject(hung.job, rank)] = Look(True, hung.silent_s, words)
+        for finding in self.communicators.findings(now_s):
+            for rank in finding.ranks[:8]:
+                key = (_VERDICTS[finding.verdict], self._subject(finding.job, rank))
+                found[key] = Look(True, finding.value, finding.words)
+        clean = {key: Look(False) for key in self._hit - set(found)}
+        self._hit |= set(found)
+        return [(name, subject, look) for (name, subject), look in {**found, **clean}.items()]
+
+    def _subject(self, job: str, rank: int) -> Subject:
+        part = f"rank {rank}" if rank >= 0 else ""
+        return Subject(self._gpus.get((job, rank), -1), part, job)
+
+    def _take(self, record: bytes) -> None:
+        if len(record) > LONGEST_RECORD:
+            raise BadRecord(f"{len(record)} bytes, at most {LONGEST_RECORD} are read")
+        try:
+            found = json.loads(record)
+        except (ValueError, RecursionError) as error:
+            raise BadRecord(str(error)) from None
+        if not isinstance(found, dict) or len(found) != 1:
+            raise BadRecord("allowed is an object with one of step, operation, request, done")
+        (kind, body), *_ = found.items()
+        if not isinstance(body, dict):
+            raise BadRecord(f"{kind} is no object")
+        if kind == "step":
+            self._step(body)
+        elif kind == "operation":
+            self._operation(body)
+        elif kind == "done":
+            job = _name(body, "job")
+            self.steps.forget(job)
+            self.communicators.forget(job)
+            self.overruns.forget(job)
+        elif kind == "request":
+            self._request(body)
+        else:
+            raise BadRecord(f"got {str(kind)[:40]!r}, allowed: step, operation, request, done")
+
+    def _request(self, body: Mapping[str, object]) -> None:
+        self._served(_name(body, "job"), _whole(body, "gpu", -1), _number(body, "latency_s"), body)
+
+    def _served(self, job: str, gpu: int, latency_s: float, body: Mapping[str, object]) -> None:
+        """A request, or a step that has a time to keep."""
+        slo_s = None if body.get("slo_s") is None else _number(body, "slo_s")
+        if slo_s == 0.0:
+            raise BadRecord("slo_s is 0, allowed are numbers above 0")
+        if not self.overruns.request(job, gpu, latency_s, slo_s):
+            raise BadRecord("too many jobs that serve requests")
+
+    def _step(self, body: Mapping[str, object]) -> None:
+        job, rank = _name(body, "job"), _whole(body, "rank")
+        times = (_number(body, "start_s"), _number(body, "end_s"), _number(body, "compute_s"))
+        self._gpus[job, rank] = gpu = _whole(body, "gpu", -1)
+        size, stage, step = _whole(body, "size", 1), _whole(body, "stage", 0), _whole(body, "step")
+        self.steps.note(StepDone(job, rank, size, stage, step, *times, gpu))
+        if body.get("slo_s") is not None:
+            self._served(job, gpu, max(times[1] - times[0], 0.0), body)
+
+    def _operation(self, body: Mapping[str, object]) -> None:
+        job, comm, size = _name(body, "job"), _name(body, "comm"), _whole(body, "size")
+        if not 0 < size <= 1 << 16:
+            raise BadRecord(f"size is {size}, allowed are 1 to 65536")
+        self._known.add((job, comm))
+        if len(self._known) > MOST_COMMUNICATORS:
+            self._known.discard((job, comm))
+            raise BadRecord(f"more than {MOST_COMMUNICATORS} communicators")
+        rank = _whole(body, "rank")
+        self._gpus[job, rank] = gpu = _whole(body, "gpu", -1)
+        end_s = None if body.get("end_s") is None else _number(body, "end_s")
+        peer = None if body.get("peer") is None else _whole(body, "peer")
+        size_bytes = _number(body, "bytes") if "bytes" in body else 0.0
+        kind, sequence, start_s = _name(body, "kind"), _whole(body, "sequence"), _number(body, "start_s")
+        self.communicators.note(
+            Operation(job, comm, sequence, kind, rank, start_s, end_s, size_bytes, peer, gpu=gpu), size
+        )
+
+
+def _name(body: Mapping[str, object], key: str) -> str:
+    value = body.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME:
+        raise BadRecord(f"{key} is {str(value)[:40]!r}, allowed is a name of up to {LONGEST_NAME} characters")
+    return value
+
+
+def _whole(body: Mapping[str, object], key: str, default: int | None = None) -> int:
+    value = body.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not -1 <= value < 1 << 53:
+        raise BadRecord(f"{key} is {str(value)[:40]!r}, allowed is a whole number")
+    return value
+
+
+def _number(body: Mapping[str, object], key: str) -> float:
+    value = body.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+        raise BadRecord(f"{key} is {str(value)[:40]!r}, allowed are numbers of at least 0")
+    return float(value)

@@ -1,0 +1,76 @@
+"""What survives the agent: faults, counts of Xids and how far the kernel log was read, in one file written whole.
+
+Written beside the old file and renamed over it, so that a kill at any moment leaves one or the other. After a restart
+in the same boot it goes on as it was; after a reboot every fault goes on probation.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from telemetry import xid_pairs
+from telemetry.fault import State, Subject
+from telemetry.sample import Xid
+from telemetry.watch import Standing, at_rest
+
+MOST_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """`sequence`: of the last state that was reported. `kernel_sequence`: of the last kernel message that was read."""
+
+    boot_id: str = ""
+    sequence: int = 0
+    kernel_sequence: int = -1
+    gpus: int = 0
+    xids: Mapping[tuple[int, int], tuple[int, float]] = field(default_factory=dict)
+    states: Mapping[Standing, State] = field(default_factory=dict)
+    waiting: tuple[Xid, ...] = ()  # Xids that only one of NVML and the kernel log has told of
+
+
+def write(path: Path, kept: Kept) -> None:
+    """Replace the file. Raises OSError."""
+    text = json.dumps(
+        {
+            "boot_id": kept.boot_id,
+            "sequence": kept.sequence,
+            "kernel_sequence": kept.kernel_sequence,
+            "gpus": kept.gpus,
+            "xids": [[*key, *value] for key, value in kept.xids.items()],
+            "waiting": [xid_pairs.row(xid) for xid in kept.waiting],
+            "states": [
+                {"detector": name, "subject": list(subject), **asdict(state)}
+                for (name, subject), state in at_rest(kept.states).items()
+            ],
+        }
+    )
+    beside = path.with_suffix(".new")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def read(path: Path) -> Kept:
+    """What was kept; nothing where there is no file, or one that is not ours (it is set aside, not lost)."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError("too large")
+        found = json.loads(path.read_text("utf-8"))
+        states = {}
+        for row in found["states"]:
+            name, subject = row.pop("detector"), Subject(*row.pop("subject"))
+            states[name, subject] = State(**{**row, "recent": tuple(row["recent"])})
+        xids = {(int(gpu), int(code)): (int(count), float(last_s)) for gpu, code, count, last_s in found["xids"]}
+        sequence, kernel_sequence, gpus = (int(found[name]) for name in ("sequence", "kernel_sequence", "gpus"))
+        waiting = tuple(map(xid_pairs.from_row, found.get("waiting", ())))
+        return Kept(str(found["boot_id"]), sequence, kernel_sequence, gpus, xids, states, waiting)
+    except FileNotFoundError:
+        return Kept()
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        path.replace(path.with_suffix(".broken"))
+        return Kept()

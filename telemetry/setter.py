@@ -1,0 +1,299 @@
+"""The one process that may be root: sets power limits and locks clocks for the agent, and nothing else.
+
+    python -m telemetry.setter SETTINGS
+
+A unix socket, one JSON object a line each way: {"verb": "set_limit", "uuid", "watts", "lease_s"}, {"verb": "lock",
+"uuid", "hertz"}, {"verb": "reset", "uuid"}. The peer's user id is checked, limits are clamped, calls are rate-limited
+and audited, and what was set is read back. Every limit is a lease: when it ends without another, the GPU falls to its
+safe limit, also when agent and controller are dead; leases are on disk, so that a restart changes nothing. Whatever
+lifts a limit that is ours (a driver loaded anew, another tool), it is set again within seconds.
+"""
+
+import json
+import math
+import os
+import pwd
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from telemetry.lease import Bounds, Bucket, Caps, Lease
+
+LONGEST_LINE, MOST_CLIENTS = 4096, 16
+CLOSE_W = 1.0  # the driver keeps whole watts
+HOLD_S = 2.0  # between looks at whether limits are still in force
+_PEER = struct.Struct("=iII")
+
+
+class Hardware(Protocol):
+    """What the setter sets (`telemetry.nvml.limits`)."""
+
+    def uuids(self) -> tuple[str, ...]: ...
+    def bounds_w(self, uuid: str) -> tuple[float, float]: ...
+    def default_w(self, uuid: str) -> float: ...
+    def enforced_w(self, uuid: str) -> float: ...
+    def set_w(self, uuid: str, watts: float) -> None: ...
+    def lock_hz(self, uuid: str, hertz: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SetterSettings:
+    """`safe_ratio`: of the default limit, what a GPU falls to. `state`: file for leases.
+
+    `users`: ids that may ask, `names`: users by name, who need not exist yet. `group`: whose socket it is too.
+    """
+
+    path: str
+    state: str
+    users: tuple[int, ...]
+    safe_ratio: float = 0.7
+    audit: str = ""
+    names: tuple[str, ...] = ()
+    group: int = -1
+
+    def allows(self, user: int) -> bool:
+        """Whether a user may ask."""
+        if user in self.users:
+            return True
+        try:
+            return bool(self.names) and pwd.getpwuid(user).pw_name in self.names
+        except KeyError:
+            return False
+
+
+Reply = Mapping[str, object]
+
+
+class Setter:
+    """Answers requests; `tick` lets leases end. `now_s` is the clock since boot."""
+
+    def __init__(
+        self, hardware: Hardware, settings: SetterSettings, now_s: float, audit: Callable[[str], None]
+    ) -> None:
+        self.hardware = hardware
+        self.settings = settings
+        self.audit = audit
+        self.bounds = {uuid: self._bounds(uuid) for uuid in hardware.uuids()}
+        self.buckets = dict.fromkeys(self.bounds, Bucket())
+        self.caps = _kept(Path(settings.state))
+        self._held_s = now_s
+        for uuid, lease in self.caps.leases.items():
+            if uuid in self.bounds and now_s < lease.until_s:
+                self._set(uuid, lease.watts)
+        for uuid in self.caps.fallen:
+            if uuid in self.bounds:
+                self._set(uuid, self.bounds[uuid].safe_w)
+
+    def answer(self, line: bytes, user: int, now_s: float) -> Reply:
+        """The reply to a request of a user; refusals are words."""
+        if not self.settings.allows(user):
+            return self._refused(user, line, f"user {user} may not set limits")
+        try:
+            asked = json.loads(line)
+            verb, uuid = asked["verb"], asked["uuid"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return self._refused(user, line, 'got no {"verb", "uuid"} object')
+        if not (isinstance(verb, str) and isinstance(uuid, str)):
+            return self._refused(user, line, "verb and uuid are words")
+        if uuid not in self.bounds:
+            return self._refused(user, line, "no such GPU here")
+        verbs = {"set_limit": self._set_limit, "lock": self._lock, "reset": self._reset}
+        if verb not in verbs:
+            return self._refused(user, line, f"verb is {str(verb)[:40]!r}, allowed: {', '.join(verbs)}")
+        bucket = self.buckets[uuid].taken(now_s)
+        if bucket is None:
+            return self._refused(user, line, "too many requests for this GPU")
+        self.buckets[uuid] = bucket
+        before = self.caps.leases.get(uuid)
+        try:
+            reply = verbs[verb](uuid, asked, now_s)
+        except (ValueError, TypeError, KeyError) as error:
+            return self._refused(user, line, f"{type(error).__name__}: {error}")
+        after = self.caps.leases.get(uuid)
+        if not (reply["ok"] and before and after and before.watts == after.watts):  # a mere renewal is no news
+            self.audit(json.dumps({"user": user, "asked": asked, "reply": dict(reply)}))
+        return reply
+
+    def tick(self, now_s: float) -> None:
+        """Let leases end."""
+        for uuid in self.caps.ended(now_s):
+            self.caps = self.caps.fell(uuid)
+            self._save()
+            if uuid in self.bounds:
+                reply = self._set(uuid, self.bounds[uuid].safe_w)
+                self.audit(json.dumps({"lease_ended": uuid, "reply": dict(reply)}))
+        if now_s - self._held_s >= HOLD_S:
+            self._held_s = now_s
+            self._hold()
+
+    def _hold(self) -> None:
+        """Set again what is above its limit; a lower limit is somebody else's and as safe."""
+        limits_w = {uuid: lease.watts for uuid, lease in self.caps.leases.items()}
+        limits_w |= {uuid: self.bounds[uuid].safe_w for uuid in self.caps.fallen if uuid in self.bounds}
+        for uuid, watts in limits_w.items():
+            try:
+                lifted = uuid in self.bounds and self.hardware.enforced_w(uuid) > watts + CLOSE_W
+            except Exception:  # as in _set
+                continue
+            if lifted:
+                self.audit(json.dumps({"set_again": uuid, "reply": dict(self._set(uuid, watts))}))
+
+    def _set_limit(self, uuid: str, asked: Mapping[str, float], now_s: float) -> Reply:
+        watts, lease_s = float(asked["watts"]), float(asked["lease_s"])
+        if not (math.isfinite(watts) and math.isfinite(lease_s)) or watts <= 0 or lease_s <= 0:
+            raise ValueError(f"got {watts} W for {lease_s} s, allowed are positive numbers")
+        watts = self.bounds[uuid].clamped(watts)
+        self.caps = self.caps.granted(uuid, watts, lease_s, now_s)
+        self._save()  # first the lease, then the limit: a kill in between leaves a lease that ends
+        return {**self._set(uuid, watts), "safe_watts": self.bounds[uuid].safe_w}
+
+    def _lock(self, uuid: str, asked: Mapping[str, float], now_s: float) -> Reply:
+        hertz = float(asked["hertz"])
+        if not 0 <= hertz <= 1e10:
+            raise ValueError(f"got {hertz} Hz, allowed are 0 (free) to 10 GHz")
+        self.hardware.lock_hz(uuid, hertz)
+        return {"ok": True}
+
+    def _reset(self, uuid: str, asked: Mapping[str, float], now_s: float) -> Reply:
+        self.caps = self.caps.freed(uuid)
+        self._save()
+        self.hardware.lock_hz(uuid, 0.0)
+        return self._set(uuid, self.hardware.default_w(uuid))
+
+    def _set(self, uuid: str, watts: float) -> Reply:
+        """Set and read back."""
+        try:
+            self.hardware.set_w(uuid, watts)
+            enforced_w = self.hardware.enforced_w(uuid)
+        except Exception as error:  # whatever the driver says must not end the process that holds the leases
+            return {"ok": False, "why": str(error)}
+        if abs(enforced_w - watts) > CLOSE_W:
+            return {
+                "ok": False,
+                "why": f"asked for {watts:.0f} W, the driver holds {enforced_w:.0f} W",
+                "watts": enforced_w,
+            }
+        return {"ok": True, "watts": enforced_w}
+
+    def _bounds(self, uuid: str) -> Bounds:
+        low_w, high_w = self.hardware.bounds_w(uuid)
+        safe_w = float(round(self.settings.safe_ratio * self.hardware.default_w(uuid)))
+        return Bounds(low_w, high_w, min(max(safe_w, low_w), high_w))
+
+    def _refused(self, user: int, line: bytes, why: str) -> Reply:
+        self.audit(json.dumps({"user": user, "refused": why, "line": line[:200].decode("utf-8", "replace")}))
+        return {"ok": False, "why": why}
+
+    def _save(self) -> None:
+        path = Path(self.settings.state)
+        leases = {uuid: asdict(lease) for uuid, lease in self.caps.leases.items()}
+        beside = path.with_suffix(".new")
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({"boot_id": _boot_id(), "leases": leases, "fallen": sorted(self.caps.fallen)}))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+
+
+def _kept(path: Path) -> Caps:
+    """Leases of this boot; after another boot a GPU that had one is at its safe limit, as nobody knows better."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        leases = {str(uuid): Lease(float(one["watts"]), float(one["until_s"])) for uuid, one in found["leases"].items()}
+        fallen = frozenset(map(str, found["fallen"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Caps()
+    return Caps(leases, fallen) if found.get("boot_id") == _boot_id() else Caps({}, fallen | frozenset(leases))
+
+
+def _boot_id() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text("ascii").strip() if path.exists() else ""
+
+
+@dataclass(slots=True)
+class _Client:
+    """A peer, whose user the kernel tells."""
+
+    socket: socket.socket
+    user: int
+    rest: bytes = b""
+    lines: list[bytes] = field(default_factory=list)
+
+
+def serve(setter: Setter, listener: socket.socket, stop: Callable[[], bool]) -> None:
+    """Answer until told to stop."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ, None)
+        while not stop():
+            now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+            wait_s = min(max(setter.caps.next_end_s() - now_s, 0.0), 0.5)
+            for key, _ in selector.select(wait_s):
+                if key.data is None:
+                    _accept(listener, selector)
+                elif not _read(key.data, setter):
+                    selector.unregister(key.fileobj)
+                    key.data.socket.close()
+            setter.tick(time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> None:
+    peer, _ = listener.accept()
+    if len(selector.get_map()) > MOST_CLIENTS:
+        peer.close()
+        return
+    _, user, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    peer.settimeout(1.0)  # a peer that does not take its answer is left
+    selector.register(peer, selectors.EVENT_READ, _Client(peer, user))
+
+
+def _read(client: _Client, setter: Setter) -> bool:
+    """Answer the whole lines that have come; False where the peer is done with."""
+    try:
+        chunk = client.socket.recv(LONGEST_LINE)
+        *lines, client.rest = (client.rest + chunk).split(b"\n")
+        for line in lines:
+            reply = setter.answer(line, client.user, time.clock_gettime(time.CLOCK_BOOTTIME))
+            client.socket.sendall(json.dumps(reply).encode() + b"\n")
+    except OSError:
+        return False
+    return bool(chunk) and len(client.rest) <= LONGEST_LINE
+
+
+def main() -> None:
+    """Serve until SIGTERM. Limits stay as they are: whoever comes next finds the leases on disk."""
+    from telemetry.nvml.limits import Limits, NvmlError
+
+    try:
+        limits = Limits()
+    except NvmlError as error:
+        sys.exit(f"error: NVML cannot be used: {error}; is an NVIDIA driver loaded on this host?")
+    given = json.loads(sys.argv[1])
+    lists = {name: tuple(given.get(name, ())) for name in ("users", "names")}
+    settings = SetterSettings(**{**given, **lists})
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, _: stopped.append(signum))
+    os.umask(0o117)  # the socket is for its owner and group
+    Path(settings.path).unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(settings.path)
+        if settings.group >= 0:
+            os.chown(settings.path, -1, settings.group)
+        listener.listen(MOST_CLIENTS)
+        with open(settings.audit or os.devnull, "a", encoding="utf-8", buffering=1) as audit:
+            setter = Setter(
+                limits, settings, time.clock_gettime(time.CLOCK_BOOTTIME), lambda line: print(line, file=audit)
+            )
+            serve(setter, listener, lambda: bool(stopped))
+
+
+if __name__ == "__main__":
+    main()
