@@ -47,7 +47,7 @@ def plan(
     stop_cost: Annotated[str, typer.Option(help="Price of stopping one GPU, with --current.")] = "$0.00",
     horizon: Annotated[str, typer.Option(help="How long the new plan is expected to stay, with --current.")] = "1h",
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", min=0.0, help="Seconds to look for a plan.")
+        float | None, typer.Option("--time-limit", min=0.0, help="Wall-clock seconds to look for a plan.")
     ] = None,
     gap: Annotated[
         float, typer.Option("--gap", min=0.0, max=1.0, help="Stop at this distance from the proved bound.")
@@ -278,9 +278,9 @@ def catalog_gpus(as_json: AsJson = False) -> None:
         _print_json([{**asdict(gpu), "aliases": list(gpu.aliases)} for gpu in gpus()])
         return
     from planner.show import printed
-    from planner.show_tables import gpu_table
+    from planner.show_tables import gpu_table, price_notes
 
-    printed([gpu_table(gpus())])
+    printed([gpu_table(gpus()), *price_notes()])
 
 
 @catalog.command("models")

@@ -167,6 +167,18 @@ def gpu_table(gpus: Sequence[GPUType]) -> Table:
     return table
 
 
+def price_notes() -> list[Words]:
+    """What the prices of the catalogue are, below its table."""
+    return [
+        Words("$/h: list prices of different providers, each with its source in --json;"),
+        Words("used only where the inventory gives none."),
+    ]
+
+
+def _billions(count: float) -> str:
+    return f"{count / 1e9:,.0f}" if count >= 1e11 else f"{count / 1e9:.3g}"
+
+
 def model_table(models: Sequence[Model], sizes: Sequence[tuple[float, float]]) -> Table:
     """The catalogue of models; `sizes` are (parameters, active parameters)."""
     figures = ("10^9 PARAMS", "10^9 ACTIVE", "LAYERS", "CONTEXT")
@@ -176,8 +188,8 @@ def model_table(models: Sequence[Model], sizes: Sequence[tuple[float, float]]) -
         row = (
             model.name,
             model.family,
-            f"{total / 1e9:.3g}",
-            f"{active / 1e9:.3g}",
+            _billions(total),
+            _billions(active),
             str(layers),
             str(model.max_context),
         )
