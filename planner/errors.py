@@ -9,8 +9,9 @@ MusterError                 what, got, allowed and where: printed as one line, e
 An infeasible problem is no error: `planner.plan.Infeasible` is a value.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 
 _MOST_NAMES, _MOST_NEAR, _LONGEST_NAME = 20, 5, 60
 
@@ -24,14 +25,17 @@ class BadInput(MusterError):
 
 
 class UnknownName(BadInput):
-    """A name that is not in a catalogue."""
+    """A name that is not in a catalogue; `aliases` (of which name) are suggested too where they are near."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         names = sorted(known)
-        folded = {known_name.casefold(): known_name for known_name in names}
+        folded = {known_name.casefold(): known_name for known_name in (*aliases, *names)}
         near = get_close_matches(name.casefold(), folded, n=_MOST_NEAR)
         hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
-        shown = names if len(names) <= _MOST_NAMES else [folded[one] for one in near] or names[:_MOST_NAMES]
+        meant = list(dict.fromkeys(aliases.get(folded[one], folded[one]) for one in near))
+        shown = names if len(names) <= _MOST_NAMES else meant or names[:_MOST_NAMES]
         more = f", and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
         short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
         super().__init__(f"unknown {kind} {short!r}{hint} (known: {', '.join(shown)}{more})")

@@ -8,10 +8,13 @@ from planner.allocate import GPUAllocation
 from planner.efficiency import MEANING, by_service
 from planner.hardware import GPUType
 from planner.model import Model
-from planner.perf.explain import Breakdown
+from planner.perf.explain import Breakdown, Line
 from planner.perf.memory import Budget
 from planner.plan import Allocation, Plan
 from planner.show import Report, Table, Words, dollars, percent, seconds, watts
+
+_WIDE = 1e5  # a column of larger figures takes the next unit, so that tables stay within 80 characters
+_LEAST_S = 5e-7  # what would be shown as 0 us
 
 
 def pooled(allocation: Allocation) -> str:
@@ -199,14 +202,26 @@ def model_table(models: Sequence[Model], sizes: Sequence[tuple[float, float]]) -
 
 def breakdown_table(phase: Breakdown) -> Table:
     """Where one step's time goes, operation by operation, the engine's own time last."""
-    figures = ("TIME", "SHARE", "GFLOP", "HBM MB", "LINK MB")
+    work, hbm, link = (max((_amounts(line)[i] for line in phase.lines), default=0.0) for i in range(3))
+    scales = [("TFLOP", 1e12) if work >= _WIDE * 1e9 else ("GFLOP", 1e9)]
+    scales += [
+        (f"{at} GB", 1e9) if moved >= _WIDE * 1e6 else (f"{at} MB", 1e6) for at, moved in (("HBM", hbm), ("LINK", link))
+    ]
+    figures = ("TIME", "SHARE", *(name for name, _ in scales))
     table = Table((f"{phase.phase.upper()} STEP", *figures, "BOUND"), right=figures)
     for line in phase.lines:
-        moved = (f"{line.flops / 1e9:,.1f}", f"{line.hbm_bytes / 1e6:,.1f}", f"{line.link_bytes / 1e6:,.1f}")
+        if line.time_s < _LEAST_S:
+            continue
+        moved = (f"{amount / unit:,.1f}" for amount, (_, unit) in zip(_amounts(line), scales, strict=True))
         table.rows.append((line.operation, _time(line.time_s), percent(line.share_ratio), *moved, line.bound))
-    table.rows.append(("engine", _time(phase.host_s), percent(phase.host_s / phase.total_s), "-", "-", "-", "host"))
+    if phase.host_s >= _LEAST_S:
+        table.rows.append(("engine", _time(phase.host_s), percent(phase.host_s / phase.total_s), "-", "-", "-", "host"))
     table.rows.append((f"all, {phase.tokens:,.0f} tokens", _time(phase.total_s), "100%", "", "", "", ""))
     return table
+
+
+def _amounts(line: Line) -> tuple[float, float, float]:
+    return line.flops, line.hbm_bytes, line.link_bytes
 
 
 def memory_table(made: Budget, hbm_bytes: float) -> Table:
@@ -221,4 +236,9 @@ def memory_table(made: Budget, hbm_bytes: float) -> Table:
 
 
 def _time(value_s: float) -> str:
-    return f"{value_s * 1e6:,.0f} us" if value_s < 1e-3 else f"{value_s * 1e3:,.2f} ms"
+    if value_s < 10:
+        return f"{value_s * 1e6:,.0f} us" if value_s < 1e-3 else f"{value_s * 1e3:,.2f} ms"
+    for unit, unit_s in (("h", 3600.0), ("min", 60.0)):
+        if value_s >= 2 * unit_s:
+            return f"{value_s / unit_s:,.1f} {unit}"
+    return f"{value_s:.1f} s"

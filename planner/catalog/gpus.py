@@ -57,7 +57,11 @@ def gpu(name: str) -> GPUType:
     if found is None:
         # Slices are many, and nobody means one by chance: only those who ask for one read their names.
         near = [row.name for row in gpus() if is_slice(row) and (whole is None or _parted(row.name)[0] == whole.name)]
-        raise UnknownName("GPU", name, near if profile and near else [row.name for row in gpus() if not is_slice(row)])
+        if profile and near:
+            raise UnknownName("GPU", name, near)
+        cards = [row for row in gpus() if not is_slice(row)]
+        aliases = {alias: row.name for row in cards for alias in row.aliases}
+        raise UnknownName("GPU", name, [row.name for row in cards], aliases)
     return found
 
 

@@ -43,7 +43,8 @@ def model(name: str, base: Path | None = None) -> Model:
     path = (base or Path()) / name
     if name.endswith(".json") or _is_file(path / FILE):
         return from_config(path)
-    raise UnknownName("model", name, (row.name for row in models()))
+    aliases = {alias: row.name for row in models() for alias in row.aliases}
+    raise UnknownName("model", name, (row.name for row in models()), aliases)
 
 
 def _is_file(path: Path) -> bool:

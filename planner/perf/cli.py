@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ from rich.console import Console
 
 from planner.errors import BadInput
 
-if TYPE_CHECKING:
-    from planner.cost import Case
-    from planner.perf.memory import Budget
+# Families that `muster fit` knows: each a planner/perf/fit_<family>.py with fit(data).
+FAMILIES = ("serving", "operators", "collectives", "energy", "layers", "gemm_power")
+# Their files' names: to import them takes longer than to print a help.
+TECHNIQUES = sorted(path.stem.replace("_", "-") for path in Path(__file__).parents[1].glob("techniques/[a-z]*.py"))
+_LONGEST_PATH = 255
 
 predict = typer.Typer(no_args_is_help=True, help="Predict latency, power and memory of rows in a table.")
 
@@ -143,13 +145,28 @@ def explain(
     input_tokens: Annotated[int, typer.Option("--input", min=1, max=4_000_000, help="Tokens of a prompt.")] = 1024,
     output_tokens: Annotated[int, typer.Option("--output", min=1, max=1_000_000, help="Tokens of an answer.")] = 256,
     tp: Annotated[int, typer.Option("--tp", min=1, max=72, help="Tensor-parallel GPUs.")] = 1,
-    engine: Annotated[str, typer.Option("--engine", help="vllm or sglang.")] = "vllm",
+    engine: Annotated[
+        str, typer.Option("--engine", help="vllm, sglang, or vllm-2023 (eager, no CUDA graphs).")
+    ] = "vllm",
     weights: Annotated[
-        str, typer.Option("--weights", help="Weight format in memory; the published one if left out.")
+        str,
+        typer.Option(
+            "--weights",
+            help="Weight format: bf16, fp8, fp8_block, int8, int4, nvfp4 or mxfp4; the published one if left out.",
+            show_default=False,
+        ),
     ] = "",
-    kv: Annotated[str, typer.Option("--kv", help="Format of the KV cache: bf16, fp8, int8, nvfp4.")] = "bf16",
+    kv: Annotated[
+        str,
+        typer.Option(
+            "--kv",
+            help="Format of the KV cache: bf16, fp16, fp32, fp8, int8 or nvfp4; bf16 if left out.",
+            show_default=False,
+        ),
+    ] = "",
     technique: Annotated[
-        list[str] | None, typer.Option("--technique", help="A technique to cost the steps with; may be repeated.")
+        list[str] | None,
+        typer.Option("--technique", help=f"May be repeated: {', '.join(TECHNIQUES)}."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -165,73 +182,63 @@ def explain(
     from planner.catalog import gpu as gpu_named
     from planner.catalog import model as model_named
     from planner.cost import Case
+    from planner.errors import UnknownName
     from planner.perf.explain import explain as breakdowns
-    from planner.perf.explain import hbm_bytes, memory, with_techniques
+    from planner.perf.explain import memory
+    from planner.perf.explain_report import numbers, report
+    from planner.perf.format_choice import choice
     from planner.perf.formats import FORMATS
     from planner.perf.memory import KV_BYTES
 
     if engine not in ENGINES:
         raise BadInput(f"--engine: got {engine!r}, allowed: {', '.join(ENGINES)}")
-    for option, word, known in (("--weights", weights, ("", *FORMATS)), ("--kv", kv, tuple(KV_BYTES))):
-        if word not in known:
-            raise BadInput(f"{option}: got {word!r}, allowed: {', '.join(filter(None, known))}")
-    case = Case(model_named(model), gpu_named(gpu), float(batch), float(input_tokens), float(output_tokens), tp=tp)
-    odd = [b.attention.heads for b in case.model.blocks if b.attention is not None and b.attention.heads % tp]
+    for option, word, known in (("--weights", weights, FORMATS), ("--kv", kv, tuple(KV_BYTES))):
+        if word not in ("", *known):
+            raise BadInput(f"{option}: got {word!r}, allowed: {', '.join(known)}")
+    try:
+        found = model_named(model)
+    except UnknownName:
+        if len(model) < _LONGEST_PATH and Path(model).exists():
+            raise BadInput(f"model: got {model}, allowed: a config.json, or a folder with one, or a name") from None
+        raise
+    if input_tokens + output_tokens > found.max_context:
+        raise BadInput(
+            f"--input + --output: got {input_tokens + output_tokens:,} tokens, "
+            f"allowed: at most {found.max_context:,}, which {found.name} is made for"
+        )
+    case = Case(found, gpu_named(gpu), float(batch), float(input_tokens), float(output_tokens), tp=tp)
+    odd = [b.attention.heads for b in found.blocks if b.attention is not None and b.attention.heads % tp]
     if odd:
-        raise BadInput(f"--tp: got {tp}, which does not divide {odd[0]} heads of {case.model.name}")
-    cost = with_techniques(case, technique or [])
-    if isinstance(cost, str):
-        raise BadInput(f"--technique: {cost}")
-    phases, held = breakdowns(case, engine, cost), hbm_bytes(case, cost)
-    made = memory(case, engine, weights, kv)
+        raise BadInput(f"--tp: got {tp}, which does not divide {odd[0]} heads of {found.name}")
+    chosen = choice(case, weights, kv, technique or [])
+    if isinstance(chosen, str):
+        raise BadInput(chosen)
+    phases = breakdowns(case, engine, chosen.cost(case))
+    made = memory(case, engine, chosen.weight_format, chosen.kv_format)
     if as_json:
-        answer = {"model": case.model.name, "gpu": case.gpu.name, "hbm_bytes": held, "memory": _memory(made, case)}
-        sys.stdout.write(json.dumps({**answer, "phases": [asdict(phase) for phase in phases]}, indent=2) + "\n")
+        answer: dict[str, Any] = {
+            "model": found.name,
+            "gpu": case.gpu.name,
+            "techniques": chosen.techniques,
+            "note": chosen.note,
+        }
+        answer |= {**numbers(case, made), "phases": [asdict(phase) for phase in phases]}
+        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
         return
-    from planner.show import Table, Words, printed
-    from planner.show_tables import breakdown_table, memory_table
+    from planner.show import printed
 
-    report: list[Table | Words] = []
-    for phase in phases:
-        report += [breakdown_table(phase), Words("")]
-    if not isinstance(made, str):
-        report += [memory_table(made, case.gpu.hbm_bytes), Words("")]
-    printed(report)
-    sys.stdout.write(_memory_words(made, case) + "\n")
-    fits = "fits" if held <= case.gpu.hbm_bytes else "does not fit"
-    sys.stdout.write(f"needs {held / 1e9:.1f} GB of {case.gpu.name}'s {case.gpu.hbm_bytes / 1e9:.1f} GB: {fits}\n")
-
-
-def _memory(made: "Budget | str", case: "Case") -> dict[str, Any]:
-    """The budget as plain numbers, or the refusal."""
-    if isinstance(made, str):
-        return {"refusal": made}
-    lo, hi = made.kv_tokens_interval
-    fits = made.sequences_of([(float(case.input_tokens + case.output_tokens), 1.0)])
-    tokens = {"kv_blocks": made.kv_blocks, "kv_tokens": made.kv_tokens, "kv_tokens_lo": lo, "kv_tokens_hi": hi}
-    return {"bytes": dict(made.items), "usable_bytes": made.usable_bytes, **tokens, "sequences": fits, "refusal": ""}
-
-
-def _memory_words(made: "Budget | str", case: "Case") -> str:
-    if isinstance(made, str):
-        return made
-    plain = _memory(made, case)
-    length = case.input_tokens + case.output_tokens
-    words = f"{plain['sequences']:,} sequences of {length:,.0f} tokens fit at once (at most {made.running.sequences:,})"
-    if not made.kv_blocks:
-        return f"no KV cache; {words}"
-    return (
-        f"KV for {plain['kv_tokens']:,} tokens ({plain['kv_tokens_lo']:,} to {plain['kv_tokens_hi']:,}) in "
-        f"{plain['kv_blocks']:,} blocks of {made.running.block_tokens}; {words}"
-    )
+    printed(report(case, engine, chosen.note, phases, made))
 
 
 def fit(
-    family: Annotated[str, typer.Argument(help="What to fit: serving.", show_default=False)],
+    family: Annotated[str, typer.Argument(help=f"What to fit: {', '.join(FAMILIES)}.", show_default=False)],
     data: Annotated[Path, typer.Option("--data", help="Folder of measured tables.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="npz file; the shipped one if left out.")
+        Path | None, typer.Option("--output", "-o", help="npz file; FAMILY.npz here if left out.", show_default=False)
     ] = None,
+    ship: Annotated[
+        bool, typer.Option("--ship", help="For maintainers: replace the file that the installed package predicts from.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit a part of the performance model on measured rows, and print the errors of rows left out.
@@ -245,13 +252,15 @@ def fit(
 
     import numpy as np
 
-    if not family.isidentifier() or find_spec(f"planner.perf.fit_{family}") is None:
-        raise BadInput(f"family: got {family!r}, allowed: {', '.join(_families())}")
+    if family not in FAMILIES:
+        raise BadInput(f"family: got {family!r}, allowed: {', '.join(FAMILIES)}")
+    if ship and output:
+        raise BadInput("--ship: got it with --output, allowed: one of them")
     if find_spec("sklearn") is None:
         raise BadInput("fitting needs scikit-learn; install muster-gpu[fit]")
     if not data.is_dir():
         raise BadInput(f"--data: got {data}, allowed: a folder of measured tables")
-    target = output or Path(__file__).parent / "data" / f"{family}.npz"
+    target = output or (Path(__file__).parent / "data" if ship else Path()) / f"{family}.npz"
     with Console(stderr=True).status(f"fitting {family}"):
         arrays = import_module(f"planner.perf.fit_{family}").fit(data)
     try:
@@ -267,7 +276,3 @@ def fit(
     for name, row in meta["cross_validation"].items():
         figures = ", ".join(f"{key} {value:.3g}" for key, value in row.items())
         sys.stdout.write(f"  {name:24} {figures}\n")
-
-
-def _families() -> list[str]:
-    return sorted(path.stem.removeprefix("fit_") for path in Path(__file__).parent.glob("fit_*.py"))

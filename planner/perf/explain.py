@@ -1,6 +1,5 @@
 """Where a step's time goes (each operation's seconds, what binds it, what it moves), and where a GPU's bytes go."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +7,8 @@ import numpy as np
 from planner.calibration import ENGINES, EngineCosts
 from planner.cost import Case, Cost, Op
 from planner.perf.memory import Budget, Running, budget
-from planner.roofline import memory_bytes, resources_s, seconds, step_time
-from planner.technique import cost_of, sharded
-from planner.techniques import techniques
+from planner.roofline import resources_s, seconds, step_time
+from planner.technique import sharded
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +26,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """One phase: its lines, the host's share, and the whole."""
+    """One phase: its lines, the host's share, and the whole; `rides`: the phase whose steps it shares, "" for none."""
 
     phase: str
     lines: tuple[Line, ...]
     host_s: float
     total_s: float
     tokens: float
+    rides: str = ""
 
 
 def explain(case: Case, engine: str = "vllm", cost: Cost | None = None) -> tuple[Breakdown, ...]:
@@ -51,22 +50,6 @@ def memory(case: Case, engine: str = "vllm", weight_format: str = "", kv_format:
     return budget(case.model, case.gpu, running)
 
 
-def hbm_bytes(case: Case, cost: Cost | None = None) -> float:
-    """Bytes that one GPU must hold, in the pool that holds most."""
-    made = sharded(case) if cost is None else cost
-    return max(float(np.max(memory_bytes(made, pool))) for pool in made.pools)
-
-
-def with_techniques(case: Case, names: Sequence[str]) -> Cost | str:
-    """The cost of a case with techniques by name, or in words why one cannot be used."""
-    for name in names:
-        if name not in techniques():
-            return f"unknown technique {name!r}: known are {', '.join(techniques())}"
-    chosen = [techniques()[name]() for name in names]
-    why = next((words for technique in chosen if (words := technique.objection(case))), None)
-    return why or cost_of(case, chosen)
-
-
 def _phase(name: str, case: Case, cost: Cost, engine: EngineCosts) -> Breakdown:
     phase = cost.phases[name]
     total_s = float(np.max(step_time(phase, case.gpu, engine).total_s))
@@ -74,7 +57,7 @@ def _phase(name: str, case: Case, cost: Cost, engine: EngineCosts) -> Breakdown:
     kinds = list(dict.fromkeys(op.name for op in ops))
     lines = [_line(kind, [op for op in ops if op.name == kind], case, engine, total_s) for kind in kinds]
     gpu_s = sum(line.time_s for line in lines)
-    return Breakdown(name, tuple(lines), total_s - gpu_s, total_s, float(np.max(phase.tokens)))
+    return Breakdown(name, tuple(lines), total_s - gpu_s, total_s, float(np.max(phase.tokens)), phase.rides or "")
 
 
 def _line(kind: str, ops: list[Op], case: Case, engine: EngineCosts, total_s: float) -> Line:

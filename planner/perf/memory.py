@@ -142,7 +142,7 @@ def budget(model: Model, gpu: GPUType, running: Running) -> Budget | str:
 def weights_bytes(model: Model, running: Running) -> dict[str, float]:
     """Bytes of weights on the fullest GPU: matrices, expert matrices, embeddings and head, all else."""
     dense = experts = every = 0.0
-    form = running.weight_format or _own(model)
+    form = running.weight_format or own_format(model)
     expert_ways = (running.moe_tp or running.tp * running.dp) * (running.moe_ep or 1)
     for block in model.blocks:
         for gemm in gemms(model, block):
@@ -152,7 +152,8 @@ def weights_bytes(model: Model, running: Running) -> dict[str, float]:
                 experts += size * block.ffn.experts * WEIGHT_BYTES[form] / expert_ways
             else:
                 every += size
-                wide = form == "mxfp4" or gemm.name == "router"  # published for experts only
+                # Checkpoints published in MXFP4 have it in experts only.
+                wide = form == "mxfp4" == model.weight_dtype or gemm.name == "router"
                 ways = 1 if gemm.shard == "none" else running.tp
                 dense += size * (WIDE if wide else WEIGHT_BYTES[form]) / ways
     layers = sum(block.count for block in model.blocks)
@@ -217,7 +218,7 @@ def _heads(attention: Attention) -> int:
     return 1 if attention.kind == "mla" else max(attention.kv_heads, 1)
 
 
-def _own(model: Model) -> str:
+def own_format(model: Model) -> str:
     """The format of the published checkpoint, as tables name it."""
     return "fp8_block" if model.weight_dtype == "fp8" else known_as(model.weight_dtype)
 
@@ -225,7 +226,7 @@ def _own(model: Model) -> str:
 def _objection(model: Model, running: Running) -> str:
     if running.engine not in ENGINES:
         return f"unknown engine {running.engine!r}: known are {', '.join(ENGINES)}"
-    form = running.weight_format or _own(model)
+    form = running.weight_format or own_format(model)
     if form not in FORMATS:
         return f"unknown weight format {form!r}: known are {', '.join(FORMATS)}"
     if running.kv_format not in KV_BYTES:

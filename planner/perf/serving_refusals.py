@@ -37,7 +37,18 @@ def sound_rows(
         card is not None and backend in ENGINES and mode in ("agg", "disagg") and all(f in FORMATS for f in form)
         for card, backend, mode, form in zip(gpus, backends, modes, formats, strict=True)
     ]
-    return np.asarray(fine & np.array(known))
+    # By identity: to hash an architecture takes longer than to look through its layers.
+    tps = np.where(fine, figures["tp_size"], 1.0).astype(int).tolist()
+    kinds = {(id(found), tp): found for found, tp in zip(models, tps, strict=True)}
+    divided = {key: found is not None and not _undivided(found, key[1]) for key, found in kinds.items()}
+    whole = [divided[id(found), tp] for found, tp in zip(models, tps, strict=True)]
+    return np.asarray(fine & np.array(known) & np.array(whole))
+
+
+def _undivided(found: Model, tp: int) -> int:
+    """Heads of a layer that a tensor-parallel degree does not divide; 0 where it divides all."""
+    odd = (b.attention.heads for b in found.blocks if b.attention is not None and b.attention.heads % tp)
+    return next(odd, 0)
 
 
 def refusal_of(
@@ -72,6 +83,9 @@ def refusal_of(
         if not 1 <= value <= most:
             shown = "no number" if not np.isfinite(value) else f"{value:g}"
             return f"{key} is {shown}, allowed are 1 to {most:g}"
+    heads = _undivided(found, int(figures["tp_size"][i]))
+    if heads:
+        return f"tp={int(figures['tp_size'][i])} does not divide {heads} heads of {found.name}"
     total = figures["isl"][i] + figures["osl"][i]
     if total > 4 * found.max_context:
         return f"{total:,.0f} tokens a request, {found.name} is made for {found.max_context:,}"

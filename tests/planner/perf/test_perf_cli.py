@@ -5,6 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from planner.perf import cli
+from planner.perf.cli import fit
+
 MUSTER = Path(sys.executable).with_name("muster")
 ROWS = "model_path,system,isl,osl,batch_size\nllama-3.1-8b,h100_sxm,1000,200,16\nllama-3.1-8b,nothing,1000,200,16\n"
 
@@ -38,6 +44,8 @@ def test_bad_files_end_in_one_line(tmp_path: Path) -> None:
     for words in (
         ("predict", "serving", str(tmp_path / "none.csv"), "-o", str(tmp_path / "o.csv")),
         ("fit", "nothing", "--data", str(tmp_path)),
+        ("fit", "serving_step", "--data", str(tmp_path)),
+        ("fit", "serving", "--data", str(tmp_path), "--ship", "-o", str(tmp_path / "o.npz")),
         ("fit", "serving", "--data", str(tmp_path / "none")),
         ("fit", "serving", "--data", str(tmp_path)),
     ):
@@ -45,3 +53,28 @@ def test_bad_files_end_in_one_line(tmp_path: Path) -> None:
         assert ended.returncode == 2, ended.stderr
         assert ended.stderr.startswith("error: ")
         assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_degree_that_does_not_divide_the_heads_is_refused_in_its_row(tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    rows.write_text("model_path,system,tp_size\nllama-3.1-8b,h100_sxm,3\nllama-3.1-8b,h100_sxm,4\n")
+    ended = muster("predict", "serving", str(rows), "-o", str(out))
+    assert "1 of 2 rows answered" in ended.stdout
+    assert "refused 1: tp=3 does not divide 32 heads of llama-3.1-8b" in ended.stdout
+
+
+def test_a_fit_is_written_here_unless_it_is_to_ship(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {"meta": np.array(json.dumps({"rows": 3, "cross_validation": {}}))}
+    monkeypatch.setattr("planner.perf.fit_layers.fit", lambda data: made)
+    monkeypatch.chdir(tmp_path)
+    fit("layers", tmp_path)
+    assert (tmp_path / "layers.npz").is_file()
+    assert capsys.readouterr().out.startswith("layers.npz: fitted on 3 rows")
+
+
+def test_every_family_has_a_fit_and_a_shipped_file() -> None:
+    folder = Path(cli.__file__).parent
+    assert {path.stem for path in (folder / "data").glob("*.npz")} >= set(cli.FAMILIES)
+    assert all("\ndef fit(" in (folder / f"fit_{family}.py").read_text() for family in cli.FAMILIES)
