@@ -14,8 +14,9 @@ from planner.errors import BadInput
 
 # Families that `muster fit` knows: each a planner/perf/fit_<family>.py with fit(data).
 FAMILIES = ("serving", "operators", "collectives", "energy", "layers", "gemm_power")
-# Their files' names: to import them takes longer than to print a help.
-TECHNIQUES = sorted(path.stem.replace("_", "-") for path in Path(__file__).parents[1].glob("techniques/[a-z]*.py"))
+# By their files, since to import them takes longer than to print a help; degrees of parallelism are no options of it.
+_FILES = sorted(path.stem for path in Path(__file__).parents[1].glob("techniques/[a-z]*.py"))
+TECHNIQUES = [stem.replace("_", "-") for stem in _FILES if "parallel" not in stem]
 _LONGEST_PATH = 255
 
 predict = typer.Typer(no_args_is_help=True, help="Predict latency, power and memory of rows in a table.")
@@ -139,15 +140,15 @@ def _summary(added: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def explain(
-    model: Annotated[str, typer.Argument(help="Model of the catalogue, or a config.json.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(help="Model of the catalogue, a config.json, or its folder.", show_default=False)
+    ],
     gpu: Annotated[str, typer.Argument(help="GPU type of the catalogue.", show_default=False)],
     batch: Annotated[int, typer.Option("--batch", min=1, max=100_000, help="Sequences in flight.")] = 32,
     input_tokens: Annotated[int, typer.Option("--input", min=1, max=4_000_000, help="Tokens of a prompt.")] = 1024,
     output_tokens: Annotated[int, typer.Option("--output", min=1, max=1_000_000, help="Tokens of an answer.")] = 256,
     tp: Annotated[int, typer.Option("--tp", min=1, max=72, help="Tensor-parallel GPUs.")] = 1,
-    engine: Annotated[
-        str, typer.Option("--engine", help="vllm, sglang, or vllm-2023 (eager, no CUDA graphs).")
-    ] = "vllm",
+    engine: Annotated[str, typer.Option("--engine", help="vllm or sglang.")] = "vllm",
     weights: Annotated[
         str,
         typer.Option(
