@@ -13,7 +13,7 @@ from planner.decompose import decompose
 from planner.errors import SolverFault
 from planner.hardware import Inventory
 from planner.highs import Floats, LinearModel, Outcome, Solution, columns_of, solve
-from planner.infeasible import SMALL_COLUMNS, explain, mended, over_budget, unserved
+from planner.infeasible import SMALL_COLUMNS, explain, far_beyond, mended, over_budget, unserved
 from planner.loosen import loosened
 from planner.one_type import one_type
 from planner.options import Key, Objective, options_of
@@ -55,7 +55,7 @@ def decide(
     `turns`: how often a way out of an infeasible problem is planned with, and mended where it leads nowhere.
     """
     placed = [p for s in services for p in profiles if p.service == s.name and options_of(s, [p], inventory)]
-    stranded = unserved(services, placed)
+    stranded = unserved(services, placed) or far_beyond(services, placed, inventory)
     if stranded is not None:
         return _none("infeasible", stranded)
     main = search.within(1 - _COMPARE_RATIO) if compare else search

@@ -45,4 +45,7 @@ def plan(
         refused.extend(turned_down)
     objective = objective or Objective(usd_per_joule=inventory.usd_per_joule)
     answer = decide(services, found, inventory, objective, current or {}, search or Search(), compare, progress)
+    if answer.infeasible is not None and confidence > EVEN:
+        less = f"{answer.infeasible.relaxation}; or ask for less than a confidence of {confidence:g}"
+        answer = replace(answer, infeasible=replace(answer.infeasible, relaxation=less))
     return replace(answer, refused=tuple(refused), usable_gpus=usable)
