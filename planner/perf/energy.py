@@ -25,6 +25,7 @@ from planner.perf.conformal import interval
 from planner.perf.energy_demand import demand
 from planner.perf.energy_rows import Row, read
 from planner.perf.energy_terms import Coefficients, Terms, draw_ratio, features, shares, step_s, terms
+from planner.power import idle_w
 
 Array = NDArray[np.float64]
 FILE = "energy.npz"
@@ -96,8 +97,8 @@ def predict(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         unit = "_w" if name == "power" else ""
         low, high = interval(values, half_widths(name, kinds, rows, model.meta))
         if name == "power":
-            rated = np.array([row.gpus * row.gpu.tdp_w for row in rows])
-            high = np.minimum(high, rated)
+            at_rest, rated = np.array([(row.gpus * idle_w(row.gpu), row.gpus * row.gpu.tdp_w) for row in rows]).T
+            low, high = np.clip(low, at_rest, rated), np.clip(high, at_rest, rated)
         for suffix, ends in (("", values), ("_lo", low), ("_hi", high)):
             out[f"{name}{suffix}{unit}"][at] = ends
     out["source"][at] = kinds

@@ -48,6 +48,7 @@ READ = (
     "avg_batch_size", "avg_input_len", "avg_output_len", "total_params_billions", "activated_params_billions",
     "weight_precision",
 )  # fmt: skip
+_LEAST_BILLIONS, _MOST_BILLIONS = 1e-3, 1e5
 _MOST_GPUS, _MOST_SEQUENCES, _MOST_TOKENS = 1024, 65536, 10_000_000
 
 
@@ -81,9 +82,8 @@ def read(columns: Mapping[str, NDArray[Any]]) -> tuple[list[Row | None], list[st
     rows: list[Row | None] = []
     refusals: list[str] = []
     assumed: list[float] = []
-    lists = [columns[name].tolist() for name in names]
-    for cells in zip(*lists, strict=True):
-        stated = {name: _value(cell) for name, cell in zip(names, cells, strict=True)}
+    for i in range(len(next(iter(columns.values()), ()))):
+        stated = {name: _value(columns[name][i]) for name in names}
         try:
             row = _row(stated)
         except MusterError as error:
@@ -177,8 +177,8 @@ def _gpu(name: Any) -> GPUType:
 
 def _model(stated: Mapping[str, Any]) -> tuple[Model, bool]:
     """The model of a row in the precision that it states, and whether the catalogue has it."""
-    total = _number(stated, "total_params_billions", math.nan, 1e5)
-    active = _number(stated, "activated_params_billions", total, 1e5)
+    total = _number(stated, "total_params_billions", math.nan, _MOST_BILLIONS, _LEAST_BILLIONS)
+    active = _number(stated, "activated_params_billions", total, _MOST_BILLIONS, _LEAST_BILLIONS)
     name = stated.get("model_id")
     if name is None and math.isnan(total):
         raise _bad("model_id", None, "a model of the catalogue, or total_params_billions")
@@ -224,7 +224,7 @@ def _nearest(total: float, active: float) -> Model:
     return replace(near, name=f"{near.name} x {ratio:.2f}", blocks=blocks)
 
 
-def _number(stated: Mapping[str, Any], name: str, default: float, most: float) -> float:
+def _number(stated: Mapping[str, Any], name: str, default: float, most: float, least: float = 0.0) -> float:
     """A positive number of a row."""
     value = stated.get(name)
     if value is None:
@@ -233,8 +233,8 @@ def _number(stated: Mapping[str, Any], name: str, default: float, most: float) -
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not 0 < number <= most:  # nan too
-        raise _bad(name, value, f"a number above 0 and at most {most:g}")
+    if not (number > 0 and least <= number <= most):  # nan too
+        raise _bad(name, value, f"a number {f'from {least:g} to' if least else 'above 0 and at most'} {most:g}")
     return number
 
 

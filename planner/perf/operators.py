@@ -2,7 +2,8 @@
 
 Ideal time from exact counts, times what trees learned of its inverse utilisation over the measured tables. On a GPU
 that was measured, trees that know it (`measured`); on another, trees that see only how a shape fits (`extrapolated`).
-Intervals are 90 % conformal, from shapes or from GPUs left out.
+Intervals are 90 % conformal, from shapes or from GPUs left out. Watts were measured on one GPU only, so they have a
+`power_source` of their own.
 """
 
 import json
@@ -31,7 +32,8 @@ from planner.power import idle_w
 
 Array = NDArray[np.float64]
 ADDED = (
-    "latency_s", "latency_lo_s", "latency_hi_s", "power_w", "power_lo_w", "power_hi_w", "source", "refusal",
+    "latency_s", "latency_lo_s", "latency_hi_s", "power_w", "power_lo_w", "power_hi_w", "power_source", "source",
+    "refusal",
 )  # fmt: skip
 # Seconds of a kernel that is refused, and how many times the larger of measured ones a kernel may ask for before it
 # counts as extrapolated: "larger" is where the uppermost of some 250 equally filled bins begins.
@@ -140,19 +142,31 @@ def power(op: str, gpu: GPUType, work: Work, latency_s: Array) -> Array:
     measured = _power_measured(op, gpu)
     x = np.concatenate([work.features, general], axis=1) if measured else general
     share = np.exp(trees_predict(_power(f"power.{op}" if measured else "power"), x))
+    return _drawn(gpu, share * gpu.tdp_w)
+
+
+def _drawn(gpu: GPUType, power_w: Array) -> Array:
+    """What a GPU can draw: no less than at rest, no more than its limit."""
     limit_w = gpu.tdp_w if gpu.max_cap_w is None else min(gpu.max_cap_w, gpu.tdp_w)
-    return np.clip(share * gpu.tdp_w, idle_w(gpu), limit_w)
+    return np.clip(power_w, idle_w(gpu), limit_w)
 
 
 def _power_measured(op: str, gpu: GPUType) -> bool:
     return gpu.name == meta()["power_gpu"] and f"power.{op}.value" in _stored()
 
 
-def _power_half(op: str, gpu: GPUType) -> float:
-    """Half width of the interval of watts; other GPUs than the measured one get twice what its shapes needed."""
+def _watts(op: str, gpu: GPUType, made: Estimate) -> tuple[Array, Array, NDArray[Any]]:
+    """Ends of the intervals of watts, and their source.
+
+    Measured are kernels like those that were measured, on the GPU whose watts were; others get twice the half width
+    that its shapes needed.
+    """
     held = meta()["cross_validation"]
-    measured = _power_measured(op, gpu)
-    return float(held[f"power:{op}"]["half_width"] if measured else 2 * held["power:other"]["half_width"])
+    measured = (made.source == "measured") & _power_measured(op, gpu)
+    near = held[f"power:{op}"]["half_width"] if measured.any() else 0.0
+    low, high = interval(made.power_w, np.where(measured, near, 2 * held["power:other"]["half_width"]))
+    source = np.where(measured, "measured", "extrapolated").astype(object)
+    return _drawn(gpu, low), _drawn(gpu, high), source
 
 
 def power_features(op: str, work: Work, latency_s: Array) -> Array:
@@ -237,7 +251,8 @@ def predict(op: str, gpu: str, columns: Columns) -> dict[str, NDArray[Any]]:
         return _answer(_collective(card.gpu, figures), refusal)
     rows = kernels(op, columns)
     work = work_of(op, card, rows)
-    return _answer(estimate(op, card.gpu, work), _endless(work, rows.refusal), _power_half(op, card.gpu))
+    made = estimate(op, card.gpu, work)
+    return _answer(made, _endless(work, rows.refusal), _watts(op, card.gpu, made))
 
 
 def _card(name: str) -> Chip | str:
@@ -260,12 +275,14 @@ def _collective(gpu: GPUType, figures: Mapping[str, Array]) -> Estimate:
     return Estimate(times.time_s, low, high, np.full(len(source), np.nan), source)
 
 
-def _answer(made: Estimate | None, refusal: NDArray[Any], power_half: float = 0.0) -> dict[str, NDArray[Any]]:
+def _answer(
+    made: Estimate | None, refusal: NDArray[Any], watts: tuple[Array, Array, NDArray[Any]] | None = None
+) -> dict[str, NDArray[Any]]:
     fine = refusal == ""
     nothing = np.full(len(refusal), np.nan)
-    figures = (nothing,) * 6
+    figures, (low_w, high_w, power_source) = (nothing,) * 4, watts or (nothing, nothing, "")
     if made is not None:
-        figures = (made.latency_s, made.lo_s, made.hi_s, made.power_w, *interval(made.power_w, power_half))
-    source = np.where(fine, "" if made is None else made.source, "")
-    columns = [*(np.where(fine, values, np.nan) for values in figures), source, refusal]
-    return dict(zip(ADDED, columns, strict=True))
+        figures = (made.latency_s, made.lo_s, made.hi_s, made.power_w)
+    numbers = (np.where(fine, values, np.nan) for values in (*figures, low_w, high_w))
+    sources = (np.where(fine, values, "") for values in (power_source, "" if made is None else made.source))
+    return dict(zip(ADDED, (*numbers, *sources, refusal), strict=True))

@@ -51,13 +51,17 @@ def _csv(path: Path) -> dict[str, NDArray[Any]]:
     if not lines:
         return {}
     header = [name.strip() for name in lines[0]]
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise BadInput(f"{path}, line 1: got column {twice[0]!r} twice; each name may stand once")
+    _refuse_twice(header, f"{path}, line 1")
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
             raise BadInput(f"{path}, row {number}: got {len(line)} fields, the header has {len(header)}")
     return {name: _column([line[i].strip() for line in lines[1:]]) for i, name in enumerate(header)}
+
+
+def _refuse_twice(names: Sequence[str], where: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"{where}: got column {twice[0][:80]!r} twice; each name may stand once")
 
 
 def _column(values: Sequence[str]) -> NDArray[Any]:
@@ -84,6 +88,7 @@ def _parquet(path: Path) -> dict[str, NDArray[Any]]:
         table = held.read()
     except arrow.ArrowException as error:
         raise BadInput(f"{path}: got a Parquet file that cannot be read ({str(error).splitlines()[0]})") from None
+    _refuse_twice(table.column_names, str(path))
     found: dict[str, NDArray[Any]] = {}
     for name in table.column_names:
         column = table[name]
@@ -91,7 +96,12 @@ def _parquet(path: Path) -> dict[str, NDArray[Any]]:
         if arrow.types.is_integer(kind) or arrow.types.is_floating(kind) or arrow.types.is_boolean(kind):
             found[name] = column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False).astype(float)
             continue
-        values = column.to_pylist()
+        try:
+            values = column.to_pylist()
+        except (ValueError, OverflowError, arrow.ArrowException):  # days beyond the calendar, text that is no UTF-8
+            raise BadInput(
+                f"{path}: got column {name[:80]!r} of {str(kind)[:80]} with values that cannot be read"
+            ) from None
         if all(value is None or isinstance(value, (int, float)) for value in values):
             found[name] = np.array([math.nan if value is None else float(value) for value in values])
         else:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from planner.catalog import gpu
 from planner.perf.energy import ADDED, predict
 from planner.perf.energy_tasks import TASKS
 from planner.perf.tables import read
@@ -52,6 +53,8 @@ def test_intervals_hold_the_prediction_and_widen_with_distance() -> None:
         {"max_num_seqs": float("inf")},
         {"max_num_seqs": "many"},
         {"weight_precision": "fp3"},
+        {"model_id": "no/such", "total_params_billions": 5e-324},
+        {"model_id": "no/such", "total_params_billions": 8.0, "activated_params_billions": 5e-324},
     ],
 )
 def test_bad_rows_are_refused_in_words_and_get_no_number(changed: dict[str, object]) -> None:
@@ -59,6 +62,18 @@ def test_bad_rows_are_refused_in_words_and_get_no_number(changed: dict[str, obje
     assert str(made["refusal"][0])
     assert np.isnan(made["power_w"][0])
     assert made["source"][0] == ""
+
+
+def test_a_table_without_any_column_that_is_read_is_refused_row_by_row() -> None:
+    made = predict({"name": np.array(["x", "y"], dtype=object)})
+    assert [str(words).split(":")[0] for words in made["refusal"]] == ["model_id", "model_id"]
+    assert np.isnan(made["power_w"]).all()
+
+
+def test_intervals_of_watts_stay_between_idle_and_the_limit() -> None:
+    for gpu_model, idle_w, limit_w in (("H100", gpu("H100").idle_w, 700), ("L40S", None, 350)):
+        made = predict(row(gpu_model=gpu_model, max_num_seqs=1.0))
+        assert (idle_w or 0.0) <= made["power_lo_w"][0] <= made["power_hi_w"][0] <= limit_w
 
 
 def test_what_is_to_be_predicted_is_never_read(shared: Path) -> None:

@@ -19,6 +19,7 @@ from planner.perf.operators import (
     predict,
 )
 from planner.perf.tables import read
+from planner.power import idle_w
 from tests.pace import pace
 
 H100 = gpu("H100-SXM")
@@ -157,6 +158,26 @@ def test_watts_lie_between_idle_and_the_limit() -> None:
         | {"n": np.array([8192.0, 8192.0]), "gemm_dtype": np.array(["bfloat16"] * 2, dtype=object)},
     )
     assert 70 < made["power_w"][0] < made["power_w"][1] <= 700
+
+
+@pytest.mark.parametrize("name", ["H100", "L40S", "B200", "A100", "GB200"])
+def test_intervals_of_watts_stay_between_idle_and_the_limit(name: str) -> None:
+    sizes = {"m": [1.0, 128.0, 8192.0], "n": [1.0, 4096.0, 8192.0], "k": [1.0, 4096.0, 8192.0]}
+    made, card = predict("gemm", name, table(gemm_dtype=["bfloat16"] * 3, **sizes)), gpu(name)
+    assert (idle_w(card) <= made["power_lo_w"]).all()
+    assert (made["power_lo_w"] <= made["power_w"]).all()
+    assert (made["power_w"] <= made["power_hi_w"]).all()
+    assert (made["power_hi_w"] <= card.tdp_w).all()
+
+
+def test_watts_are_measured_on_the_gpu_whose_watts_were_and_extrapolated_elsewhere() -> None:
+    moe = table(num_tokens=64.0, **EXPERTS)
+    known, other = predict("moe", "B200", moe), predict("moe", "H100", moe)
+    assert (known["source"][0], known["power_source"][0]) == ("measured", "measured")
+    assert (other["source"][0], other["power_source"][0]) == ("measured", "extrapolated")
+    # GEMMs were not among the kernels whose watts were measured, and collectives have none.
+    assert predict("gemm", "B200", table(**GEMM))["power_source"][0] == "extrapolated"
+    assert predict("allreduce", "B200", table(num_gpus=2.0, message_size=8.0))["power_source"][0] == ""
 
 
 @pytest.mark.parametrize(

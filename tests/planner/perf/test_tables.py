@@ -68,3 +68,30 @@ def test_a_folder_a_missing_file_and_bytes_are_refused(tmp_path: Path) -> None:
             read(path)
     with pytest.raises(BadInput, match="cannot be written"):
         write(tmp_path / "no" / "out.csv", {"a": np.ones(1)})
+
+
+def test_parquet_with_a_column_twice_or_days_beyond_the_calendar_is_refused(tmp_path: Path) -> None:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    path = tmp_path / "rows.parquet"
+    one = arrow.array([1])
+    for made, said in (
+        (arrow.Table.from_arrays([one, one], names=["m", "m"]), "column 'm' twice"),
+        (arrow.table({"day": arrow.array([2**30], arrow.date32())}), "column 'day' of date32"),
+    ):
+        parquet.write_table(made, path)
+        with pytest.raises(BadInput, match=said):
+            read(path)
+
+
+def test_parquet_of_nested_and_odd_types_becomes_words(tmp_path: Path) -> None:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    path = tmp_path / "rows.parquet"
+    columns = {"list": [[1, 2]], "struct": [{"a": 1}], "bytes": [b"\xff"], "m": [True]}
+    parquet.write_table(arrow.table(columns), path)
+    found = read(path)
+    assert found["list"].tolist() == ["[1, 2]"]
+    assert found["m"].tolist() == [1.0]
