@@ -3,7 +3,8 @@
     python -m tests.benchmarks.closed_loop
 
 A grid of users or loads, prompt and output lengths, equal and unequal (80 to 100 %), with and without lookahead, with
-room for all users or for fewer. Exits 1 where the median error of mean TTFT exceeds 5 % in a closed loop.
+room for all users or for fewer. Exits 1 where the median error of any figure is beyond its limit: 5 % in closed loops;
+10 % in open ones, whose arrivals are one random draw, and 25 % for their 95th percentiles.
 """
 
 import sys
@@ -14,29 +15,34 @@ import numpy as np
 
 from planner.perf.closed_loop import Answer, Load, Server, capacity_per_s, closed, open_loop
 from planner.simulate import Engine, Request, Served, Step, serve
+from tests.benchmarks.common import bar
 
 STEP_S, SEQUENCE_S, TOKEN_S, BUDGET, WAVES = 0.01, 1e-4, 4e-5, 2048, 5
 FIGURES = ("TTFT mean", "TTFT p50", "TTFT p95", "TPOT mean", "E2E mean", "E2E p95")
-BAR = 0.05
+CLOSED = (0.05,) * len(FIGURES)
+OPEN = tuple(0.25 if name.endswith("p95") else 0.10 for name in FIGURES)
 
 
 def main() -> None:
     """Print one line a kind of load: median and worst error of each figure."""
     print(f"{'':34}" + "".join(f"{name:>16}" for name in FIGURES))
     errors, spent_s, ours_s = _closed(room=False)
-    met = bool(np.median(errors, axis=0)[0] <= BAR)
-    _line("closed, room for all users", errors)
-    _line("closed, room for some", _closed(room=True)[0])
+    met = _line("closed, room for all users", errors, CLOSED)
+    met &= _line("closed, room for some", _closed(room=True)[0], CLOSED)
     for share in (0.3, 0.6, 0.8):
-        _line(f"open, {share:.0%} of capacity", _open(share))
+        met &= _line(f"open, {share:.0%} of capacity", _open(share), OPEN)
     step_s, form_s = spent_s / len(errors), ours_s / len(errors)
     print(f"{step_s:.3f} s a run step by step, {1e3 * form_s:.1f} ms in closed form, one by one")
     sys.exit(0 if met else 1)
 
 
-def _line(name: str, errors: list[list[float]]) -> None:
-    pairs = zip(100 * np.median(errors, axis=0), 100 * np.max(errors, axis=0), strict=True)
+def _line(name: str, errors: list[list[float]], limits: tuple[float, ...]) -> bool:
+    medians = np.median(errors, axis=0)
+    pairs = zip(100 * medians, 100 * np.max(errors, axis=0), strict=True)
     print(f"{name:26}{len(errors):4} runs" + "".join(f"{a:7.1f} /{b:6.1f} %" for a, b in pairs), flush=True)
+    over = [f"{f} {100 * m:.1f} %" for f, m, most in zip(FIGURES, medians, limits, strict=True) if not m <= most]
+    wanted = ", ".join(sorted({f"{100 * most:g}" for most in limits}, key=float))
+    return bar(name, not over, f"medians over their limit ({wanted} % wanted): {', '.join(over) or 'none'}")
 
 
 def _server(sequences: float, lookahead: bool) -> Server:
