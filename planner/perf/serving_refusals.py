@@ -30,7 +30,8 @@ def sound_rows(
 ) -> NDArray[np.bool_]:
     """Rows that `refusal_of` has nothing to say of, found all at once."""
     longest = np.array([np.nan if found is None else 4.0 * found.max_context for found in models])
-    fine = figures["isl"] + figures["osl"] <= longest
+    with np.errstate(invalid="ignore"):  # endless tokens of both signs
+        fine = figures["isl"] + figures["osl"] <= longest
     for key, values in figures.items():
         fine &= ((values >= 1) & (values <= _most(key))) | ((key == "batch_size") & np.isnan(values))
     known = [

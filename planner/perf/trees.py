@@ -129,7 +129,8 @@ def _depth(left: NDArray[Any], right: NDArray[Any]) -> int:
 
 def rounded(x: NDArray[Any]) -> NDArray[np.float32]:
     """Features in steps of 16-bit floats: what a forest sees that `compact` is to store exactly."""
-    return np.asarray(x, dtype=np.float16).astype(np.float32)
+    with np.errstate(over="ignore"):  # beyond 16 bits is beyond every threshold
+        return np.asarray(x, dtype=np.float16).astype(np.float32)
 
 
 def compact(forest: Forest) -> Forest:

@@ -65,5 +65,5 @@ def _sound(made: dict[str, NDArray[Any]], added: tuple[str, ...], without: str =
     names = [name for name in added if "source" not in name and name != "refusal" and without not in name]
     for i, words in enumerate(made["refusal"]):
         figures = np.array([made[name][i] for name in names], dtype=float)
-        assert len(str(words)) < 400
+        assert len(str(words)) < 600
         assert np.isnan(figures).all() if words else (np.isfinite(figures) & (figures > 0)).all(), (words, figures)
