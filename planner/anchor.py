@@ -108,7 +108,7 @@ def anchors(
     known = [key for key in keys if _usable(model, gpus[key.gpu], key)] if _published(model) else []
     if not known:
         return {}
-    sizes = _loops(*mean_tokens)
+    sizes = _loops(*mean_tokens, model.max_context)
     columns = _columns(model, engine, known, sizes)
     raw = predict(columns)
     predicted = corrected(columns, raw, corrections)
@@ -143,14 +143,14 @@ def _as_published(key: Key, own: Anchor, made: Mapping[Key, Anchor]) -> Anchor:
     return replace(plain, tpot_half=own.tpot_half, ttft_half=own.ttft_half, source=own.source)
 
 
-def _loops(inputs: float, outputs: float) -> Array:
+def _loops(inputs: float, outputs: float, most: float) -> Array:
     """(loop, input or output tokens): the service's mean, and the same context from a short prompt.
 
     Round thousands of input tokens mark another load generator in the published runs, so they are avoided.
     """
     context = inputs + outputs / 2
     short = max(inputs / _SHORTER, 1.0)
-    sizes = np.array([[inputs, outputs], [short, max(2 * (context - short), 1.0)]])
+    sizes = np.array([[inputs, outputs], [short, max(min(2 * (context - short), most - short - 1), 1.0)]])
     sizes[:, 0] += np.mod(sizes[:, 0], 1000) == 0
     return sizes
 
@@ -166,6 +166,7 @@ def _columns(model: Model, engine: Engine, keys: list[Key], sizes: Array) -> dic
         "model_path": [model.name] * len(keys),
         "system": [key.gpu for key in keys],
         "backend": [engine] * len(keys),
+        "protocol": ["steady"] * len(keys),
         "gemm_quant_mode": [FORMATS.get(key.form, "") for key in keys],
     }
     return {

@@ -40,6 +40,8 @@ def serving(
     """Predict TTFT, TPOT, throughput, power and memory of serving engines, with 90 % intervals.
 
     Columns: model_path, system (needed); backend, mode, isl, osl, batch_size, concurrency, tp_size, ... have defaults.
+    protocol: sweep (ten requests a user of 80 to 100 % of the stated lengths, as InferenceX) or steady; left out: sweep
+    at 1024/1024, 1024/8192 and 8192/1024, else steady. power_w: the roofline's activity, no interval; measured: energy.
     With a calibration, rows of the deployment that it is from are corrected, and called measured near its load.
 
     Example: muster predict serving runs.csv -o predicted.csv --calibration calibration.json

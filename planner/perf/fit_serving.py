@@ -20,6 +20,7 @@ from planner.perf.fit_serving_step import fit_step
 from planner.perf.serving_features import FIRST_CLIP, STEP_CLIP, share_features, step_features
 from planner.perf.serving_first import campaigns, first_features, first_index, first_s, waits
 from planner.perf.serving_physics import demand, index
+from planner.perf.serving_ranges import measured_ranges
 from planner.perf.serving_rows import parse
 from planner.perf.serving_step import log_step_s, measured_together, placed, prompt_s, steps
 from planner.perf.tables import Columns, numbers, read, words
@@ -48,6 +49,7 @@ def fit(data: Path) -> dict[str, NDArray[Any]]:
         "rows": len(columns["isl"]),
         "models": sorted(set(words(columns, "model_path"))),
         "gpus": sorted(set(words(columns, "system"))),
+        "ranges": measured_ranges(parse(columns)),
         "cross_validation": report,
     }
     return {**found, "meta": np.array(json.dumps(meta, sort_keys=True))}

@@ -1,7 +1,12 @@
 """Predicts a serving engine: TTFT, TPOT, throughput, power and memory of each row, with intervals and a source.
 
-`measured`: engine, model and GPU are among those measured; physics and what trees learned of its error. `modelled`: the
-model is new, physics alone. `extrapolated`: the GPU is new. Intervals are 90 % conformal, from rows left out likewise.
+`measured`: engine, version, model and GPU were measured together, near such sizes and in such a layout
+(`serving_ranges`). `modelled`: one of these is new. `extrapolated`: the GPU is new. Where model and GPU are known,
+trees add what they learned of the error of the physics. Intervals are 90 % conformal, from rows left out likewise.
+
+The column `protocol` says how a run is made. `sweep`: ten requests a user, of 80 to 100 % of the stated lengths, as the
+InferenceX sweep makes them. `steady`: requests of the stated lengths, for as long as it takes. Left out, it is the
+sweep at that sweep's three pairs of lengths (1024/1024, 1024/8192, 8192/1024) and steady elsewhere.
 """
 
 import json
@@ -17,8 +22,9 @@ from numpy.typing import NDArray
 from planner.perf.conformal import interval
 from planner.perf.memory import beside_bytes
 from planner.perf.serving_features import share_features, step_features
-from planner.perf.serving_first import first_features, first_index, first_s, waits
+from planner.perf.serving_first import first_features, first_index, first_s, room_for, waits
 from planner.perf.serving_physics import OTHER_BYTES, Demand, demand, index
+from planner.perf.serving_ranges import within
 from planner.perf.serving_rows import Rows, parse
 from planner.perf.serving_step import log_step_s, placed, prompt_s, steps
 from planner.perf.tables import Columns
@@ -29,7 +35,7 @@ Array = NDArray[np.float64]
 FILE = "serving.npz"
 ADDED = (
     "ttft_s", "tpot_s", "tokens_per_s_per_gpu", "power_w", "joules_per_token", "hbm_bytes",
-    "ttft_lo_s", "ttft_hi_s", "tpot_lo_s", "tpot_hi_s", "source", "refusal",
+    "ttft_lo_s", "ttft_hi_s", "tpot_lo_s", "tpot_hi_s", "source", "refusal", "note",
 )  # fmt: skip
 # Trees that agree to the last digit have seen the row itself; runs repeat to 2 % and 4 % (within one engine version).
 LEAST_SPREAD = {"tpot": 0.02, "ttft": 0.04}
@@ -96,7 +102,9 @@ def _logs(rows: Rows, d: Demand, at: Any, model: Fitted) -> dict[str, Array]:
 def predict(columns: Columns) -> dict[str, NDArray[Any]]:
     """The columns of `ADDED` for every row; a row that cannot be predicted has its reason in `refusal`, and no number.
 
-    Throughput counts output tokens. Power is that of all GPUs of the deployment, memory that of the fullest GPU.
+    Throughput counts output tokens, and does not fall with users who wait for memory: `note` says how many do. Of one
+    output token, TPOT is the time of one step. Power is that of all GPUs of the deployment, from what the roofline says
+    of their activity; memory that of the fullest GPU.
     """
     rows, model = parse(columns), fitted()
     d = demand(rows)
@@ -105,22 +113,55 @@ def predict(columns: Columns) -> dict[str, NDArray[Any]]:
     source, known = _source(rows, model)
     out: dict[str, NDArray[Any]] = {}
     for key in ("ttft", "tpot"):
-        seconds = np.exp(np.where(known, made[key], made[f"{key}_physics"]))
+        seconds = _seconds(key, made, known)
         out[f"{key}_s"] = seconds
-        low, high = interval(seconds, _half(key, source, made[f"{key}_spread"], model))
+        low, high = interval(seconds, _half(key, source, known, made[f"{key}_spread"], model))
         out[f"{key}_lo_s"], out[f"{key}_hi_s"] = low, high
-    life_s = out["ttft_s"] + (rows.output_tokens - 1) * out["tpot_s"]
-    tokens_per_s = rows.concurrency * rows.output_tokens / life_s
+    fine = refusal == ""
+    held = np.minimum(rows.concurrency, np.maximum(room_for(rows, d), 1.0) * rows.decode.dp * rows.decode_workers)
+    full = _without_wait(columns, held, fine & (held < rows.concurrency), known, out)
+    tokens_per_s = held * rows.output_tokens / (full["ttft_s"] + (rows.output_tokens - 1) * full["tpot_s"])
     out["tokens_per_s_per_gpu"] = tokens_per_s / rows.gpus_used
-    out["power_w"] = _watts(rows, d, out["tpot_s"])
+    out["power_w"] = _watts(rows, d, out["tpot_s"], tokens_per_s / rows.output_tokens)
     out["joules_per_token"] = out["power_w"] / tokens_per_s
     stage = rows.table.layers[:, 0] / rows.pp
     out["hbm_bytes"] = d.resident_bytes - OTHER_BYTES + beside_bytes(rows.models, rows.decode.tp, d.sequences, stage)
-    fine = refusal == ""
     for key, values in out.items():
         out[key] = np.where(fine & np.isfinite(values), values, np.nan)
     out["source"], out["refusal"] = np.where(fine, source, ""), refusal
+    out["note"] = np.where(fine, _notes(rows, held, out["ttft_s"] - full["ttft_s"]), "")
     return {key: out[key] for key in ADDED}
+
+
+def _seconds(key: str, made: Mapping[str, Array], known: NDArray[np.bool_]) -> Array:
+    return np.asarray(np.exp(np.where(known, made[key], made[f"{key}_physics"])))
+
+
+def _without_wait(
+    columns: Columns, held: Array, over: NDArray[np.bool_], known: NDArray[np.bool_], out: Mapping[str, Array]
+) -> dict[str, Array]:
+    """TTFT and TPOT with no more users than memory holds: an engine that is full gets no slower by who waits."""
+    found = {f"{key}_s": out[f"{key}_s"].copy() for key in ("ttft", "tpot")}
+    if over.any():
+        fewer = {name: np.asarray(values)[over] for name, values in columns.items()} | {"concurrency": held[over]}
+        made = logs(parse(fewer), fitted())
+        for key in ("ttft", "tpot"):
+            found[f"{key}_s"][over] = _seconds(key, made, known[over])
+    return found
+
+
+def _notes(rows: Rows, held: Array, wait_s: Array) -> NDArray[Any]:
+    """What a number alone does not say: overload, and weights in a format that the GPU has no units for."""
+    notes = np.full(len(held), "", dtype=object)
+    for i in np.flatnonzero(held < rows.concurrency).tolist():
+        users = f"{rows.concurrency[i]:,.0f} users, memory holds {held[i]:,.0f}"
+        notes[i] = f"overload: {users}: each waits {max(wait_s[i], 0.0):,.1f} s for a place"
+    for i, card in enumerate(rows.gpus):
+        form = next((f for f in (rows.gemm_format[i], rows.moe_format[i]) if f == "nvfp4"), "")
+        if form and "fp4" not in card.flops_per_s:
+            words = f"{card.name} has no units for {form}: only weights are kept in it"
+            notes[i] = f"{notes[i]}; {words}" if notes[i] else words
+    return notes
 
 
 def _too_large(rows: Rows, d: Demand) -> NDArray[Any]:
@@ -134,39 +175,40 @@ def _too_large(rows: Rows, d: Demand) -> NDArray[Any]:
 
 
 def _source(rows: Rows, model: Fitted) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    measured = parse_names(model)
-    new_model = np.array([m.name not in measured[0] for m in rows.models])
-    new_gpu = np.array([card.name not in measured[1] for card in rows.gpus])
-    return np.where(new_gpu, "extrapolated", np.where(new_model, "modelled", "measured")), ~(new_model | new_gpu)
+    """The source of each row, and whether model and GPU are known, so that trees apply."""
+    names = [key.split("|") for key in model.meta["ranges"]]
+    models, gpus = {name for _, name, _ in names}, {name for _, _, name in names}
+    new_model = np.array([m.name not in models for m in rows.models])
+    new_gpu = np.array([card.name not in gpus for card in rows.gpus])
+    near = within(rows, model.meta["ranges"]) & (index(rows, model.versions).version >= 0)
+    return np.where(new_gpu, "extrapolated", np.where(near, "measured", "modelled")), ~(new_model | new_gpu)
 
 
-@cache
-def parse_names(model: Fitted) -> tuple[frozenset[str], frozenset[str]]:
-    """Names, as in the catalogue, of the models and GPUs that were measured."""
-    names, systems = model.meta["models"], model.meta["gpus"]
-    longest = max(len(names), len(systems))
-    padded = {
-        "model_path": np.array((names * longest)[:longest], dtype=object),
-        "system": np.array((systems * longest)[:longest], dtype=object),
-    }
-    rows = parse(padded)
-    return frozenset(m.name for m in rows.models), frozenset(card.name for card in rows.gpus)
-
-
-def _half(key: str, source: NDArray[Any], spread: Array, model: Fitted) -> Array:
+def _half(key: str, source: NDArray[Any], trees: NDArray[np.bool_], spread: Array, model: Fitted) -> Array:
     held = {name: row["half_width"] for name, row in model.meta["cross_validation"].items()}
     known = held[f"configurations:{key}"] * spread
     models, gpus = held[f"models:{key}"], held[f"gpus:{key}"]
-    new = np.where(source == "modelled", models, np.hypot(models, gpus))
+    modelled = np.where(trees, np.maximum(models, known), models)
+    new = np.where(source == "modelled", modelled, np.hypot(models, gpus))
     return np.asarray(np.where(source == "measured", known, new))
 
 
-def _watts(rows: Rows, d: Demand, tpot_s: Array) -> Array:
-    """Watts of all GPUs: how long their compute units and their memory are busy in a token's time."""
+def _watts(rows: Rows, d: Demand, tpot_s: Array, requests_per_s: Array) -> Array:
+    """Watts of all GPUs, by how long their compute units and their memory are busy; each pool by its own work."""
     w, p = d.step, d.prefill
-    compute_s = w.gemm_flops + w.moe_flops + w.attention_flops
-    compute_s = compute_s + d.per_step * (p.gemm_flops + p.moe_flops + p.attention_flops)
+    prompt_compute_s = p.gemm_flops + p.moe_flops + p.attention_flops
+    compute_s = w.gemm_flops + w.moe_flops + w.attention_flops + d.per_step * prompt_compute_s
     memory_s = w.gemm_hbm + w.moe_hbm + w.kv + w.activations
-    compute, memory = np.minimum(compute_s / tpot_s, 1.0), np.minimum(memory_s / tpot_s, 1.0)
-    each = np.array([power_w(card, c, m) for card, c, m in zip(rows.gpus, compute, memory, strict=True)], dtype=float)
-    return each * rows.gpus_used
+    # Workers beyond the users stand idle.
+    busy = np.minimum(rows.concurrency / (rows.decode.dp * rows.decode_workers), 1.0)
+    decode = _draw(rows, busy * compute_s / tpot_s, busy * memory_s / tpot_s)
+    rate = requests_per_s / (rows.prefill.dp * rows.prefill_workers)
+    prefill = _draw(rows, rate * prompt_compute_s, rate * (p.gemm_hbm + p.moe_hbm + p.activations))
+    prefill_gpus = rows.prefill.tp * rows.prefill.dp * rows.pp * rows.prefill_workers
+    prefill_gpus = np.where(rows.disaggregated, prefill_gpus, 0.0)
+    return decode * (rows.gpus_used - prefill_gpus) + prefill * prefill_gpus
+
+
+def _draw(rows: Rows, compute: Array, memory: Array) -> Array:
+    busy = zip(rows.gpus, np.minimum(compute, 1.0), np.minimum(memory, 1.0), strict=True)
+    return np.array([power_w(card, c, m) for card, c, m in busy], dtype=float)

@@ -73,11 +73,12 @@ class Index:
 
 
 def index(rows: Rows, versions: Sequence[str]) -> Index:
-    """The effects of each row; lengths in round thousands mark another load generator in the published runs."""
+    """The effects of each row; lengths in round thousands mark another load generator in published runs alone."""
     known = {name: i for i, name in enumerate(versions)}
+    published = (rows.day >= 0) | np.array([not str(name).endswith(":") for name in rows.version])
     return Index(
         engine=rows.engine,
         version=np.array([known.get(str(name), -1) for name in rows.version]),
         newer=np.array([card.architecture.lower().startswith("blackwell") for card in rows.gpus]),
-        round_lengths=(np.mod(rows.input_tokens, 1000) == 0).astype(float),
+        round_lengths=(published & (np.mod(rows.input_tokens, 1000) == 0)).astype(float),
     )

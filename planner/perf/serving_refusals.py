@@ -12,12 +12,16 @@ from planner.perf.formats import FORMATS
 Array = NDArray[np.float64]
 ENGINES = ("trtllm", "vllm", "sglang")
 MOST = {"isl": 4e6, "osl": 1e6, "tp_size": 72, "pp_size": 64, "attention_dp_size": 1024, "batch_size": 1e5}
-MOST_CONCURRENCY = 1e6
+MOST_CONCURRENCY = 1e5
 MOST_WORKERS = 4096.0
+# "": the sweep where its lengths are given, steady elsewhere.
+PROTOCOLS = ("", "sweep", "steady")
+# Sizes that may be means: lengths, and by Little's law users.
+MEANS = ("isl", "osl", "batch_size", "concurrency")
 
 
 def _most(key: str) -> float:
-    return MOST.get(key, MOST_CONCURRENCY if key == "concurrency" else MOST_WORKERS)
+    return MOST.get(key.removeprefix("prefill_"), MOST_CONCURRENCY if key == "concurrency" else MOST_WORKERS)
 
 
 def sound_rows(
@@ -27,29 +31,26 @@ def sound_rows(
     modes: Sequence[str],
     figures: Mapping[str, Array],
     formats: Sequence[tuple[str, str]],
+    protocols: Sequence[str],
 ) -> NDArray[np.bool_]:
     """Rows that `refusal_of` has nothing to say of, found all at once."""
-    longest = np.array([np.nan if found is None else 4.0 * found.max_context for found in models])
+    longest = np.array([np.nan if found is None else found.max_context for found in models])
     with np.errstate(invalid="ignore"):  # endless tokens of both signs
         fine = figures["isl"] + figures["osl"] <= longest
+    fine &= np.isin(np.array(protocols, dtype=np.str_), PROTOCOLS)
     for key, values in figures.items():
         fine &= ((values >= 1) & (values <= _most(key))) | ((key == "batch_size") & np.isnan(values))
+        if key not in MEANS:
+            fine &= values == np.rint(values)
+    # By identity: to hash an architecture takes longer than to predict it.
+    for found in {id(found): found for found in models if found is not None}.values():
+        here = np.flatnonzero(np.array([other is found for other in models]) & fine)
+        fine[here] = [not _misfit(found, figures, i) for i in here.tolist()]
     known = [
         card is not None and backend in ENGINES and mode in ("agg", "disagg") and all(f in FORMATS for f in form)
         for card, backend, mode, form in zip(gpus, backends, modes, formats, strict=True)
     ]
-    # By identity: to hash an architecture takes longer than to look through its layers.
-    tps = np.where(fine, figures["tp_size"], 1.0).astype(int).tolist()
-    kinds = {(id(found), tp): found for found, tp in zip(models, tps, strict=True)}
-    divided = {key: found is not None and not _undivided(found, key[1]) for key, found in kinds.items()}
-    whole = [divided[id(found), tp] for found, tp in zip(models, tps, strict=True)]
-    return np.asarray(fine & np.array(known) & np.array(whole))
-
-
-def _undivided(found: Model, tp: int) -> int:
-    """Heads of a layer that a tensor-parallel degree does not divide; 0 where it divides all."""
-    odd = (b.attention.heads for b in found.blocks if b.attention is not None and b.attention.heads % tp)
-    return next(odd, 0)
+    return np.asarray(fine & np.array(known))
 
 
 def refusal_of(
@@ -62,6 +63,7 @@ def refusal_of(
     mode: str,
     figures: Mapping[str, Array],
     formats: tuple[str, str],
+    protocol: str,
 ) -> str:
     """Why row `i` cannot be predicted, in words; "" where it can."""
     if not name or not system:
@@ -74,6 +76,8 @@ def refusal_of(
         return f"unknown engine {backend[:40]!r}: known are {', '.join(ENGINES)}"
     if mode not in ("agg", "disagg"):
         return f"unknown mode {mode[:40]!r}: agg or disagg"
+    if protocol not in PROTOCOLS:
+        return f"unknown protocol {protocol[:40]!r}: sweep or steady"
     for form in formats:
         if form not in FORMATS:
             return f"unknown weight format {form[:40]!r}: known are {', '.join(FORMATS)}"
@@ -84,10 +88,25 @@ def refusal_of(
         if not 1 <= value <= most:
             shown = "no number" if not np.isfinite(value) else f"{value:g}"
             return f"{key} is {shown}, allowed are 1 to {most:g}"
-    heads = _undivided(found, int(figures["tp_size"][i]))
-    if heads:
-        return f"tp={int(figures['tp_size'][i])} does not divide {heads} heads of {found.name}"
+        if key not in MEANS and value != round(value):
+            return f"{key} is {value:g}, allowed are whole numbers"
     total = figures["isl"][i] + figures["osl"][i]
-    if total > 4 * found.max_context:
+    if total > found.max_context:
         return f"{total:,.0f} tokens a request, {found.name} is made for {found.max_context:,}"
+    return _misfit(found, figures, i)
+
+
+def _misfit(found: Model, figures: Mapping[str, Array], i: int) -> str:
+    """Degrees that the model cannot be split by."""
+    for key in ("tp_size", "prefill_tp_size"):
+        tp = int(figures[key][i])
+        for heads in {block.attention.heads for block in found.blocks if block.attention is not None}:
+            if heads % tp:
+                return f"{key}={tp} does not divide {heads} heads of {found.name}"
+    layers, pp = sum(block.count for block in found.blocks), int(figures["pp_size"][i])
+    if pp > layers:
+        return f"pp_size={pp} is more than {layers} layers of {found.name}"
+    dense = not any(block.ffn and block.ffn.experts for block in found.blocks)
+    if dense and max(figures["moe_ep_size"][i], figures["prefill_moe_ep_size"][i]) > 1:
+        return f"moe_ep_size is more than 1, and {found.name} has no experts"
     return ""

@@ -34,9 +34,12 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         "tp_size, pp_size, attention_dp_size, moe_tp_size, moe_ep_size, *_num_workers": "1",
         "batch_size": "concurrency / attention_dp_size, or 1",
         "concurrency": "batch_size x attention_dp_size (decode workers' for disagg)",
+        "protocol": "sweep at the three pairs of lengths of that sweep, steady elsewhere",
         "gemm_quant_mode, moe_quant_mode, precision": "the format of the published checkpoint",
     }
 )
+# Lengths of the InferenceX sweep: ten prompts a user, 80 to 100 % of the stated lengths (its benchmark scripts).
+SWEEP = ((1024, 1024), (1024, 8192), (8192, 1024))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +67,7 @@ class Rows:
     decode_workers: Array
     prefill_workers: Array
     day: Array
+    sweep: NDArray[np.bool_]  # made as the InferenceX sweep makes its runs
 
     @property
     def gpus_used(self) -> Array:
@@ -125,16 +129,20 @@ def parse(columns: Columns) -> Rows:
     pp = np.where(apart, own["pp_size"], whole["pp_size"])
     checked: dict[str, Array] = {**sizes, "batch_size": batch, "concurrency": users, "pp_size": pp}
     for key in ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size"):
-        checked[key] = np.where(apart, np.maximum(own[key], first[key]), whole[key])
+        checked[key] = np.where(apart, own[key], whole[key])
+        checked[f"prefill_{key}"] = np.where(apart, first[key], whole[key])
     for key, values in workers.items():
         checked[f"{key}_num_workers"] = values
     formats = [_formats(columns, i, models[i]) for i in range(n)]
-    sound = sound_rows(models, gpus, backends, modes, checked, formats)
+    protocols = [word.lower() for word in words(columns, "protocol")]
+    sound = sound_rows(models, gpus, backends, modes, checked, formats, protocols)
     refusal = np.array(
         [
             ""
             if fits
-            else refusal_of(i, names[i], models[i], systems[i], gpus[i], backends[i], modes[i], checked, form)
+            else refusal_of(
+                i, names[i], models[i], systems[i], gpus[i], backends[i], modes[i], checked, form, protocols[i]
+            )
             for i, (fits, form) in enumerate(zip(sound, formats, strict=True))
         ],
         dtype=object,
@@ -180,7 +188,14 @@ def parse(columns: Columns) -> Rows:
         decode_workers=safe["decode_num_workers"],
         prefill_workers=safe["prefill_num_workers"],
         day=np.array([_day(word) for word in words(columns, "measured_on")]),
+        sweep=_sweep(protocols, safe["isl"], safe["osl"]),
     )
+
+
+def _sweep(protocols: list[str], inputs: Array, outputs: Array) -> NDArray[np.bool_]:
+    standard = np.logical_or.reduce([(inputs == i) & (outputs == o) for i, o in SWEEP])
+    stated = np.array(protocols, dtype=np.str_)
+    return np.asarray(np.where(stated == "", standard, stated == "sweep"))
 
 
 def _layout(columns: Columns, prefix: str) -> dict[str, Array]:

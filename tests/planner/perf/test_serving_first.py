@@ -19,7 +19,6 @@ from planner.perf.serving_first import (
     campaigns,
     first_index,
     first_s,
-    in_sweep,
     log_coefficients,
     waits,
 )
@@ -77,9 +76,11 @@ def test_disaggregated_requests_queue_for_prefill_workers_alone() -> None:
     assert part("full", apart) == part("wave", apart) == 0
 
 
-def test_the_sweep_is_told_by_its_lengths() -> None:
-    assert in_sweep(rows(isl=8192.0, osl=1024.0))[0]
-    assert not in_sweep(rows(isl=8192.0, osl=512.0))[0]
+def test_the_sweep_is_told_by_its_lengths_unless_the_protocol_is_stated() -> None:
+    assert rows(isl=8192.0, osl=1024.0).sweep[0]
+    assert not rows(isl=8192.0, osl=512.0).sweep[0]
+    assert not rows(isl=8192.0, osl=1024.0, protocol="steady").sweep[0]
+    assert rows(isl=8192.0, osl=512.0, protocol="sweep").sweep[0]
     assert campaigns(rows(isl=1024.0, osl=8192.0, backend_version="0.9"))[0] == "vllm:0.9|llama-3.1-8b|H100-SXM|sweep"
 
 

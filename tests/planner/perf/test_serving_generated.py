@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from planner.perf.serving import ADDED, predict
 from planner.perf.tables import _column
 
-NUMBERS = ADDED[:-2]
+NUMBERS = ADDED[:-3]
 MODELS = ["llama-3.1-8b", "deepseek-r1", "gpt-oss-120b", "qwen3-235b-a22b", "no/such", "", "nan", "💥", "../x" * 50]
 SYSTEMS = ["h100_sxm", "h200_sxm", "b200_sxm", "a100_sxm", "l40s", "gb200", "mi300x", "tpu", ""]
 SIZES = st.one_of(
@@ -22,6 +22,7 @@ COLUMNS: dict[str, st.SearchStrategy[str]] = {
     "system": st.sampled_from(SYSTEMS),
     "backend": st.sampled_from(["vllm", "trtllm", "sglang", "VLLM", "", "ollama"]),
     "backend_version": st.sampled_from(["", "0.12.0", "1.0.0rc3", "🦆"]),
+    "protocol": st.sampled_from(["", "sweep", "steady", "loud"]),
     "mode": st.sampled_from(["agg", "disagg", "", "both"]),
     "gemm_quant_mode": st.sampled_from(["", "fp8", "nvfp4", "bf16", "fp8_block", "int4", "fp3"]),
     "moe_quant_mode": st.sampled_from(["", "fp8", "mxfp4"]),
