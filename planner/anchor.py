@@ -233,7 +233,7 @@ def _anchor(
         first_s=first_s,
         tpot_half=over_batches(np.log(figures["tpot_hi_s"].astype(float) / tpot_s)[0]),
         ttft_half=over_batches(np.log(figures["ttft_hi_s"].astype(float) / ttft_s)[0]),
-        source=figures["source"].tolist()[0][0],
+        source=figures["source"].tolist()[0][len(USERS) // 2],
     )
 
 

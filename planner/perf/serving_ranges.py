@@ -60,10 +60,11 @@ def within(rows: Rows, ranges: Ranges) -> NDArray[np.bool_]:
     keys, sizes, kinds = _keys(rows), _sizes(rows), _kinds(rows)
     out = np.zeros(len(keys), dtype=bool)
     for key in set(keys.tolist()) & set(ranges):
-        seen, fine = ranges[key], keys == key
+        seen, here = ranges[key], np.flatnonzero(keys == key)
+        fine = np.ones(len(here), dtype=bool)
         for name, x in sizes.items():
-            fine &= (x >= seen[name][0] / REACH) & (x <= seen[name][1] * REACH)
+            fine &= (x[here] >= seen[name][0] / REACH) & (x[here] <= seen[name][1] * REACH)
         for name, values in kinds.items():
-            fine &= np.isin(values.astype(str), seen[name])
-        out |= fine
+            fine &= np.isin(values[here].astype(str), seen[name])
+        out[here] = fine
     return out

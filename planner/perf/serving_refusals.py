@@ -42,10 +42,7 @@ def sound_rows(
         fine &= ((values >= 1) & (values <= _most(key))) | ((key == "batch_size") & np.isnan(values))
         if key not in MEANS:
             fine &= values == np.rint(values)
-    # By identity: to hash an architecture takes longer than to predict it.
-    for found in {id(found): found for found in models if found is not None}.values():
-        here = np.flatnonzero(np.array([other is found for other in models]) & fine)
-        fine[here] = [not _misfit(found, figures, i) for i in here.tolist()]
+    fine &= _fits(models, figures)
     known = [
         card is not None and backend in ENGINES and mode in ("agg", "disagg") and all(f in FORMATS for f in form)
         for card, backend, mode, form in zip(gpus, backends, modes, formats, strict=True)
@@ -94,6 +91,22 @@ def refusal_of(
     if total > found.max_context:
         return f"{total:,.0f} tokens a request, {found.name} is made for {found.max_context:,}"
     return _misfit(found, figures, i)
+
+
+def _fits(models: Sequence[Model | None], figures: Mapping[str, Array]) -> NDArray[np.bool_]:
+    """Rows that `_misfit` has nothing to say of."""
+    # By identity: to hash an architecture takes longer than to predict it.
+    ids, fine = np.array([id(found) for found in models]), np.ones(len(models), dtype=bool)
+    for found in {id(found): found for found in models if found is not None}.values():
+        here = ids == id(found)
+        names = ("tp_size", "prefill_tp_size", "pp_size", "moe_ep_size", "prefill_moe_ep_size")
+        degrees = np.stack([figures[name][here] for name in names])
+        kinds, at = np.unique(degrees, axis=1, return_inverse=True)
+        sizes = dict(zip(names, kinds, strict=True))
+        usable = (np.isfinite(kinds) & (kinds >= 1)).all(axis=0)
+        sound = [bool(ok) and not _misfit(found, sizes, i) for i, ok in enumerate(usable)]
+        fine[here] = np.array(sound)[at.reshape(-1)]
+    return fine
 
 
 def _misfit(found: Model, figures: Mapping[str, Array], i: int) -> str:

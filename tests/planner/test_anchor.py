@@ -82,8 +82,10 @@ def test_what_the_catalogue_does_not_have_keeps_the_roofline() -> None:
 
 
 def test_only_what_was_measured_is_called_measured() -> None:
-    made = anchor()
+    # Of vLLM on one H100, Qwen3-32B was measured, Llama-3.1-8B was not.
+    made = anchors(model("qwen3-32b"), {"H100-SXM": H100}, "vllm", [PLAIN], MEAN, USERS)[PLAIN]
     assert source_of(made, Recipe("H100-SXM", techniques=("chunked-prefill", "fp8"))) == "measured"
+    assert source_of(anchor(), Recipe("H100-SXM")) == "modelled"
     for recipe in (
         Recipe("H100-SXM", techniques=("w4a16",)),
         Recipe("H100-SXM", pp=2),
@@ -108,7 +110,7 @@ def test_a_prediction_carries_its_interval_and_its_source() -> None:
     answer = made(chat(ttft_s=1.0, tpot_s=0.03))
     assert isinstance(answer, Profile)
     one = answer.pools[0].prediction
-    assert one.source == answer.source == "measured"
+    assert one.source == answer.source == "modelled"
     assert one.tpot_lo_s is not None
     assert one.tpot_hi_s is not None
     assert one.tpot_lo_s < one.tpot_s < one.tpot_hi_s
