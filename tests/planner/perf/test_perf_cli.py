@@ -28,7 +28,7 @@ def test_rows_come_back_with_predictions_and_refusals(tmp_path: Path) -> None:
     assert (summary["rows"], summary["answered"]) == (2, 1)
     header, first, second = out.read_text().splitlines()
     assert header.startswith("model_path,system,isl,osl,batch_size,ttft_s,tpot_s,")
-    assert first.endswith(",measured,")
+    assert first.endswith(",modelled,,")
     assert "unknown GPU 'nothing'" in second
 
 
@@ -36,7 +36,7 @@ def test_the_summary_names_the_refusals(tmp_path: Path) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_text(ROWS)
     ended = muster("predict", "serving", str(rows), "-o", str(tmp_path / "out.csv"))
-    assert "1 of 2 rows answered (1 measured)" in ended.stdout
+    assert "1 of 2 rows answered (1 modelled)" in ended.stdout
     assert "refused 1: unknown GPU 'nothing'" in ended.stdout
 
 
