@@ -115,7 +115,7 @@ def _misfit(found: Model, figures: Mapping[str, Array], i: int) -> str:
         tp = int(figures[key][i])
         for heads in {block.attention.heads for block in found.blocks if block.attention is not None}:
             if heads % tp:
-                return f"{key}={tp} does not divide {heads} heads of {found.name}"
+                return f"{key.removesuffix('_size')}={tp} does not divide {heads} heads of {found.name}"
     layers, pp = sum(block.count for block in found.blocks), int(figures["pp_size"][i])
     if pp > layers:
         return f"pp_size={pp} is more than {layers} layers of {found.name}"
