@@ -56,7 +56,8 @@ def test_a_correction_is_written_used_by_predictions_and_by_the_next_calibration
     assert ended.returncode == 0, ended.stderr
     assert "1 rows are of its deployments" in ended.stderr
     header, here, _ = (line.split(",") for line in out.read_text().splitlines())
-    assert float(here[header.index("tpot_s")]) == pytest.approx(0.05, rel=0.02)
+    # Five times the prediction: after 200 requests the factor is still drawn towards 1 by some 2 %.
+    assert float(here[header.index("tpot_s")]) == pytest.approx(0.05, rel=0.03)
     assert here[header.index("source")] == "measured"
 
 
