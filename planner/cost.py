@@ -117,10 +117,11 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cost:
-    """Phases by name; `pools` says which of them share GPUs."""
+    """Phases by name; `pools` says which of them share GPUs, `kv_ratio` what the cache's elements take of 16 bits."""
 
     phases: Mapping[str, Phase]
     pools: tuple[tuple[str, ...], ...]
+    kv_ratio: float = 1.0
 
     def scale(self, item: str, factor: Figure, *phases: str) -> "Cost":
         """`item` takes `factor` as many bytes wherever it is held or moved."""
@@ -208,7 +209,7 @@ class Cost:
     def keep(self, *phases: str) -> "Cost":
         """Only these phases, on the same pools as before."""
         pools = tuple(kept for pool in self.pools if (kept := tuple(name for name in pool if name in phases)))
-        return Cost({name: p for name, p in self.phases.items() if name in phases}, pools)
+        return Cost({name: p for name, p in self.phases.items() if name in phases}, pools, self.kv_ratio)
 
     def resident(self, pool: tuple[str, ...], place: str = "hbm") -> Mapping[str, Figure]:
         """Bytes by item that one GPU of a pool holds at `place`: phases on the same GPUs share what they hold."""

@@ -18,7 +18,7 @@ from planner.hardware import GPUType, Inventory
 from planner.model import Model
 from planner.perf.formats import WEIGHT_BYTES, known_as
 from planner.plan import Recipe, Refusal
-from planner.power import capped
+from planner.power import cap_objection, capped
 from planner.service import Constraints, ServiceSpec
 from planner.technique import Parallelism, Stage
 from planner.techniques import techniques
@@ -73,13 +73,20 @@ def recipes(service: ServiceSpec, inventory: Inventory) -> tuple[list[Recipe], l
 
 
 def technique_sets(service: ServiceSpec) -> tuple[list[tuple[str, ...]], list[Refusal]]:
-    """Names by set: at most one number format, any of the rest; sets below the quality floor are refused."""
+    """Names by set: at most one number format, any of the rest; sets below the quality floor are refused.
+
+    So is what no release of the service's engine can run.
+    """
     wanted = service.constraints.techniques
     free = {name: made for name, made in techniques().items() if not issubclass(made, Parallelism)}
-    known = {name: made for name, made in free.items() if (made.searched if wanted is None else name in wanted)}
+    asked = {name: made for name, made in free.items() if (made.searched if wanted is None else name in wanted)}
+    known = {name: made for name, made in asked.items() if made().flags(service.engine) is not None}
     formats = [name for name, made in known.items() if made.stage == Stage.PRECISION]
     rest = [name for name in known if name not in formats]
-    sets, refused = [], []
+    sets: list[tuple[str, ...]] = []
+    refused = [
+        Refusal(service.name, name, f"{service.engine} has no switch for {name}") for name in asked if name not in known
+    ]
     for one in [(), *((name,) for name in formats)]:
         for others in _subsets(rest):
             names = tuple(sorted(one + others))
@@ -146,9 +153,10 @@ def stages(model: Model, offer: Offer, names: Sequence[str] = ()) -> list[Degree
 def caps_w(offer: Offer) -> list[float | None]:
     """No cap, and the shares of the rated power that the driver accepts, where watts are scarce at all."""
     gpu = offer.gpu
-    if not offer.metered or gpu.min_cap_w is None:
+    if not offer.metered:
         return [None]
-    return [None, *(gpu.tdp_w * ratio for ratio in CAP_RATIOS if gpu.tdp_w * ratio >= gpu.min_cap_w)]
+    tried_w = [gpu.tdp_w * ratio for ratio in CAP_RATIOS]
+    return [None, *(cap_w for cap_w in tried_w if cap_objection(gpu, cap_w) is None)]
 
 
 def gpu_of(recipe: Recipe, inventory: Inventory) -> GPUType:

@@ -47,8 +47,11 @@ class Technique(ABC):
         """Why it cannot be used here, in words for the user."""
         return None
 
-    def flags(self, engine: str) -> Mapping[str, str]:
-        """What the serving engine must be told: flag without dashes -> value ("" for a switch)."""
+    def flags(self, engine: str) -> Mapping[str, str] | None:
+        """What the serving engine must be told: flag without dashes -> value ("" for a switch).
+
+        Empty where the engine does it untold; None where no release of it can: then no plan uses it there.
+        """
         return {}
 
 
@@ -90,7 +93,7 @@ def flags_of(case: Case, techniques: Iterable[Technique], engine: str) -> dict[s
     """
     told: dict[str, str] = {}
     for technique in [*parallelisms(case), *techniques]:
-        told.update(technique.flags(engine))
+        told.update(technique.flags(engine) or {})
     if engine == "sglang" and case.dp > 1:
         told["tensor-parallel-size"] = str(case.tp * case.dp)
     return told

@@ -11,7 +11,6 @@ A full server multiplies at least F / (2 BW) tokens by every weight it reads; ex
 an element, 2 flops a weight).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -50,8 +49,9 @@ class AttentionFFNDisaggregation(Technique):
 
     def objection(self, case: Case) -> str | None:
         """A case describes one attention GPU, by itself, and a network that is known."""
-        if case.tp > 1 or case.pp > 1:
-            return f"attention-FFN disaggregation keeps a sequence's attention on one GPU, not on {case.tp * case.pp}"
+        spread = [f"{kind}{ways}" for kind, ways in case.degrees._asdict().items() if ways > 1]
+        if spread:
+            return f"attention-FFN disaggregation keeps a sequence's attention on one GPU, not on {' '.join(spread)}"
         if case.gpu.network_bytes_per_s is None or case.gpu.scale_up_bytes_per_s is None:
             return f"needs the network and NVLink bandwidth of {case.gpu.name}; the inventory states no network"
         return None
@@ -96,9 +96,9 @@ class AttentionFFNDisaggregation(Technique):
         cost = cost.change("ffn", lambda p: replace(p, resident=theirs))
         return cost.change("decode", lambda p: replace(p, resident={**p.resident, HBM_WEIGHTS: weights * (1 - share)}))
 
-    def flags(self, engine: str) -> Mapping[str, str]:
+    def flags(self, engine: str) -> None:
         """No release of either engine runs it: the paper's system is its own."""
-        return {}
+        return None
 
 
 def ffn_share(model: Model) -> float:

@@ -39,7 +39,9 @@ class ChunkedPrefill(Technique):
         more_weights = np.maximum(_weights(cost.phases["prefill"]) - _weights(cost.phases["decode"]), 0.0)
         again = np.maximum(case.input_tokens / self.chunk_tokens - 1, 0.0) / 2
         mine = tokens * case.rank_share("prefill")
-        cost = cost.add("prefill", Op("cached", traffic={HBM_KV: mine * again * kv_bytes_per_token(case)}))
+        cost = cost.add(
+            "prefill", Op("cached", traffic={HBM_KV: mine * again * kv_bytes_per_token(case) * cost.kv_ratio})
+        )
         cost = cost.map_ops(_alone, "prefill").times("prefill", self.chunk_tokens / tokens)
         cost = cost.hold("activations", np.minimum(self.chunk_tokens / tokens, 1.0), "prefill")
         cost = cost.add("prefill", Op("experts", traffic={HBM_WEIGHTS: more_weights}))

@@ -38,9 +38,9 @@ class IntraGPUSplit(Technique):
         """A prompt's place in the queue, least first: tokens left less 15 a second of waiting."""
         return tokens_left - self.tokens_per_s_waited * waited_s
 
-    def flags(self, engine: str) -> Mapping[str, str]:
+    def flags(self, engine: str) -> Mapping[str, str] | None:
         """SGLang multiplexes the phases in green contexts; vLLM cannot."""
-        return {"enable-pdmux": ""} if engine == "sglang" else {}
+        return {"enable-pdmux": ""} if engine == "sglang" else None
 
 
 TECHNIQUE = IntraGPUSplit

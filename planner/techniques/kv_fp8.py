@@ -5,7 +5,7 @@ a family of models, so a plan uses it only where a service names it among its te
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from planner.cost import Case, Cost
@@ -29,7 +29,7 @@ class KVFP8(Technique):
 
     def apply(self, cost: Cost, case: Case) -> Cost:
         """Half the bytes wherever the cache is held or read."""
-        return cost.scale("kv", 0.5)
+        return replace(cost.scale("kv", 0.5), kv_ratio=cost.kv_ratio / 2)
 
     def flags(self, engine: str) -> Mapping[str, str]:
         """The dtype of the cache."""

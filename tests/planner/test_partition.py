@@ -155,5 +155,5 @@ def test_the_shortest_prompt_is_next_unless_another_waited_long() -> None:
     assert split.turn(1000, 40) == 400
     assert split.turn(1000, 40) < split.turn(500, 0)
     assert split.flags("sglang") == {"enable-pdmux": ""}
-    assert split.flags("vllm") == {}
+    assert split.flags("vllm") is None
     assert "no NVIDIA GPU" in str(split.objection(case(gpu=replace(H100, vendor="amd"))))

@@ -111,3 +111,10 @@ def test_every_combination_is_tried_once() -> None:
     made, _ = recipes(service(), inventory(*GPUS, gpus_per_node=4))
     # Three GPU types x tp 1 to 4 x technique sets, and two stages of one L4 for 16-bit weights.
     assert len(made) == len(set(map(str, made))) == 3 * 3 * 6 + 2
+
+
+def test_what_the_engine_has_no_switch_for_is_refused_in_words() -> None:
+    asked = service(techniques=("chunked-prefill", "nano-batch"))
+    made, refused = recipes(asked, inventory(H100))
+    assert {recipe.techniques for recipe in made} == {(), ("chunked-prefill",)}
+    assert [(r.recipe, r.reason) for r in refused] == [("nano-batch", "vllm has no switch for nano-batch")]

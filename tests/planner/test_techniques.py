@@ -17,6 +17,7 @@ from planner.technique import Parallelism, Stage, Technique, cost_of, sharded
 from planner.techniques import techniques
 from planner.techniques.chunked_prefill import ChunkedPrefill
 from planner.techniques.fp8 import FP8
+from planner.techniques.kv_fp8 import KVFP8
 from planner.techniques.w4a16 import W4A16
 from tests.planner.perf_factories import A100, DEEPSEEK, H100, LLAMA_8B, LLAMA_70B, MIXTRAL, MODELS, case, dense
 
@@ -67,6 +68,9 @@ def test_a_technique_states_its_stage_and_its_flags(name: str) -> None:
     assert technique.stage in Stage
     for engine in ("vllm", "sglang"):
         flags = technique.flags(engine)
+        if flags is None:  # the engine cannot run it
+            assert not technique.searched
+            continue
         assert all(re.fullmatch("[a-z][a-z0-9-]*", flag) for flag in flags)
         assert all(isinstance(value, str) for value in flags.values())
 
@@ -151,6 +155,9 @@ def test_a_chunk_costs_its_arithmetic_but_not_the_weights_that_decode_reads_anyw
     assert gemms[1] == pytest.approx(gemms[0] / 4)
     # Four chunks: the later three read what the earlier ones left, 0 + 1 + 2 + 3 chunks over four, 1.5 on average.
     assert read(chunk, "kv") == pytest.approx(2048 * 1.5 * kv_bytes_per_token(here))
+    # A cache in 8 bits is read again in 8 bits.
+    narrow = cost_of(here, [ChunkedPrefill(), KVFP8()]).phases["prefill"]
+    assert read(narrow, "kv") == pytest.approx(2048 * 1.5 * kv_bytes_per_token(here) / 2)
 
 
 def test_chunks_hold_the_activations_of_a_chunk() -> None:
