@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from planner.service import Bucket
+from planner.service import Bucket, Engine
 
 Source = Literal["measured", "modelled", "extrapolated"]
 Status = Literal["optimal", "feasible", "infeasible", "unknown"]
@@ -116,6 +116,7 @@ class Allocation:
     """`replicas` equal replicas of one pool in one node group, and the share of each bucket they carry.
 
     `busy_ratio`: what these shares keep busy of all that the replicas could carry at the objective (0 to 1).
+    `flags`: what the engine is told, flag without dashes -> value ("" for a switch).
     """
 
     service: str
@@ -131,6 +132,8 @@ class Allocation:
     predicted: Prediction
     shares: Mapping[Bucket, float]
     busy_ratio: float = 1.0
+    engine: Engine = "vllm"
+    flags: Mapping[str, str] = field(default_factory=dict)
 
 
 ChangeKind = Literal[

@@ -6,6 +6,7 @@ import numpy as np
 
 from planner.hardware import NodeGroup
 from planner.highs import Floats, LinearModel, Outcome, columns_of, solve
+from planner.launch import engine_flags
 from planner.options import Objective, Option, energy_usd_per_hour
 from planner.plan import Allocation
 from planner.program_rows import Place, Program
@@ -147,6 +148,8 @@ def _allocation(
         predicted=option.pool.prediction,
         shares=shares,
         busy_ratio=min(1.0, busy / count),
+        engine=service.engine,
+        flags=engine_flags(option.profile.recipe, service.engine, option.pool.pool),
     )
 
 

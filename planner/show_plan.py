@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from planner.catalog import recovery
 from planner.hardware import Inventory
+from planner.launch import command
 from planner.plan import Allocation, ClassLatency, Plan, Prediction
 from planner.refusals import telling
 from planner.service import SLO, ServiceSpec
@@ -32,7 +33,13 @@ def plan_report(
         if plan.refused and not explain:
             report += [Words("--explain lists every refused recipe with its reason.")]
     if plan.status in ("optimal", "feasible"):
-        report += [Words(""), allocations(plan, services, inventory), Words(""), *_unused(plan), one_type(plan)]
+        report += [
+            Words(""),
+            allocations(plan, services, inventory, explain),
+            Words(""),
+            *_unused(plan),
+            one_type(plan),
+        ]
         left_out = not_chosen(plan, services, inventory)
         report += [Words(""), left_out] if left_out.rows else []
         report += [Words(""), *metrics(plan), Words(""), *routing(plan)] if explain else []
@@ -65,7 +72,7 @@ def _stopped(plan: Plan, gap_ratio: float, time_limit_s: float | None) -> list[W
     return [Words(f"Stopped at the node limit; --time-limit=SECONDS looks for as long as you say{sooner}.")]
 
 
-def allocations(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventory) -> Table:
+def allocations(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventory, explain: bool = False) -> Table:
     """For each service what runs where at what price, then how its objectives and constraints are kept.
 
     REQUESTS is the share of the service's requests, BUSY how much of what the replicas can carry is used.
@@ -87,9 +94,15 @@ def allocations(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventor
             *_spread(service, mine, inventory),
             *_quantised(service, mine),
             *_cold_start(plan, service, mine),
+            *(_start(mine) if explain else []),
         ]
         table.rows.extend(Words(line, indent=_BELOW) for line in below)
     return table
+
+
+def _start(mine: Sequence[Allocation]) -> list[str]:
+    """How to start each kind of replica once."""
+    return list(dict.fromkeys(f"start {pooled(a)} with: {command(a)}" for a in mine))
 
 
 def _title(service: ServiceSpec, mine: Sequence[Allocation]) -> str:

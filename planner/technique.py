@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 
 from planner.base import base_cost
 from planner.cost import ONE_GPU, Case, Cost
+from planner.plan import Recipe
 from planner.techniques import techniques
 
 
@@ -64,8 +65,8 @@ class Parallelism(Technique):
     degree: ClassVar[Literal["tp", "pp", "ep", "dp", "cp"]]
 
 
-def parallelisms(case: Case) -> list[Parallelism]:
-    """What the degrees of a case call for."""
+def parallelisms(case: Case | Recipe) -> list[Parallelism]:
+    """What the degrees of a case or a recipe call for."""
     kinds = [made for made in techniques().values() if issubclass(made, Parallelism)]
     return [made(ways) for made in kinds if (ways := getattr(case, made.degree)) > 1]
 
@@ -86,7 +87,7 @@ def cost_of(case: Case, techniques: Iterable[Technique], base: Cost | None = Non
     return reduce(lambda cost, technique: technique.apply(cost, case), ordered, start)
 
 
-def flags_of(case: Case, techniques: Iterable[Technique], engine: str) -> dict[str, str]:
+def flags_of(case: Case | Recipe, techniques: Iterable[Technique], engine: str) -> dict[str, str]:
     """What an engine must be told to run a case with techniques; later ones have the last word on a flag of two.
 
     SGLang counts the ranks of data-parallel attention among the GPUs of its tensor-parallel group.

@@ -58,6 +58,8 @@ def allocation_json(allocation: Allocation) -> dict[str, JSON]:
         "predicted": prediction_json(allocation.predicted),
         "shares": share_rows(allocation.shares),
         "busy_ratio": allocation.busy_ratio,
+        "engine": allocation.engine,
+        "flags": dict(allocation.flags),
     }
 
 

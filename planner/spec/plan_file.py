@@ -20,7 +20,8 @@ _AS_WRITTEN = {
     "idle_cold_start_s",
     "usable_gpus",
     "efficiency",
-}  # keys are names of GPUs and services
+    "flags",
+}  # keys are names of GPUs, services and flags
 
 
 def plan_text(plan: Plan, name: str) -> str:

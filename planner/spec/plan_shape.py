@@ -18,7 +18,7 @@ from planner.plan import (
     Refusal,
     Status,
 )
-from planner.service import Bucket
+from planner.service import Bucket, Engine
 from planner.spec.fields import Context, CountOrZero, KubernetesObject, Problem, Shape, refused
 from planner.spec.plan_figures import MOST_RATIO, EfficiencyShape, Figure, PredictionShape, Ratio, prediction
 from planner.units import got
@@ -103,6 +103,10 @@ class AllocationShape(Shape):
     """Rows [SLO class, input tokens, output tokens, share of these requests that the replicas carry]."""
     busy_ratio: Ratio = 1.0
     """What these shares keep busy of all that the replicas could carry at the objective."""
+    engine: Engine = "vllm"
+    """Engine that runs the replicas."""
+    flags: dict[str, str] = Field(default={})
+    """What the engine is told: flag without dashes to its value, empty for a switch."""
 
     def problems(self, context: Context) -> Iterator[Problem]:
         buckets = [bucket for bucket, _ in self.shares]
@@ -236,6 +240,8 @@ def _allocation(shape: AllocationShape) -> Allocation:
         predicted=prediction(shape.predicted),
         shares=dict(shape.shares),
         busy_ratio=shape.busy_ratio,
+        engine=shape.engine,
+        flags=shape.flags,
     )
 
 
