@@ -11,6 +11,7 @@ A full server multiplies at least F / (2 BW) tokens by every weight it reads; ex
 an element, 2 flops a weight).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -96,7 +97,7 @@ class AttentionFFNDisaggregation(Technique):
         cost = cost.change("ffn", lambda p: replace(p, resident=theirs))
         return cost.change("decode", lambda p: replace(p, resident={**p.resident, HBM_WEIGHTS: weights * (1 - share)}))
 
-    def flags(self, engine: str) -> None:
+    def flags(self, engine: str) -> Mapping[str, str] | None:
         """No release of either engine runs it: the paper's system is its own."""
         return None
 

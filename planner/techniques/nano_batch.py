@@ -8,6 +8,7 @@ streaming is free. An all-reduce is as fast with 16 of 132 SMs as with more (Tok
 Kernels double. Weights are read once more, for which products of so many tokens have time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -45,7 +46,7 @@ class NanoBatch(Technique):
             cost = cost.beneath(phase, "attention", on * STREAM_HIDDEN).beneath(phase, "all_reduce", on * LINK_HIDDEN)
         return cost
 
-    def flags(self, engine: str) -> None:
+    def flags(self, engine: str) -> Mapping[str, str] | None:
         """None: the micro-batches of both engines (`--enable-dbo`, `--enable-two-batch-overlap`) are for experts only.
 
         The paper's own engine is efeslab/Nanoflow.

@@ -8,6 +8,7 @@ product gains a wave. Steps of fewer tokens than the threshold run as before. Th
 multicast; without, an all-reduce takes longer than what can hide it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -63,7 +64,7 @@ class TokenSplitOverlap(Technique):
         first = min(splits, key=lambda first: abs(first - even), default=even)
         return min(first * TILE_ROWS, tokens), max(tokens - first * TILE_ROWS, 0)
 
-    def flags(self, engine: str) -> None:
+    def flags(self, engine: str) -> Mapping[str, str] | None:
         """None: the micro-batches of both engines (`--enable-dbo`, `--enable-two-batch-overlap`) are for experts only.
 
         The paper's patch of vLLM is microsoft/tokenweave.
