@@ -88,8 +88,10 @@ def test_step3_activates_more_than_the_network_asks_for() -> None:
 def test_objections_in_words_and_no_flags() -> None:
     assert AFD.objection(case(gpu=CARD)) is None
     assert "keeps a sequence's attention on one GPU, not on tp2" in str(AFD.objection(case(gpu=CARD, tp=2)))
-    for degree in ("pp", "ep", "dp", "cp"):
-        assert f"not on {degree}2" in str(AFD.objection(replace(case(gpu=CARD), **{degree: 2})))
+    plain = case(gpu=CARD)
+    wider = {"pp": replace(plain, pp=2), "ep": replace(plain, ep=2), "dp": replace(plain, dp=2)}
+    for degree, other in {**wider, "cp": replace(plain, cp=2)}.items():
+        assert f"not on {degree}2" in str(AFD.objection(other))
     assert "the inventory states no network" in str(AFD.objection(case()))
     assert AFD.flags("vllm") is AFD.flags("sglang") is None
 
