@@ -16,7 +16,8 @@ def engine_flags(recipe: Recipe, engine: Engine, pool: str = "serve") -> dict[st
 
     A recipe counts sequences per pipeline lane; vLLM those of one data-parallel rank, SGLang all of the replica.
     """
-    chosen = [techniques()[name]() for name in recipe.techniques]
+    known = techniques()
+    chosen = [known[name]() for name in recipe.techniques if name in known]  # a stranger's recipe may name others
     told = flags_of(recipe, chosen, engine)
     for technique in chosen:
         if isinstance(technique, Disaggregation):

@@ -51,7 +51,7 @@ def test_the_example_is_planned_optimally_in_the_documented_form(planned: tuple[
     assert isinstance(allocations, list)
     documented = (
         "service model pool node_group zone gpu replicas gpus_per_replica tp pp ep dp cp max_batch techniques "
-        "power_cap_w usd_per_hour power_w predicted shares busy_ratio"
+        "power_cap_w usd_per_hour power_w predicted shares busy_ratio engine flags"
     )
     assert all(set(row) == set(documented.split()) for row in allocations)
     carried: dict[tuple[object, ...], float] = {}
