@@ -80,16 +80,14 @@ def plan(
     from planner.options import Objective
     from planner.planning import plan as make_plan
     from planner.search import Search
-    from planner.spec import load_inventory, load_services
+    from planner.spec import load_together
     from planner.spec.plan_file import load_plan, plan_text
     from planner.units import DURATION, MONEY
 
     if output is not None and not (output.parent.is_dir() and os.access(output.parent, os.W_OK)):
         raise BadInput(f"--output: got {output}, allowed: a file in a folder that exists and can be written to")
-    services = [service for path in specs for service in load_services(path)]
-    _refuse_twins([service.name for service in services])
-    hardware = load_inventory(inventory)
-    running = load_plan(current) if current else None
+    services, hardware = load_together(specs, inventory)
+    running = load_plan(current).allocations if current else None
     known = load_corrections(calibration) if calibration else ()
     useful = {(s.engine, "", s.model.name, g.gpu.name) for s in services for g in hardware.node_groups}
     if strange := [one for one in known if one.deployment[:4] not in useful]:
@@ -105,8 +103,7 @@ def plan(
     search = Search(gap_ratio=gap)
     if time_limit is not None:
         search = Search(gap_ratio=gap, nodes=_ANY_NODES, left_s=lambda: due_s - time.monotonic())
-    placed = running.allocations if running else ()
-    counts = {(a.service, str(a.recipe), a.pool, a.node_group): a.replicas for a in placed}
+    counts = {(a.service, str(a.recipe), a.pool, a.node_group): a.replicas for a in running or ()}
     began_s = time.process_time()
     console = Console(stderr=True)
     with console.status("planning") as status:
@@ -124,14 +121,15 @@ def plan(
     if output is not None and answer.status in ("optimal", "feasible"):
         _write(output, plan_text(answer, services[0].name))
     if as_json:
-        from planner.view import plan_json
+        from planner.view import changes_json, plan_json
 
-        _print_json(plan_json(answer))
+        _print_json({**plan_json(answer), **changes_json(running, answer)})
     else:
         from planner.show import printed
         from planner.show_plan import plan_report
 
-        printed(plan_report(answer, services, hardware, explain=explain, gap_ratio=gap, time_limit_s=time_limit))
+        report = plan_report(answer, services, hardware, explain, gap, time_limit, running)
+        printed(report)
     _leave(_exit_code(answer.status))
 
 
@@ -146,12 +144,6 @@ def _positive(name: str, value: float) -> float:
     if value <= 0:
         raise BadInput(f"{name}: got 0, allowed: more than 0")
     return value
-
-
-def _refuse_twins(names: list[str]) -> None:
-    twins = sorted({name for name in names if names.count(name) > 1})
-    if twins:
-        raise BadInput(f"got the service name {twins[0]!r} twice, allowed: every service once")
 
 
 def _write(path: Path, text: str) -> None:
@@ -269,7 +261,7 @@ def schema(
 
 @catalog.command("gpus")
 def catalog_gpus(as_json: AsJson = False) -> None:
-    """List GPU types: memory, bandwidth, peak FLOP/s, power, published price."""
+    """List GPU types with figures and prices."""
     from dataclasses import asdict
 
     from planner.catalog import gpus
@@ -285,7 +277,7 @@ def catalog_gpus(as_json: AsJson = False) -> None:
 
 @catalog.command("models")
 def catalog_models(as_json: AsJson = False) -> None:
-    """List models: parameters in all and active per token, layers, context."""
+    """List models: parameters, layers, context."""
     from planner.architecture import active_parameters, parameters
     from planner.catalog import models
 

@@ -25,10 +25,18 @@ class BadInput(MusterError):
 
 
 class UnknownName(BadInput):
-    """A name that is not in a catalogue; `aliases` (of which name) are suggested too where they are near."""
+    """A name that is not in a catalogue; `aliases` (of which name) are suggested too where they are near.
+
+    `otherwise` says what may be given in place of a name.
+    """
 
     def __init__(
-        self, kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] = MappingProxyType({})
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+        aliases: Mapping[str, str] = MappingProxyType({}),
+        otherwise: str = "",
     ) -> None:
         names = sorted(known)
         folded = {known_name.casefold(): known_name for known_name in (*aliases, *names)}
@@ -38,7 +46,9 @@ class UnknownName(BadInput):
         shown = names if len(names) <= _MOST_NAMES else meant or names[:_MOST_NAMES]
         more = f", and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
         short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
-        super().__init__(f"unknown {kind} {short!r}{hint} (known: {', '.join(shown)}{more})")
+        super().__init__(
+            f"unknown {kind} {short!r}{hint} (known: {', '.join(shown)}{more}{otherwise and f'; {otherwise}'})"
+        )
 
 
 class MissingFigure(MusterError):

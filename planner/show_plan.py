@@ -9,7 +9,7 @@ from planner.plan import Allocation, ClassLatency, Plan, Prediction
 from planner.refusals import telling
 from planner.service import SLO, ServiceSpec
 from planner.show import Report, Table, Words, dollars, percent, seconds, watts
-from planner.show_tables import metrics, pooled, refusals, routing
+from planner.show_tables import changes, metrics, pooled, refusals, routing
 from planner.units import show_percentile
 
 _CENT_USD = 0.005
@@ -21,12 +21,15 @@ def plan_report(
     plan: Plan,
     services: Sequence[ServiceSpec],
     inventory: Inventory,
-    *,
     explain: bool = False,
     gap_ratio: float = 0.0,
     time_limit_s: float | None = None,
+    running: Sequence[Allocation] | None = None,
 ) -> Report:
-    """What `muster plan` prints; `gap_ratio` and `time_limit_s` are the limits that the user gave."""
+    """What `muster plan` prints; `gap_ratio` and `time_limit_s` are the limits that the user gave.
+
+    `running` is what the user says runs now; None where nothing was said.
+    """
     report: list[Words | Table] = [verdict(plan), *_stopped(plan, gap_ratio, time_limit_s)]
     if plan.infeasible is not None:
         report += [Words(f"why: {plan.infeasible.why}"), Words(f"cheapest way out: {plan.infeasible.relaxation}")]
@@ -37,6 +40,7 @@ def plan_report(
             Words(""),
             allocations(plan, services, inventory, explain),
             Words(""),
+            *(changes(running, plan) if running is not None else []),
             *_unused(plan),
             one_type(plan),
         ]
@@ -91,6 +95,7 @@ def allocations(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventor
         below = [
             *_latencies(service, mine),
             *_trust(mine),
+            *_owned(mine, inventory),
             *_spread(service, mine, inventory),
             *_quantised(service, mine),
             *_cold_start(plan, service, mine),
@@ -183,6 +188,14 @@ def _wide(figure: str, predictions: Sequence[Prediction]) -> str:
         return ""
     low, high = min(known), max(known, key=lambda both: both[1])
     return f"{figure} {low[0]:+.0%} {high[1]:+.0%}"
+
+
+def _owned(mine: Sequence[Allocation], inventory: Inventory) -> list[str]:
+    """What the price of nodes that are owned is made of."""
+    owned = {group.name for group in inventory.node_groups if group.owned}
+    names = list(dict.fromkeys(a.node_group for a in mine if a.node_group in owned))
+    counted = "their energy alone" if inventory.usd_per_joule else "nothing"
+    return [f"owned nodes cost {counted}: {', '.join(names)}"] if names else []
 
 
 def _spread(service: ServiceSpec, mine: Sequence[Allocation], inventory: Inventory) -> list[str]:

@@ -8,6 +8,7 @@ from planner.allocate import GPUAllocation
 from planner.efficiency import MEANING, by_service
 from planner.hardware import GPUType
 from planner.model import Model
+from planner.moves import moves
 from planner.perf.explain import Breakdown, Line
 from planner.perf.memory import Budget
 from planner.plan import Allocation, Plan
@@ -100,6 +101,21 @@ def routing(plan: Plan) -> Report:
 
 def _edges(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
+
+
+def changes(running: Sequence[Allocation], plan: Plan) -> Report:
+    """What to start and stop."""
+    found = moves(running, plan.allocations)
+    if not found:
+        return [Words("No change: what runs now (--current) is this plan."), Words("")]
+    several = len({move.service for move in found}) > 1
+    headings = ("CHANGE", "NOW", "THEN", *(("SERVICE",) if several else ()), "EACH", "NODE GROUP")
+    table = Table(headings, right=("CHANGE", "NOW", "THEN"), wrapped=("SERVICE", "EACH", "NODE GROUP"))
+    for move in found:
+        counts = (f"{move.more:+d}", str(move.before), str(move.after))
+        named = f"{move.recipe}" + (f" ({move.pool})" if move.pool != "serve" else "")
+        table.rows.append((*counts, *((move.service,) if several else ()), named, move.node_group))
+    return [table, Words("")]
 
 
 def refusals(plan: Plan) -> Table:

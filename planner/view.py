@@ -7,10 +7,16 @@ from typing import TypeAlias
 from planner.architecture import active_parameters, parameters
 from planner.efficiency import by_service
 from planner.model import Model
+from planner.moves import moves
 from planner.plan import Allocation, Infeasible, Plan, Prediction, Refusal
 from planner.service import Bucket
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+
+def changes_json(running: Sequence[Allocation] | None, plan: Plan) -> dict[str, JSON]:
+    """`changes` of `muster plan --current ... --json`: what to start and stop; nothing where nobody said what runs."""
+    return {} if running is None else {"changes": [asdict(move) for move in moves(running, plan.allocations)]}
 
 
 def plan_json(plan: Plan) -> dict[str, JSON]:

@@ -44,7 +44,7 @@ def model(name: str, base: Path | None = None) -> Model:
     if name.endswith(".json") or _is_file(path / FILE):
         return from_config(path)
     aliases = {alias: row.name for row in models() for alias in row.aliases}
-    raise UnknownName("model", name, (row.name for row in models()), aliases)
+    raise UnknownName("model", name, (row.name for row in models()), aliases, "or the path of a config.json")
 
 
 def _is_file(path: Path) -> bool:

@@ -47,6 +47,28 @@ def load_inventory(path: Path, catalog: Catalog = CATALOG) -> Inventory:
     return inventories[0]
 
 
+def load_together(specs: Sequence[Path], inventory: Path) -> tuple[tuple[ServiceSpec, ...], Inventory]:
+    """The services of all files, and the hardware; raises one BadInput with the problems of every file."""
+    services: list[ServiceSpec] = []
+    problems: list[str] = []
+    hardware = None
+    for path in specs:
+        try:
+            services += load_services(path)
+        except BadInput as error:
+            problems.append(str(error))
+    try:
+        hardware = load_inventory(inventory)
+    except BadInput as error:
+        problems.append(str(error))
+    names = [service.name for service in services]
+    twins = sorted({name for name in names if names.count(name) > 1})
+    problems += [f"got the service name {name!r} twice, allowed: every service once" for name in twins]
+    if hardware is None or problems:
+        raise BadInput("\n".join(problems))
+    return tuple(services), hardware
+
+
 def validate(path: Path, catalog: Catalog = CATALOG) -> list[str]:
     """Every problem of a file, one line each; none for a file that can be loaded."""
     try:

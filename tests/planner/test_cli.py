@@ -175,3 +175,20 @@ def test_allocate_reads_an_instance_and_honours_caps(tmp_path: Path) -> None:
     assert capped["counts"] == {"B": 1}
     assert none.returncode == 3
     assert "unknown GPU" in refusal("allocate", str(path), "--cap", "C=1")
+
+
+def test_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
+    spec, hardware = tmp_path / "chat.yaml", tmp_path / "cluster.yaml"
+    spec.write_text(Path(CHAT).read_text("utf-8").replace("model: llama-3.1-8b", "model: llama-nine"), "utf-8")
+    hardware.write_text(Path(CLUSTER).read_text("utf-8").replace("nodes: 2", "nodes: -2"), "utf-8")
+    said = refusal("plan", str(spec), "--inventory", str(hardware))
+    assert "unknown model 'llama-nine'" in said
+    assert "or the path of a config.json" in said
+    assert f"{hardware}:" in said
+    assert "got -2" in said
+
+
+def test_json_names_what_a_plan_changes_in_the_one_that_runs(planned: tuple[Path, dict[str, object]]) -> None:
+    ended = muster("plan", CHAT, "--inventory", CLUSTER, "--current", str(planned[0]), "--json")
+    assert json.loads(ended.stdout)["changes"] == []
+    assert "changes" not in planned[1]
