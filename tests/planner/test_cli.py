@@ -179,7 +179,9 @@ def test_allocate_reads_an_instance_and_honours_caps(tmp_path: Path) -> None:
 
 def test_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
     spec, hardware = tmp_path / "chat.yaml", tmp_path / "cluster.yaml"
-    spec.write_text(Path(CHAT).read_text("utf-8").replace("model: llama-3.1-8b", "model: llama-nine"), "utf-8")
+    spec.write_text(
+        Path(CHAT).read_text("utf-8").replace("model: meta-llama/Llama-3.1-8B-Instruct", "model: llama-nine"), "utf-8"
+    )
     hardware.write_text(Path(CLUSTER).read_text("utf-8").replace("nodes: 2", "nodes: -2"), "utf-8")
     said = refusal("plan", str(spec), "--inventory", str(hardware))
     assert "unknown model 'llama-nine'" in said
