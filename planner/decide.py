@@ -71,9 +71,7 @@ def decide(
         solved = _solve(model, program, alone, main, known)
         if solved.outcome is Outcome.INFEASIBLE:
             progress("looking for the constraints that conflict")
-            why, after = over_budget(program, services, main), None
-            if why is None:
-                why, after = explain(program, model, services, main)
+            why, after = over_budget(program, model, services, main) or explain(program, model, services, main)
             if turns and why.changes and len(model.cost) <= SMALL_COLUMNS:
                 quick = replace(main, gap_ratio=1.0)
                 again = partial(_again, services, profiles, inventory, objective, current, quick, after)

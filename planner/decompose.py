@@ -14,7 +14,7 @@ import numpy as np
 
 from planner.highs import INFINITY, Floats, LinearModel, Outcome, Solution, solve
 from planner.program_rows import Program
-from planner.search import Search, better
+from planner.search import Search, better, solved
 from planner.subset import coarse, spread, subset, widened, without
 
 _ROUNDS = 4
@@ -92,9 +92,7 @@ def _round(
     for turn, part in enumerate(parts):
         charged = replace(part.model, cost=part.model.cost + _charge(part, prices))
         nodes = max(1, min(search.nodes, _NODE_COLUMNS // len(charged.cost)))
-        found = solve(
-            charged, gap_ratio=search.gap_ratio, nodes=nodes, time_limit_s=search.seconds(1 / (len(parts) - turn))
-        )
+        found = solved(charged, search.within(1 / (len(parts) - turn)), nodes, search.gap_ratio)
         if found.outcome is Outcome.INFEASIBLE:
             return INFINITY, True
         bound += found.bound
@@ -124,6 +122,7 @@ def _merged(program: Program, model: LinearModel, proposed: set[int], search: Se
         time_limit_s=search.seconds(),
         start=best.x[columns] if len(best.x) else None,
         verify=False,
+        polish=not len(best.x),
     )
     usable = found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE)
     outcome = Outcome.FEASIBLE if usable else Outcome.UNKNOWN

@@ -4,7 +4,7 @@ Models are handed over as arrays in one call; building a model object by object 
 Runs are repeatable: one thread, a fixed seed, limits in nodes unless the caller gives seconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import highspy
@@ -40,6 +40,7 @@ _STRICT: dict[str, bool | int | float | str] = {
     "primal_feasibility_tolerance": 1e-9,
     "dual_feasibility_tolerance": 1e-9,
 }
+_PROVE: dict[str, bool | int | float | str] = {"mip_heuristic_run_rens": False, "mip_heuristic_run_rins": False}
 _CAREFUL: dict[str, bool | int | float | str] = {"presolve": "on", "simplex_scale_strategy": 2}
 
 
@@ -127,6 +128,7 @@ def solve(
     start: Floats | None = None,
     verify: bool = True,
     strict: bool = False,
+    polish: bool = True,
 ) -> Solution:
     """Solve once, as a mixed-integer program where `model.integer` marks any column.
 
@@ -134,8 +136,11 @@ def solve(
     `nodes` does not. `verify`: believe that a mixed-integer program is infeasible only when it is so without presolve
     too (or nothing turns up in a short search), whose reductions were seen to cut off badly scaled programs whole.
     `strict`: with the tightest tolerances there are, without presolve, for programs whose figures are far apart.
+    `polish` False leaves out the search for better solutions near the one in hand, which is most of the time of a
+    program that needs a proof only.
     """
-    engine = _engine({**_QUIET, "mip_rel_gap": gap_ratio, **(_STRICT if strict else {})})
+    options = {"mip_rel_gap": gap_ratio, **(_STRICT if strict else {}), **({} if polish else _PROVE)}
+    engine = _engine({**_QUIET, **options})
     if nodes is not None:
         engine.setOptionValue("mip_max_nodes", nodes)
     if time_limit_s is not None:
@@ -147,7 +152,7 @@ def solve(
         engine.setSolution(given)
     engine.run()
     found = _answer(engine, model)
-    if verify and found.outcome is Outcome.INFEASIBLE and model.integer is not None:
+    if verify and found.outcome is Outcome.INFEASIBLE and model.integer is not None and not _relaxed_infeasible(model):
         engine.clearSolver()
         engine.setOptionValue("presolve", "off")
         engine.setOptionValue("mip_max_nodes", min(_VERIFY_NODES, nodes or _VERIFY_NODES))
@@ -155,6 +160,14 @@ def solve(
         again = _answer(engine, model)
         found = again if again.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else found
     return found
+
+
+def _relaxed_infeasible(model: LinearModel) -> bool:
+    """Whether no fractions would do either, found without presolve: a proof that costs one linear program."""
+    engine = _engine({**_QUIET, "presolve": "off"})
+    _passed(engine, replace(model, integer=None))
+    engine.run()
+    return bool(engine.getModelStatus() == highspy.HighsModelStatus.kInfeasible)
 
 
 def _answer(engine: highspy.Highs, model: LinearModel) -> Solution:

@@ -18,15 +18,16 @@ from planner.highs import INFINITY, Floats, LinearModel, Outcome, Solution, colu
 from planner.options import busy_buckets, serves
 from planner.plan import Change, Infeasible, Plan, Profile
 from planner.program_rows import Loosening, Program
-from planner.search import Search
+from planner.search import Search, over_used, solved
 from planner.service import ServiceSpec
-from planner.subset import coarse, spread, subset, widened, without
+from planner.subset import coarse, spread, without
 from planner.words import named, told, way_out
 
 _ENOUGH = 1e-6
 _NODES = 100  # a feasibility question is answered early or not at all
 _MIDDLE = 2_000  # columns of a program whose way out is looked for in part of it
 _WAY_OUT_GAP = 0.01
+_NEAR_GAP = 0.02  # over the recipes of the linear program, which is a guess anyway
 SMALL_COLUMNS = 10_000  # columns of a program that is asked many questions
 _FAR = 100.0  # times the GPUs that there are
 _OWN_COST = 1e-3  # of the plan's own price, when loosenings are priced
@@ -77,29 +78,39 @@ def far_beyond(services: Sequence[ServiceSpec], profiles: Sequence[Profile], inv
     )
 
 
-def over_budget(program: Program, services: Sequence[ServiceSpec], search: Search) -> Infeasible | None:
-    """Services that cost more than their budgets even with every node free for them, and what would be enough."""
-    model = program.rows.model()
+def over_budget(
+    program: Program, model: LinearModel, services: Sequence[ServiceSpec], search: Search
+) -> tuple[Infeasible, Floats | None] | None:
+    """Services that cost more than their budgets even with every node free for them, and what would be enough.
+
+    With it a solution of the program after that, where there is one service only.
+    """
+    after: Floats | None = None
     dear: list[tuple[str, float, float, float]] = []
     for service in services:
         budget = service.constraints.usd_per_hour
         if budget is None or search.over():
             continue
-        least = _least_bill(program, model, service.name, search)
+        least = _least_bill(program, model, service.name, budget, search)
         if least is not None and least.bound > budget + _ENOUGH:
             dear.append((service.name, budget, least.bound, math.ceil(least.objective * 100 - _ENOUGH) / 100))
+            after = least.x if len(services) == 1 else None
     if not dear:
         return None
-    return Infeasible(
+    why = Infeasible(
         why="; ".join(f"{name} costs at least ${low:.2f}/h, its budget is ${has:.2f}/h" for name, has, low, _ in dear),
         constraints=tuple(f"budget of {name}" for name, *_ in dear),
         relaxation=" and ".join(f"raise the budget of {name} to ${enough:.2f}/h" for name, _, _, enough in dear),
         changes=tuple(Change("budget", name, enough) for name, _, _, enough in dear),
     )
+    return why, after
 
 
-def _least_bill(program: Program, model: LinearModel, service: str, search: Search) -> Solution | None:
-    """The service's least bill with the others out of the way, if it can run at all without its budget."""
+def _least_bill(program: Program, model: LinearModel, service: str, budget: float, search: Search) -> Solution | None:
+    """The service's least bill with the others out of the way, if it can run at all without its budget.
+
+    Where fractions of replicas cost more than the budget already, that is proof enough, and some good bill will do.
+    """
     row = program.rows.names.index(f"budget of {service}")
     bill = np.zeros_like(model.cost)
     column = np.repeat(np.arange(len(model.cost)), np.diff(model.matrix.start))
@@ -114,7 +125,12 @@ def _least_bill(program: Program, model: LinearModel, service: str, search: Sear
             row_lower[dues], row_upper[dues] = -INFINITY, INFINITY
     upper[[n for n, o in zip(program.n, program.options, strict=True) if o.service != service]] = 0.0
     alone = replace(model, cost=bill, upper=upper, row_lower=row_lower, row_upper=row_upper)
-    found = solve(alone, gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=search.seconds())
+    relaxed = solve(replace(alone, integer=None), time_limit_s=search.seconds())
+    if relaxed.outcome is not Outcome.OPTIMAL:
+        return None
+    if relaxed.objective > budget + _ENOUGH and (some := over_used(alone, relaxed.x, search, _WAY_OUT_GAP)):
+        return replace(some, bound=relaxed.objective)
+    found = solved(alone, search, _NODES, _WAY_OUT_GAP)
     return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else None
 
 
@@ -214,19 +230,15 @@ def _plain_capacity(
 
 
 def _way_out(program: Program, loose: LinearModel, relaxed: Solution, search: Search) -> Solution:
-    """The cheapest use of knobs; in larger programs with the recipes of the linear one, in the largest coarser too."""
+    """The cheapest use of knobs; in larger programs over the recipes of the linear one, and coarser."""
     limit_s = search.seconds()
     if len(loose.cost) > _MIDDLE:
         columns = without(program, [at for at, n in enumerate(program.n) if relaxed.x[n] <= _ENOUGH], len(loose.cost))
-        if len(columns) > _MIDDLE * 2:
-            small, at = coarse(program, loose, columns)
-            found = spread(solve(small, gap_ratio=_WAY_OUT_GAP, nodes=1, time_limit_s=limit_s, verify=False), at)
-        else:
-            few = solve(subset(loose, columns), gap_ratio=_WAY_OUT_GAP, nodes=1, time_limit_s=limit_s, verify=False)
-            found = widened(few, columns, len(loose.cost))
+        small, at = coarse(program, loose, columns)
+        found = spread(solve(small, gap_ratio=_NEAR_GAP, nodes=1, time_limit_s=limit_s, verify=False), at)
         if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE):
             return found
-    found = solve(loose, gap_ratio=_WAY_OUT_GAP, nodes=_NODES, time_limit_s=limit_s)
+    found = solved(loose, search, _NODES, _WAY_OUT_GAP)
     return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else relaxed
 
 
@@ -289,4 +301,6 @@ def _leave_out(model: LinearModel, program: Program, services: Sequence[ServiceS
 
 
 def _is_infeasible(model: LinearModel) -> bool:
+    if solve(replace(model, integer=None)).outcome is Outcome.INFEASIBLE:
+        return True
     return solve(model, nodes=_NODES, verify=False).outcome is Outcome.INFEASIBLE

@@ -8,6 +8,7 @@ from planner.highs import LinearModel, Outcome, solve
 from planner.plan import Plan
 from planner.program_rows import Program
 from planner.search import Search
+from planner.subset import subset, without
 
 _NODES = 200
 _GAP = 0.001
@@ -21,17 +22,14 @@ def one_type(plan: Plan, model: LinearModel, program: Program, search: Search, p
     cost = model.cost.copy()
     cost[[c for _, *columns in program.changes.values() for c in columns]] = 0.0
     for turn, gpu in enumerate(types):
-        upper = model.upper.copy()
-        for column, option in zip(program.n, program.options, strict=True):
-            if option.group.gpu.name != gpu:
-                upper[column] = 0.0
         if not _serves_all(program, gpu):
             continue
         if search.over():
             unknown.append(gpu)
             continue
         limit_s = search.seconds(1 / (len(types) - turn))
-        only = replace(model, cost=cost, upper=upper)
+        others = [i for i, option in enumerate(program.options) if option.group.gpu.name != gpu]
+        only = subset(replace(model, cost=cost), without(program, others, len(cost)))
         alone = solve(only, gap_ratio=_GAP, nodes=_NODES, time_limit_s=limit_s)
         if alone.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE):
             usd_per_hour[gpu] = float(np.round(alone.objective, 6)) + paid_anyway

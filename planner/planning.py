@@ -10,7 +10,7 @@ from planner.options import Key, Objective
 from planner.plan import Plan, Profile, Refusal
 from planner.profile import EVEN
 from planner.profile import profiles as profiles_of
-from planner.search import Search
+from planner.search import Search, TimeUp
 from planner.service import ServiceSpec
 
 
@@ -33,18 +33,22 @@ def plan(
     `compare`: also price the best fleet of each GPU type alone.
     `solve_s` is left 0: the caller owns the clock.
     """
+    search = search or Search()
     found: list[Profile] = []
     usable: dict[str, tuple[str, ...]] = {}
     refused: list[Refusal] = []
     for service in services:
         progress(f"profiling {service.name}")
         running = {recipe for name, recipe, _, _ in current or {} if name == service.name}
-        offered, turned_down = profiles_of(service, inventory, running, confidence, corrections)
+        try:
+            offered, turned_down = profiles_of(service, inventory, running, confidence, corrections, search.over)
+        except TimeUp:
+            return Plan("unknown", None, None, None, None, 0.0)
         found.extend(offered)
         usable[service.name] = tuple(dict.fromkeys(made.recipe.gpu for made in offered))
         refused.extend(turned_down)
     objective = objective or Objective(usd_per_joule=inventory.usd_per_joule)
-    answer = decide(services, found, inventory, objective, current or {}, search or Search(), compare, progress)
+    answer = decide(services, found, inventory, objective, current or {}, search, compare, progress)
     if answer.infeasible is not None and confidence > EVEN:
         less = f"{answer.infeasible.relaxation}; or ask for less than a confidence of {confidence:g}"
         answer = replace(answer, infeasible=replace(answer.infeasible, relaxation=less))

@@ -7,7 +7,7 @@ mix: a replica that a plan gives other sizes draws more or less.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from statistics import NormalDist
@@ -41,6 +41,7 @@ from planner.pools import contradiction, operate_pools
 from planner.recipes import gpu_of, recipes
 from planner.refusals import distinct, too_large, too_slow, too_slow_together
 from planner.roofline import memory_bytes
+from planner.search import TimeUp
 from planner.service import SLO, ServiceSpec
 from planner.technique import cost_of, parallelisms, sharded
 from planner.techniques import techniques
@@ -67,12 +68,14 @@ def profiles(
     running: Collection[str] = (),
     confidence: float = EVEN,
     corrections: Sequence[Correction] = (),
+    over: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Profile], list[Refusal]]:
     """Every recipe that serves at least one bucket and that no other recipe of its GPU type dominates.
 
     `running`: recipes as shown, of which a dominated one remains, so that the price of replacing it is seen.
     `confidence`: how likely each objective is kept, as far as the measured model's intervals tell. `corrections`: of
-    that model, learnt from deployments.
+    that model, learnt from deployments. Raises TimeUp when the time is `over` first: a plan over some
+    recipes proves nothing.
     """
     tried, refused = recipes(service, inventory)
     if not service.workload.rates_per_s:
@@ -87,6 +90,8 @@ def profiles(
         made: list[Profile] = []
         drawn_w: dict[Recipe, float] = {}
         for recipe in of_one_type:
+            if over():
+                raise TimeUp
             idle = _idle_cap(service, recipe, drawn_w)
             if idle is not None and str(recipe) not in running:
                 refused.append(idle)
