@@ -1,0 +1,65 @@
+"""How much of a service's requests a set of replicas carries, and which nodes have room for more. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from controller.cluster import Kind, Node, Running
+
+
+def capacity_per_s(counts: Iterable[tuple[Kind, int]]) -> float:
+    """Requests/s at the objective of one service's replicas.
+
+    Pools of one recipe stand in a row: a prefill pool carries no more than the decode pool behind it takes.
+    """
+    pools: dict[str, dict[str, float]] = {}
+    for kind, count in counts:
+        of_recipe = pools.setdefault(kind.recipe, {})
+        of_recipe[kind.pool] = of_recipe.get(kind.pool, 0.0) + count * kind.per_s
+    return sum(min(by_pool.values()) if _whole(by_pool) else 0.0 for by_pool in pools.values())
+
+
+def _whole(by_pool: Mapping[str, float]) -> bool:
+    """A prefill pool without a decode pool, or the other way round, serves nobody."""
+    return ("prefill" in by_pool) == ("decode" in by_pool)
+
+
+class Room:
+    """Free GPUs by node, from which replicas take theirs; a replica never spans nodes unless it needs whole ones."""
+
+    def __init__(self, nodes: Sequence[Node], running: Sequence[Running]) -> None:
+        self._free: dict[str, dict[str, int]] = {}
+        self._whole = {node.group: max(n.gpus for n in nodes if n.group == node.group) for node in nodes}
+        for node in nodes:
+            self._free.setdefault(node.group, {})[node.name] = node.free
+        for one in sorted(running, key=lambda r: -r.kind.gpus):  # told to run, no node found yet: they come first
+            for _ in range(one.replicas - one.bound):
+                self.take(one.kind)
+
+    def take(self, kind: Kind) -> bool:
+        """Give a replica its GPUs, in the node with the least room that has enough; False where there is none."""
+        free = self._free.get(kind.node_group, {})
+        whole = self._whole.get(kind.node_group, 0)
+        if whole and kind.gpus > whole:
+            return self._take_nodes(free, -(-kind.gpus // whole), whole)
+        fits = [(room, name) for name, room in free.items() if room >= kind.gpus]
+        if not fits:
+            return False
+        _, name = min(fits)
+        free[name] -= kind.gpus
+        return True
+
+    @staticmethod
+    def _take_nodes(free: dict[str, int], count: int, whole: int) -> bool:
+        """A replica over several nodes has them to itself."""
+        empty = sorted(name for name, room in free.items() if room >= whole)[:count]
+        if len(empty) < count:
+            return False
+        free.update(dict.fromkeys(empty, 0))
+        return True
+
+    def largest(self, node_group: str) -> int:
+        """Free GPUs of the node with the most room."""
+        return max(self._free.get(node_group, {}).values(), default=0)
+
+    def free(self, node_group: str) -> int:
+        """Free GPUs of a node group."""
+        return sum(self._free.get(node_group, {}).values())

@@ -1,0 +1,197 @@
+"""When to plan again, and when not. The one home of every law that starts a re-plan; pure, `now_s` is given.
+
+Three laws read rates, all from the same recent samples:
+
+- *Step*: the last sample lies so far above what the samples before it scatter (robust z, median and MAD) and above what
+  is planned that noise cannot explain it. Acts at once, upwards only.
+- *Drift up*: the mean of a window, less its own uncertainty, is above the planned rate by more than a tolerance.
+- *Drift down*: the same below it, over a longer window, since giving capacity back late costs money, giving it back
+  early costs users.
+
+The uncertainty of a mean uses an effective number of samples, since neighbours are alike (AR(1): n (1 - r)/(1 + r)).
+Raising is asked for at once, lowering must hold for its whole window: the damping of the horizontal autoscaler's
+stabilisation window. After a re-plan a service is left alone for `cool_down_s`, but not by faults, steps or overruns.
+
+Silence is no sample: a service of which nothing was heard for `stale_s` is `stale`, and neither raised nor lowered.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Literal
+
+Cause = Literal[
+    "first_plan", "spec_changed", "rate_step", "rate_up", "rate_down", "slo_missed", "overrun", "fault",
+    "nodes_changed", "prices_changed",
+]  # fmt: skip
+_NORMAL_MAD = 1.4826  # of a normal distribution: its standard deviation over the median of absolute deviations
+_LEAST_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Laws:
+    """Tolerances and windows. A spec may override them; these suit samples each 15 s to 60 s."""
+
+    up_tolerance_ratio: float = 0.10
+    down_tolerance_ratio: float = 0.25
+    up_window_s: float = 300.0
+    down_window_s: float = 1800.0
+    step_z: float = 5.0
+    step_ratio: float = 1.5
+    certain_z: float = 3.0
+    cool_down_s: float = 600.0
+    stale_s: float = 120.0
+    slo_window_s: float = 300.0
+    slo_missed_ratio: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was heard of a service at one time. None: nothing was said of it, which is not zero."""
+
+    at_s: float
+    rate_per_s: float | None = None
+    slo_met: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the plan in force was made for. Versions are opaque: another one means that it changed."""
+
+    rate_per_s: float
+    at_s: float
+    generation: int
+    hardware: str
+    prices: str
+    faulty: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of a service now: samples from the oldest, and the versions of what plans depend on."""
+
+    generation: int
+    hardware: str
+    prices: str
+    samples: Sequence[Sample] = ()
+    faulty: frozenset[str] = frozenset()
+    overruns: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why to plan a service again, in words with numbers; `rate_per_s` is what to plan for where it should change."""
+
+    cause: Cause
+    text: str
+    rate_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A reason to plan again or None; `held` says what was seen and why nothing is done about it."""
+
+    reason: Reason | None = None
+    held: str = ""
+    stale: bool = False
+
+
+def judge(planned: Planned | None, seen: Seen, now_s: float, laws: Laws | None = None) -> Verdict:
+    """Whether a service is to be planned again. The first reason that holds, the urgent ones first."""
+    laws = laws or Laws()
+    if planned is None:
+        return Verdict(Reason("first_plan", "the service has no plan"))
+    if seen.generation != planned.generation:
+        return Verdict(
+            Reason("spec_changed", f"the spec is generation {seen.generation}, planned {planned.generation}")
+        )
+    if new := seen.faulty - planned.faulty:
+        return Verdict(Reason("fault", f"new faults: {', '.join(sorted(new))}"))
+    rates = [(one.at_s, one.rate_per_s) for one in seen.samples if one.rate_per_s is not None and one.at_s <= now_s]
+    stale = not rates or now_s - rates[-1][0] > laws.stale_s
+    known = [] if stale else rates
+    if reason := _step(planned, known, laws):
+        return Verdict(reason)
+    if seen.overruns:
+        return Verdict(Reason("overrun", f"over what was planned: {', '.join(sorted(seen.overruns))}"), stale=stale)
+    slow = _drift(planned, known, now_s, laws) or _slo(planned, seen, now_s, laws) or _world(planned, seen)
+    quiet_s = planned.at_s + laws.cool_down_s - now_s
+    if slow is not None and 0 < quiet_s <= laws.cool_down_s:
+        return Verdict(held=f"{slow.text}; left alone for another {quiet_s:.0f} s after the last plan", stale=stale)
+    heard = f"no rate heard for {now_s - rates[-1][0]:.0f} s" if rates else "no rate was ever heard"
+    return Verdict(slow, heard if stale and slow is None else "", stale)
+
+
+def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws) -> Reason | None:
+    """A jump that the scatter of the samples before it does not explain."""
+    if not rates:
+        return None
+    at_s, last = rates[-1]
+    before = [rate for then_s, rate in rates[:-1] if then_s >= at_s - laws.down_window_s]
+    if last <= planned.rate_per_s * laws.step_ratio or len(before) < _LEAST_SAMPLES:
+        return None
+    middle = median(before)
+    scatter = _NORMAL_MAD * median(abs(rate - middle) for rate in before)
+    if last <= middle + laws.step_z * max(scatter, middle * laws.up_tolerance_ratio):
+        return None
+    return Reason("rate_step", f"{last:.3g} requests/s after {middle:.3g}, planned for {planned.rate_per_s:.3g}", last)
+
+
+def _drift(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> Reason | None:
+    """A mean that is surely above or below the plan."""
+    short = [rate for at_s, rate in rates if at_s > now_s - laws.up_window_s]
+    sooner = _mean_between(short, laws.certain_z)[0] if len(short) >= _LEAST_SAMPLES else 0.0
+    if sooner > planned.rate_per_s * (1 + laws.up_tolerance_ratio):
+        return _rates("rate_up", planned, sum(short) / len(short), laws.up_window_s)
+    if not rates or rates[0][0] > now_s - laws.down_window_s:
+        return None  # not heard for as long as lowering asks
+    long = [rate for at_s, rate in rates if at_s > now_s - laws.down_window_s]
+    if len(long) < 2 * _LEAST_SAMPLES:
+        return None
+    later = max(_mean_between(part, laws.certain_z)[1] for part in (long, short) if len(part) >= _LEAST_SAMPLES)
+    if later < planned.rate_per_s * (1 - laws.down_tolerance_ratio):
+        return _rates("rate_down", planned, max(sum(part) / len(part) for part in (long, short)), laws.down_window_s)
+    return None
+
+
+def _rates(cause: Cause, planned: Planned, rate: float, window_s: float) -> Reason:
+    text = f"{rate:.3g} requests/s over {window_s:.0f} s, planned for {planned.rate_per_s:.3g}"
+    return Reason(cause, text, rate)
+
+
+def _mean_between(rates: Sequence[float], z: float) -> tuple[float, float]:
+    """The mean's lower and upper end, with as many samples as neighbours that are alike are worth."""
+    count = len(rates)
+    mean = sum(rates) / count
+    off = [rate - mean for rate in rates]
+    variance = sum(one * one for one in off) / (count - 1)
+    if not variance:
+        return mean, mean
+    alike = sum(a * b for a, b in pairwise(off)) / sum(one * one for one in off)
+    alike = min(max(alike, 0.0), 0.9)
+    margin = z * math.sqrt(variance / max(count * (1 - alike) / (1 + alike), 1.0))
+    return mean - margin, mean + margin
+
+
+def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
+    """The objective was missed in most of a window that began after the plan."""
+    since_s = max(now_s - laws.slo_window_s, planned.at_s)
+    told = [one.slo_met for one in seen.samples if one.slo_met is not None and since_s < one.at_s <= now_s]
+    if len(told) < _LEAST_SAMPLES or now_s - planned.at_s < laws.slo_window_s:
+        return None
+    missed = told.count(False) / len(told)
+    if missed <= laws.slo_missed_ratio:
+        return None
+    return Reason("slo_missed", f"the objective was missed in {missed:.0%} of the last {laws.slo_window_s:.0f} s")
+
+
+def _world(planned: Planned, seen: Seen) -> Reason | None:
+    if seen.hardware != planned.hardware:
+        return Reason("nodes_changed", "nodes came, went or were mended")
+    if seen.prices != planned.prices:
+        return Reason("prices_changed", "prices changed")
+    if planned.faulty - seen.faulty:
+        return Reason("nodes_changed", f"mended: {', '.join(sorted(planned.faulty - seen.faulty))}")
+    return None

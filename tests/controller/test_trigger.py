@@ -1,0 +1,156 @@
+"""The laws of re-planning: noise moves nothing, a step is followed at once, silence is not zero."""
+
+import math
+import random
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from controller.trigger import Laws, Planned, Sample, Seen, Verdict, judge
+
+TICK_S, DAY_S = 15.0, 86_400.0
+
+
+def planned(rate: float = 100.0, at_s: float = 0.0, faulty: frozenset[str] = frozenset()) -> Planned:
+    return Planned(rate, at_s, 1, "h", "p", faulty)
+
+
+def seen(*samples: Sample, **other: object) -> Seen:
+    return Seen(**{"generation": 1, "hardware": "h", "prices": "p", "samples": samples, **other})  # type: ignore[arg-type]
+
+
+def steady(rate: float, until_s: float, since_s: float = 0.0) -> list[Sample]:
+    count = int((until_s - since_s) / TICK_S)
+    return [Sample(since_s + i * TICK_S, rate) for i in range(count + 1)]
+
+
+def cause(verdict: Verdict) -> str | None:
+    return verdict.reason.cause if verdict.reason else None
+
+
+def day(rate_at: Callable[[float], float], plan: Planned, until_s: float = DAY_S) -> list[tuple[float, str]]:
+    """Every re-plan of a day, each adopted at once for the rate that its reason names with a tenth to spare."""
+    window: list[Sample] = []
+    made: list[tuple[float, str]] = []
+    for tick in range(int(until_s / TICK_S)):
+        now_s = tick * TICK_S
+        window = [*window[-130:], Sample(now_s, rate_at(now_s))]
+        found = judge(plan, seen(*window), now_s).reason
+        if found:
+            made.append((now_s, found.cause))
+            plan = planned((found.rate_per_s or plan.rate_per_s) * 1.1, now_s)
+    return made
+
+
+def test_a_service_without_a_plan_and_one_with_a_new_spec_are_planned() -> None:
+    assert cause(judge(None, seen(), 0.0)) == "first_plan"
+    assert cause(judge(planned(), seen(generation=2), 0.0)) == "spec_changed"
+
+
+def test_a_new_fault_is_a_reason_once_and_its_end_another() -> None:
+    gpu = frozenset({"node-1/GPU-3"})
+    assert cause(judge(planned(), seen(faulty=gpu), 1.0)) == "fault"
+    assert judge(planned(faulty=gpu), seen(faulty=gpu), 1.0).reason is None
+    assert cause(judge(planned(faulty=gpu), seen(), 10_000.0)) == "nodes_changed"
+
+
+def test_the_rate_that_was_planned_for_is_no_reason() -> None:
+    samples = steady(100.0, 3600.0)
+    assert judge(planned(), seen(*samples), 3600.0).reason is None
+
+
+def test_a_threefold_step_is_followed_in_the_tick_in_which_it_is_seen() -> None:
+    samples = [*steady(100.0, 3600.0), Sample(3615.0, 300.0)]
+    verdict = judge(planned(), seen(*samples), 3615.0)
+    assert cause(verdict) == "rate_step"
+    assert verdict.reason is not None
+    assert verdict.reason.rate_per_s == 300.0
+
+
+def test_a_step_is_followed_even_just_after_a_plan() -> None:
+    samples = [*steady(100.0, 3600.0), Sample(3615.0, 300.0)]
+    assert cause(judge(planned(at_s=3500.0), seen(*samples), 3615.0)) == "rate_step"
+
+
+def test_a_rise_of_a_fifth_that_stays_is_drift() -> None:
+    samples = [*steady(100.0, 3600.0), *steady(120.0, 3915.0, 3615.0)]
+    assert cause(judge(planned(), seen(*samples), 3915.0)) == "rate_up"
+    assert judge(planned(), seen(*samples[:-16]), 3675.0).reason is None  # one minute of it is not enough
+
+
+def test_a_fall_must_hold_for_the_long_window() -> None:
+    samples = [*steady(100.0, 3600.0), *steady(50.0, 5400.0, 3615.0)]
+    assert judge(planned(), seen(*samples[:-60]), 4500.0).reason is None
+    verdict = judge(planned(), seen(*samples), 5415.0)
+    assert cause(verdict) == "rate_down"
+
+
+def test_drift_waits_for_the_cool_down_and_says_so() -> None:
+    samples = [*steady(100.0, 3600.0), *steady(120.0, 3915.0, 3615.0)]
+    verdict = judge(planned(at_s=3600.0), seen(*samples), 3915.0)
+    assert verdict.reason is None
+    assert "left alone for another 285 s" in verdict.held
+
+
+def test_silence_is_held_and_told_never_read_as_no_load() -> None:
+    samples = steady(100.0, 3600.0)
+    verdict = judge(planned(), seen(*samples), 10_000.0)
+    assert (verdict.reason, verdict.stale, verdict.held) == (None, True, "no rate heard for 6400 s")
+    gaps = [Sample(one.at_s) for one in steady(0.0, 10_000.0, 3615.0)]
+    assert judge(planned(), seen(*samples, *gaps), 10_000.0).stale
+
+
+def test_samples_from_the_future_of_a_clock_set_back_are_not_used() -> None:
+    samples = [*steady(100.0, 3600.0), Sample(7200.0, 900.0)]
+    assert judge(planned(), seen(*samples), 3605.0).reason is None
+
+
+def test_a_plan_that_seems_to_come_from_the_future_does_not_stop_the_laws_for_ever() -> None:
+    samples = [*steady(100.0, 3600.0), *steady(150.0, 3915.0, 3615.0)]
+    assert cause(judge(planned(at_s=7500.0), seen(*samples), 3915.0)) == "rate_up"
+
+
+@pytest.mark.parametrize("spread", ["uniform", "normal"])
+def test_thirty_percent_of_noise_moves_nothing_on_a_steady_day(spread: str) -> None:
+    draw = random.Random(7)
+
+    def rate(_: float) -> float:
+        noise = draw.uniform(-0.3, 0.3) if spread == "uniform" else draw.gauss(0.0, 0.3)
+        return max(100.0 * (1 + noise), 0.0)
+
+    assert day(rate, planned()) == []
+
+
+def test_a_noisy_diurnal_day_moves_at_most_once_a_cool_down() -> None:
+    draw = random.Random(11)
+    made = day(lambda at: max((100 + 60 * math.sin(at * math.tau / DAY_S)) * (1 + draw.gauss(0, 0.3)), 0.0), planned())
+    gaps = [later - before for (before, _), (later, _) in pairwise(made)]
+    assert 2 <= len(made) <= 24
+    assert min(gaps) >= Laws().cool_down_s
+
+
+def test_noise_that_is_alike_from_sample_to_sample_moves_nothing() -> None:
+    draw = random.Random(3)
+    level = 0.0
+
+    def rate(_: float) -> float:
+        nonlocal level
+        level = 0.9 * level + draw.gauss(0.0, 0.05)
+        return 100.0 * math.exp(level)
+
+    assert len(day(rate, planned(115.0))) <= 1
+
+
+def test_a_missed_objective_counts_from_the_plan_and_when_most_of_a_window_misses() -> None:
+    missed = [Sample(3600.0 + i * TICK_S, 100.0, i % 4 == 0) for i in range(20)]
+    samples = [*steady(100.0, 3585.0), *missed]
+    assert cause(judge(planned(), seen(*samples), 3890.0)) == "slo_missed"
+    assert judge(planned(at_s=3700.0), seen(*samples), 3890.0).reason is None
+
+
+def test_new_nodes_and_new_prices_are_reasons_and_overruns_are_urgent() -> None:
+    samples = steady(100.0, 3600.0)
+    assert cause(judge(planned(), seen(*samples, hardware="h2"), 3600.0)) == "nodes_changed"
+    assert cause(judge(planned(), seen(*samples, prices="p2"), 3600.0)) == "prices_changed"
+    assert cause(judge(planned(at_s=3590.0), seen(*samples, overruns=frozenset({"rack-1 power"})), 3600.0)) == "overrun"
