@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import urllib3
 
@@ -64,9 +65,17 @@ class Nodes:
             thread.start()
 
     def stop(self) -> None:
-        """Remove all nodes and their pods, end the threads."""
+        """Remove what would make pods anew, all nodes and their pods; end the threads."""
+        for kind in ("apps/v1", "batch/v1"):
+            plural = "deployments" if kind == "apps/v1" else "jobs"
+            for one in self.call("GET", f"/apis/{kind}/{plural}")["items"]:  # type: ignore[attr-defined]
+                meta, now = one["metadata"], {"propagationPolicy": "Background"}
+                self.call("DELETE", f"/apis/{kind}/namespaces/{meta['namespace']}/{plural}/{meta['name']}", now)
         for name in list(self.names):
             self.vanish(name)
+        end_s = time.monotonic() + 30
+        while not self._due.empty() and time.monotonic() < end_s:
+            time.sleep(0.05)
         self._stop.set()
         for thread in self._threads:
             thread.join(10)
@@ -94,7 +103,8 @@ class Nodes:
         self.names.discard(name)
         self.call("DELETE", f"/api/v1/nodes/{name}")
         for pod in self.pods(name):
-            self._delete(pod["metadata"]["namespace"], pod["metadata"]["name"])  # type: ignore[index]
+            meta = pod["metadata"]
+            self._later(0.0, partial(self._delete, meta["namespace"], meta["name"]))  # type: ignore[index]
 
     def pods(self, node: str = "") -> list[JSON]:
         """Pods of a node, or all."""
