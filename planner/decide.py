@@ -13,7 +13,8 @@ from planner.decompose import decompose
 from planner.errors import SolverFault
 from planner.hardware import Inventory
 from planner.highs import Floats, LinearModel, Outcome, Solution, columns_of, solve
-from planner.infeasible import SMALL_COLUMNS, explain, far_beyond, mended, over_budget, unserved
+from planner.hopeless import far_beyond, unserved
+from planner.infeasible import SMALL_COLUMNS, explain, mended, over_budget
 from planner.loosen import loosened
 from planner.one_type import one_type
 from planner.options import Key, Objective, options_of

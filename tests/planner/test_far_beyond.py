@@ -2,7 +2,7 @@
 
 import pytest
 
-from planner.infeasible import far_beyond
+from planner.hopeless import far_beyond
 from planner.planning import plan
 from tests.planner import factories
 from tests.planner.perf_factories import H100, SIZES, inventory, service
