@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from planner.perf.closed_loop import Answer, Load, Server, capacity_per_s, closed, open_loop
+from planner.perf.closed_loop import closed
+from planner.perf.open_loop import open_loop
+from planner.perf.under_load import Answer, Load, Server, capacity_per_s
 from planner.simulate import Engine, Request, Served, Step, serve
 
 STEP_S, SEQUENCE_S, TOKEN_S, BUDGET = 0.01, 1e-4, 4e-5, 2048
@@ -138,12 +140,13 @@ def test_more_users_never_wait_less(users: int, more: int, prompt: int) -> None:
 
 
 def error(answer: Answer, served: Served) -> list[float]:
-    """Of mean TTFT, mean TPOT, mean E2E and the 95th percentile of TTFT."""
+    """Of mean TTFT, mean TPOT, mean E2E, and the 95th percentiles of TTFT and E2E."""
     pairs = (
         (answer.ttft.mean_s, served.ttft_s.mean()),
         (answer.tpot.mean_s, np.nanmean(served.tpot_s)),
         (answer.e2e.mean_s, served.e2e_s.mean()),
         (answer.ttft.percentiles_s[2], np.percentile(served.ttft_s, 95)),
+        (answer.e2e.percentiles_s[2], np.percentile(served.e2e_s, 95)),
     )
     return [abs(float(ours) / float(true) - 1) for ours, true in pairs]
 
@@ -157,8 +160,8 @@ def test_closed_runs_agree_with_the_step_exact_loop() -> None:
         ours = closed(number(users), load(share * prompt, share * tokens, spread), server(1e6, lookahead), waves=5)
         errors.append(error(ours, simulated(users, prompt, tokens, 5, uneven, lookahead)))
     median, worst = np.median(errors, axis=0), np.max(errors, axis=0)
-    assert (median < [0.03, 0.02, 0.02, 0.02]).all(), median
-    assert (worst < [0.16, 0.08, 0.08, 0.15]).all(), worst
+    assert (median < [0.03, 0.02, 0.02, 0.03, 0.03]).all(), median
+    assert (worst < [0.16, 0.08, 0.08, 0.15, 0.15]).all(), worst
 
 
 def test_closed_runs_with_too_few_places_agree_with_the_step_exact_loop() -> None:
@@ -167,7 +170,7 @@ def test_closed_runs_with_too_few_places_agree_with_the_step_exact_loop() -> Non
         share, spread = (0.9, 0.0577 / 0.9) if uneven else (1.0, 0.0)
         ours = closed(number(users), load(share * 200, share * tokens, spread), server(places, True), waves=5)
         errors.append(error(ours, simulated(users, 200, tokens, 5, uneven, True, places)))
-    assert (np.median(errors, axis=0) < [0.04, 0.02, 0.03, 0.05]).all(), np.median(errors, axis=0)
+    assert (np.median(errors, axis=0) < [0.04, 0.02, 0.03, 0.05, 0.05]).all(), np.median(errors, axis=0)
     assert (np.max(errors, axis=0)[:3] < 0.12).all(), np.max(errors, axis=0)
 
 
@@ -179,4 +182,4 @@ def test_an_open_engine_agrees_with_the_step_exact_loop() -> None:
         engine = Engine(256, BUDGET, 10**7, reuse=False, lookahead=False)
         served = serve([Request(float(t), prompt, tokens) for t in at_s], engine, step_time)
         errors.append(error(open_loop(number(rate), load(prompt, tokens), server(256)), served))
-    assert (np.median(errors, axis=0) < [0.1, 0.08, 0.08, 0.35]).all(), np.median(errors, axis=0)
+    assert (np.median(errors, axis=0) < [0.1, 0.08, 0.08, 0.35, 0.15]).all(), np.median(errors, axis=0)
