@@ -9,11 +9,11 @@ import numpy as np
 
 from planner.anchor import Anchor, source_of
 from planner.batching import Array, Objective, Operating, Sizes, Steady, typical_s
-from planner.calibration import ENGINE_START_S, KERNELS, LOAD_BYTES_PER_S
+from planner.calibration import ENGINE_START_S, LOAD_BYTES_PER_S
 from planner.catalog import recovery
 from planner.cost import Case, Cost
 from planner.model import Model
-from planner.plan import ClassLatency, PoolProfile, Prediction, Recipe, Source
+from planner.plan import ClassLatency, PoolProfile, Prediction, Recipe
 from planner.pools import PoolRun
 from planner.power import power_w
 from planner.roofline import memory_bytes
@@ -84,7 +84,7 @@ def _pool_profile(
         power_w=float((share * watts).sum()) * recipe.gpus,
         cold_start_s=weights_bytes / LOAD_BYTES_PER_S + ENGINE_START_S,
         by_class=_by_class([demand.buckets[row] for row in rows], chosen),
-        source=_source(recipe, case, anchor),
+        source=source_of(anchor, recipe, case.gpu),
         mean_latency_s=float((share * rate * mean_s).sum() / (share * rate).sum()),
         memory_utilisation_ratio=float((share * occupied).sum()),
         compute_utilisation_ratio=float((share * rate * at(_ideal_s(cost, case, pool.phases)) / recipe.pp).sum()),
@@ -93,12 +93,6 @@ def _pool_profile(
     )
     loads = {demand.buckets[row]: float(value) for row, value in zip(rows, load, strict=True)}
     return PoolProfile(pool.pool, recipe.gpus, loads, expected.power_w, expected)
-
-
-def _source(recipe: Recipe, case: Case, anchor: Anchor | None) -> Source:
-    if anchor is not None:
-        return source_of(anchor, recipe)
-    return "modelled" if case.gpu.architecture.lower() in KERNELS else "extrapolated"
 
 
 def _interval(chosen: Operating, columns: np.ndarray, anchor: Anchor | None) -> dict[str, float]:

@@ -13,7 +13,7 @@ from planner.cost import Figure
 
 
 def wait_quantile_s(
-    utilisation_ratio: Figure, servers: Figure, service_s: Figure, percentile: Figure, service_scv: float = 1.0
+    utilisation_ratio: Figure, servers: Figure, service_s: Figure, percentile: Figure, service_scv: Figure = 1.0
 ) -> Figure:
     """Seconds within which a `percentile` of requests get one of `servers` equal servers; Poisson arrivals.
 
@@ -28,7 +28,7 @@ def wait_quantile_s(
     return np.where(rho >= 1, np.inf, wait_s)
 
 
-def mean_wait_s(utilisation_ratio: Figure, servers: Figure, service_s: Figure, service_scv: float = 1.0) -> Figure:
+def mean_wait_s(utilisation_ratio: Figure, servers: Figure, service_s: Figure, service_scv: Figure = 1.0) -> Figure:
     """Mean seconds until a request gets one of `servers` equal servers; infinite at a utilisation of 1 or more."""
     rho = np.minimum(utilisation_ratio, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -17,7 +17,6 @@ FAMILIES = ("serving", "operators", "collectives", "energy", "layers", "gemm_pow
 # By their files, since to import them takes longer than to print a help; degrees of parallelism are no options of it.
 _FILES = sorted(path.stem for path in Path(__file__).parents[1].glob("techniques/[a-z]*.py"))
 TECHNIQUES = [stem.replace("_", "-") for stem in _FILES if "parallel" not in stem]
-_LONGEST_PATH = 255
 
 predict = typer.Typer(no_args_is_help=True, help="Predict latency, power and memory of rows in a table.")
 
@@ -171,66 +170,32 @@ def explain(
         list[str] | None,
         typer.Option("--technique", help=f"May be repeated: {', '.join(TECHNIQUES)}."),
     ] = None,
+    users: Annotated[
+        int | None,
+        typer.Option("--concurrency", min=1, max=100_000, help="Users who wait for their answers.", show_default=False),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0, help="Requests a second that arrive at random.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show where the time of a prefill and of a decode step goes, and where the memory goes.
 
-    Times by operation, resource and bound; memory by item, with the KV tokens and the sequences that fit.
+    Times by operation, resource and bound; memory by item, with the KV tokens and the sequences that fit. With
+    --concurrency or --rate, TTFT, TPOT and E2E under that load too: mean and percentiles, or overload in words.
 
-    Example: muster explain llama-3.1-8b H100 --batch 64 --input 2000 --output 300 --kv fp8
+    Example: muster explain llama-3.1-8b H100 --input 2000 --output 300 --kv fp8 --rate 4
     """
-    from dataclasses import asdict
+    from planner.perf.explain_case import Asked, asked_json, asked_report, explained
 
-    from planner.calibration import ENGINES
-    from planner.catalog import gpu as gpu_named
-    from planner.catalog import model as model_named
-    from planner.cost import Case
-    from planner.errors import UnknownName
-    from planner.perf.explain import explain as breakdowns
-    from planner.perf.explain import memory
-    from planner.perf.explain_report import numbers, report
-    from planner.perf.format_choice import choice
-    from planner.perf.formats import FORMATS
-    from planner.perf.memory import KV_BYTES
-
-    if engine not in ENGINES:
-        raise BadInput(f"--engine: got {engine!r}, allowed: {', '.join(ENGINES)}")
-    for option, word, known in (("--weights", weights, FORMATS), ("--kv", kv, tuple(KV_BYTES))):
-        if word not in ("", *known):
-            raise BadInput(f"{option}: got {word!r}, allowed: {', '.join(known)}")
-    try:
-        found = model_named(model)
-    except UnknownName:
-        if len(model) < _LONGEST_PATH and Path(model).exists():
-            raise BadInput(f"model: got {model}, allowed: a config.json, or a folder with one, or a name") from None
-        raise
-    if input_tokens + output_tokens > found.max_context:
-        raise BadInput(
-            f"--input + --output: got {input_tokens + output_tokens:,} tokens, "
-            f"allowed: at most {found.max_context:,}, which {found.name} is made for"
-        )
-    case = Case(found, gpu_named(gpu), float(batch), float(input_tokens), float(output_tokens), tp=tp)
-    odd = [b.attention.heads for b in found.blocks if b.attention is not None and b.attention.heads % tp]
-    if odd:
-        raise BadInput(f"--tp: got {tp}, which does not divide {odd[0]} heads of {found.name}")
-    chosen = choice(case, weights, kv, technique or [])
-    if isinstance(chosen, str):
-        raise BadInput(chosen)
-    phases = breakdowns(case, engine, chosen.cost(case))
-    made = memory(case, engine, chosen.weight_format, chosen.kv_format)
+    size = (float(batch), float(input_tokens), float(output_tokens))
+    made = explained(Asked(model, gpu, *size, tp, engine, weights, kv, tuple(technique or ()), users, rate))
     if as_json:
-        answer: dict[str, Any] = {
-            "model": found.name,
-            "gpu": case.gpu.name,
-            "techniques": chosen.techniques,
-            "note": chosen.note,
-        }
-        answer |= {**numbers(case, made), "phases": [asdict(phase) for phase in phases]}
-        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+        sys.stdout.write(json.dumps(asked_json(made), indent=2) + "\n")
         return
     from planner.show import printed
 
-    printed(report(case, engine, chosen.note, phases, made))
+    printed(asked_report(made))
 
 
 def fit(

@@ -8,15 +8,26 @@ import numpy as np
 from planner.calibration import ENGINES, FITTED, FITTED_ON, kernels
 from planner.cost import Case
 from planner.perf.explain import Breakdown
+from planner.perf.explain_load import WAVES, Loaded
 from planner.perf.memory import Budget, sequence_bytes
-from planner.show import Report, Table, Words
+from planner.perf.under_load import PERCENTILES, Figures
+from planner.show import Report, Table, Words, seconds
 from planner.show_tables import breakdown_table, memory_table
 
 
-def report(case: Case, engine: str, note: str, phases: Sequence[Breakdown], made: Budget | str) -> Report:
+def report(
+    case: Case,
+    engine: str,
+    note: str,
+    phases: Sequence[Breakdown],
+    made: Budget | str,
+    loaded: Loaded | str | None = None,
+) -> Report:
     """All of it for people."""
     parts: list[Table | Words] = [Words(words_on_fit(case, made)[1])]
     parts += [Words(note)] if note else []
+    if loaded is not None:
+        parts += [Words(""), *load_report(loaded)]
     for phase in phases:
         parts += [Words(""), breakdown_table(phase)]
         if phase.rides:
@@ -26,6 +37,75 @@ def report(case: Case, engine: str, note: str, phases: Sequence[Breakdown], made
     if not isinstance(made, str):
         parts += [Words(""), memory_table(made, case.gpu.hbm_bytes), Words(_memory_words(made, case))]
     return parts
+
+
+def load_report(loaded: Loaded | str) -> Report:
+    """Percentiles under load, or why there are none."""
+    if isinstance(loaded, str):
+        return [Words(f"no figures under load: {loaded}")]
+    parts: list[Table | Words] = [Words(loaded.overload, "red")] if loaded.overload else []
+    if str(loaded.answer.overload):
+        return parts
+    names = ("MEAN", *(f"P{100 * p:g}" for p in PERCENTILES))
+    table = Table((_asked(loaded), *names), right=names)
+    for name, figures in _figures(loaded).items():
+        table.rows.append((name.upper(), *(_time(x) for x in figures.values())))
+    words = (
+        f"{float(loaded.answer.requests_per_s):,.3g} requests/s (at most {loaded.most_per_s:,.3g}), "
+        f"{float(loaded.answer.in_flight):,.1f} in flight of at most {loaded.places:,}"
+    )
+    parts += [table, Words(words), Words(_sure(loaded))]
+    if loaded.users is not None:
+        parts.append(Words(f"each user sends {WAVES} requests, the next when the last is answered; all start at once"))
+    return parts
+
+
+def load_numbers(loaded: Loaded | str | None) -> dict[str, Any] | None:
+    """The same as plain numbers, None for what cannot be carried."""
+    if loaded is None:
+        return None
+    if isinstance(loaded, str):
+        return {"refusal": loaded}
+    fine = not str(loaded.answer.overload)
+    return {
+        "users": loaded.users,
+        "requests_per_s": loaded.rate_per_s if loaded.users is None else float(loaded.answer.requests_per_s),
+        "most_requests_per_s": loaded.most_per_s,
+        "in_flight": float(loaded.answer.in_flight) if fine else None,
+        "places": loaded.places,
+        "overload": loaded.overload,
+        **(_figures(loaded) if fine else {}),
+        "ttft_interval_ratio": loaded.ttft_ratio,
+        "tpot_interval_ratio": loaded.tpot_ratio,
+        "source": loaded.source,
+        "refusal": "",
+    }
+
+
+def _asked(loaded: Loaded) -> str:
+    return f"{loaded.rate_per_s:,.3g} REQUESTS/S" if loaded.users is None else f"{loaded.users:,} USERS"
+
+
+def _time(value_s: float) -> str:
+    return f"{value_s * 1e3:,.1f} ms" if value_s < 0.1 else seconds(value_s)
+
+
+def _figures(loaded: Loaded) -> dict[str, dict[str, float]]:
+    def plain(figures: Figures) -> dict[str, float]:
+        each = figures.percentiles_s.tolist()
+        percentiles = {f"p{100 * p:g}_s": x for p, x in zip(PERCENTILES, each, strict=True)}
+        return {"mean_s": float(figures.mean_s), **percentiles}
+
+    return {name: plain(getattr(loaded.answer, name)) for name in ("ttft", "tpot", "e2e")}
+
+
+def _sure(loaded: Loaded) -> str:
+    if loaded.ttft_ratio is None or loaded.tpot_ratio is None:
+        return f"steps: {loaded.source}, by the roofline; how far off is not known"
+    return (
+        f"steps: {loaded.source}, as engines were measured; 90 % intervals: "
+        f"TTFT a factor of {loaded.ttft_ratio:.2f} either way, TPOT {loaded.tpot_ratio:.2f}"
+    )
 
 
 def numbers(case: Case, made: Budget | str) -> Mapping[str, Any]:

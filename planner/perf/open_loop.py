@@ -21,6 +21,8 @@ from planner.queueing import mean_wait_s, wait_quantile_s
 
 # Time that drifts in an open loop is skewed to the right, by about one (by the step-exact loop): Cornish and Fisher.
 SKEWED = DEVIATES + (DEVIATES**2 - 1) / 6
+# Squared coefficient of variation of how often a place gets free, of lives that do not feed back (by the same loop).
+SLOT_SCV = 0.5
 # Correlation of TTFT with the rest of a life, by how much lives feed back (by the step-exact loop).
 TOGETHER = 0.6
 
@@ -44,16 +46,19 @@ def open_loop(requests_per_s: Array, load: Load, server: Server) -> Answer:
     busy = np.minimum(carried * full_s / group, FULLEST)
     queue_s = np.stack([wait_quantile_s(busy, servers, serve_s, p, 0.0) for p in PERCENTILES], axis=-1)
     queued_s = mean_wait_s(busy, servers, serve_s, 0.0)
-    deviation_s, feedback = _drift(flying, own_s, server.sequence_s * (m - 1), carried)
+    deviation_s, feedback = _drift(flying, slots, own_s, server.sequence_s * (m - 1), carried)
     drift_s = deviation_s / np.maximum(m - 1, 1)
     # A step in progress must end; with lookahead the next one is already scheduled.
     ahead_s = (base_s / 2 + mean_s * server.lookahead) * np.minimum(flying, 1.0)
     alone_s = server.frontend_s + ahead_s + chunks * base_s + own_s * (1 + rate * chunks)
     seen_s = (chunks + 0.5 + server.lookahead) * drift_s
     first = _around(alone_s, np.sqrt(own_s**2 * rate * (chunks + 1) + mean_s**2 / 12 + seen_s**2))
-    held_s = flying / carried
-    slot_s = np.stack([wait_quantile_s(flying / slots, slots, held_s, p) for p in PERCENTILES], axis=-1)
-    first_s = np.asarray(alone_s + queued_s + mean_wait_s(flying / slots, slots, held_s))
+    # How many are in flight drifts, as if as many fewer were independent of each other; what is carried stays.
+    places = np.maximum(slots * (1 - feedback), 1.0)
+    slot = (carried / most, places, places / most)
+    vary = SLOT_SCV * (1 - feedback)
+    slot_s = np.stack([wait_quantile_s(*slot, p, vary) for p in PERCENTILES], axis=-1)
+    first_s = np.asarray(alone_s + queued_s + mean_wait_s(*slot, vary))
     ttft = Figures(first_s, first.percentiles_s + np.maximum(slot_s, queue_s))
     # The prompts that a request leaves behind in the line are prefilled while it decodes.
     left_s = own_s * carried * queued_s / np.maximum(m - 1, 1)
@@ -67,15 +72,16 @@ def open_loop(requests_per_s: Array, load: Load, server: Server) -> Answer:
     return Answer(carried, flying, _clear(ttft, fine), _clear(tpot, fine), _clear(e2e, fine), words)
 
 
-def _drift(flying: Array, own_s: Array, beside_s: Array, requests_per_s: Array) -> tuple[Array, Array]:
+def _drift(flying: Array, slots: Array, own_s: Array, beside_s: Array, requests_per_s: Array) -> tuple[Array, Array]:
     """Standard deviation of the time that a request writes for, and how much lives that lengthen lengthen others.
 
     Each arrival lengthens the lives of those in flight by its prompt's time, and by what its sequence adds to their
-    steps: that is a Poisson sum over one life, and more are in flight as long as lives are longer.
+    steps: that is a Poisson sum over one life, and more are in flight as long as lives are longer, up to the places.
     """
     feedback = requests_per_s * (own_s + beside_s)
     met = own_s**2 + own_s * beside_s + beside_s**2 * 2 / 3
-    return np.sqrt(flying * met) / (1 - feedback), feedback
+    most = (slots - flying) / (SKEWED[2] * np.sqrt(flying / (1 - feedback)))
+    return np.sqrt(flying * met) / (1 - feedback) * np.clip(most, 0.0, 1.0), feedback
 
 
 def _sum(ttft: Figures, written_s: Array, sides_s: Array, correlation: Array) -> Figures:

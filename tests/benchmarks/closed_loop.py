@@ -34,6 +34,8 @@ def main() -> None:
     met &= _line("closed, room for some", _closed(room=True)[0], CLOSED)
     for share in (0.3, 0.6, 0.8):
         met &= _line(f"open, {share:.0%} of capacity", _open(share), OPEN)
+    for share in (0.7, 0.9):
+        met &= _line(f"open, 32 places, {share:.0%}", _open(share, 32), OPEN)
     step_s, form_s = spent_s / len(errors), ours_s / len(errors)
     print(f"{step_s:.3f} s a run step by step, {1e3 * form_s:.1f} ms in closed form, one by one")
     sys.exit(0 if met else 1)
@@ -76,12 +78,12 @@ def _closed(room: bool) -> tuple[list[list[float]], float, float]:
     return errors, spent_s, ours_s
 
 
-def _open(share: float) -> list[list[float]]:
+def _open(share: float, places: int = 256) -> list[list[float]]:
     errors = []
     for prompt, tokens, lookahead in product((200, 1000, 4000), (32, 128), (False, True)):
-        load, server = Load(np.array(float(prompt)), np.array(float(tokens))), _server(256, lookahead)
+        load, server = Load(np.array(float(prompt)), np.array(float(tokens))), _server(places, lookahead)
         rate = share * float(capacity_per_s(load, server))
-        engine = Engine(256, BUDGET, 10**7, reuse=False, lookahead=lookahead)
+        engine = Engine(places, BUDGET, 10**7, reuse=False, lookahead=lookahead)
         drawn = []
         for seed in range(1, DRAWS + 1):
             at_s = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, ARRIVALS))

@@ -84,15 +84,15 @@ def test_what_the_catalogue_does_not_have_keeps_the_roofline() -> None:
 def test_only_what_was_measured_is_called_measured() -> None:
     # Of vLLM on one H100, Qwen3-32B was measured, Llama-3.1-8B was not.
     made = anchors(model("qwen3-32b"), {"H100-SXM": H100}, "vllm", [PLAIN], MEAN, USERS)[PLAIN]
-    assert source_of(made, Recipe("H100-SXM", techniques=("chunked-prefill", "fp8"))) == "measured"
-    assert source_of(anchor(), Recipe("H100-SXM")) == "modelled"
+    assert source_of(made, Recipe("H100-SXM", techniques=("chunked-prefill", "fp8")), H100) == "measured"
+    assert source_of(anchor(), Recipe("H100-SXM"), H100) == "modelled"
     for recipe in (
         Recipe("H100-SXM", techniques=("w4a16",)),
         Recipe("H100-SXM", pp=2),
         Recipe("H100-SXM", power_cap_w=350.0),
     ):
-        assert source_of(made, recipe) == "modelled"
-    assert source_of(anchor(Key("L4", ONE_GPU, "")), Recipe("L4")) == "extrapolated"
+        assert source_of(made, recipe, H100) == "modelled"
+    assert source_of(anchor(Key("L4", ONE_GPU, "")), Recipe("L4"), L4) == "extrapolated"
 
 
 def chat(**slo: float) -> ServiceSpec:

@@ -10,6 +10,7 @@ from planner.calibration import ENGINES
 from planner.queueing import deviates
 from planner.roofline import step_time
 from planner.service import SLO
+from planner.simulate import Engine, Request, Step, serve
 from planner.technique import Technique, cost_of
 from planner.techniques.chunked_prefill import ChunkedPrefill
 from tests.planner.perf_factories import H100, LLAMA_8B, case
@@ -167,3 +168,29 @@ def test_a_looser_objective_never_carries_less(ttft_s: float, looser: float, inp
         for limit in (ttft_s, ttft_s * looser)
     ]
     assert rates[0] <= rates[1]
+
+
+@pytest.mark.parametrize(("prompt", "tokens", "places"), [(200, 64, 8), (1000, 128, 32), (4000, 64, 8)])
+@pytest.mark.parametrize("load", [0.9, 0.4])
+def test_a_percentile_that_is_planned_with_is_no_less_than_in_the_step_exact_loop(
+    prompt: int, tokens: int, places: int, load: float
+) -> None:
+    """An engine of 10 ms a step, 0.1 ms a sequence and 40 us a prompt token, 2,048 of them a step at most."""
+    step_s, own_s = 0.010 + 1e-4 * places, 4e-5 * prompt
+    chunks = prompt / 2048
+    slot_s = chunks * (2048 * 4e-5 + step_s)
+    prompt_s = max(chunks, 1.0) * (own_s / max(chunks, 1.0) + step_s)
+    rate = 1 / max(own_s + tokens * step_s / places, slot_s)
+    figures = (step_s, own_s, prompt_s, slot_s, tokens * step_s + places * own_s, rate, 0.0, 0.0)
+    known, of = Steady(*(np.array([[x]]) for x in figures)), sizes((float(prompt), float(tokens)))
+    limits = objective([SLO("s", percentile=0.95)])
+    batch = np.array([[float(places)]])
+    first_s, between_s = unloaded(known, of, batch, limits)
+    planned_s = first_s + wait_s(known, batch, 1, limits, load) + (tokens - 1) * between_s
+
+    def seconds(step: Step) -> float:
+        return 0.010 + 1e-4 * len(step.contexts) + 4e-5 * sum(new for new, _ in step.chunks)
+
+    at_s = np.cumsum(np.random.default_rng(1).exponential(1 / (load * rate), 1000))
+    run = serve([Request(float(t), prompt, tokens) for t in at_s], Engine(places, 2048, 10**7, reuse=False), seconds)
+    assert float(planned_s[0, 0]) >= np.percentile(run.e2e_s, 95)
