@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Mapping
 
+from planner.catalog import checkpoint
 from planner.plan import Allocation, Recipe
 from planner.service import Engine
 from planner.technique import flags_of
@@ -14,7 +15,9 @@ from planner.techniques.disaggregation import Disaggregation
 def engine_flags(recipe: Recipe, engine: Engine, pool: str = "serve") -> dict[str, str]:
     """Flag without dashes -> value ("" for a switch): degrees, techniques, and the most sequences in flight.
 
-    A recipe counts sequences per pipeline lane; vLLM those of one data-parallel rank, SGLang all of the replica.
+    A recipe counts the sequences of one pipeline lane on all attention ranks. vLLM's limit is that of one data-parallel
+    rank, for all micro-batches in its pipeline (`SchedulerConfig.max_num_seqs`, `Scheduler.running`). SGLang's is that
+    of all ranks and lanes, which it divides by attention ranks and then by pipeline stages, rounding down.
     """
     known = techniques()
     chosen = [known[name]() for name in recipe.techniques if name in known]  # a stranger's recipe may name others
@@ -22,16 +25,22 @@ def engine_flags(recipe: Recipe, engine: Engine, pool: str = "serve") -> dict[st
     for technique in chosen:
         if isinstance(technique, Disaggregation):
             told.update(technique.pool_flags(engine, pool))
-    sequences = recipe.max_batch * recipe.pp
+    of_a_rank = math.ceil(recipe.max_batch / recipe.dp) * recipe.pp
     if engine == "sglang":
-        return {**told, "max-running-requests": str(sequences)}
-    return {**told, "max-num-seqs": str(math.ceil(sequences / recipe.dp))}
+        return {**told, "max-running-requests": str(of_a_rank * recipe.dp)}
+    return {**told, "max-num-seqs": str(of_a_rank)}
 
 
 def command(allocation: Allocation) -> str:
-    """As typed; the model is the catalogue's name, for which the checkpoint's own stands in."""
+    """As typed. The model is its Hugging Face id, and the name of a plan where none is known.
+
+    So too where a technique wants a checkpoint that somebody quantised: which, the reader decides.
+    """
     start = "vllm serve" if allocation.engine == "vllm" else "python -m sglang.launch_server --model-path"
-    return " ".join([start, shlex.quote(allocation.model), *_typed(allocation.flags)])
+    known = techniques()
+    other = any(known[name].quantised for name in allocation.recipe.techniques if name in known)
+    model = (None if other else checkpoint(allocation.model)) or allocation.model
+    return " ".join([start, shlex.quote(model), *_typed(allocation.flags)])
 
 
 def _typed(flags: Mapping[str, str]) -> list[str]:

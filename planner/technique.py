@@ -35,10 +35,12 @@ class Technique(ABC):
 
     `searched`: whether a plan may use it unasked; else only where a service names it. What it keeps of the 16-bit
     model's accuracy is said by `planner.catalog.recovery`: all of it, where quality.yaml has no rows for it.
+    `quantised`: whether an engine must be given a checkpoint that somebody quantised, instead of the model's own.
     """
 
     stage: ClassVar[Stage]
     searched: ClassVar[bool] = True
+    quantised: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, cost: Cost, case: Case) -> Cost:

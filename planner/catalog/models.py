@@ -47,6 +47,17 @@ def model(name: str, base: Path | None = None) -> Model:
     raise UnknownName("model", name, (row.name for row in models()), aliases, "or the path of a config.json")
 
 
+def checkpoint(name: str) -> str | None:
+    """The Hugging Face id of the weights that a row of the catalogue was made of; None for what is no row's name.
+
+    Rows have ids of relatives too (base and instruct): the one that the source names comes first.
+    """
+    row = _names().get(name.lower())
+    ids = [] if row is None else [alias for alias in row.aliases if "/" in alias]
+    named = [one for one in ids if row is not None and re.search(rf"{re.escape(one)}(?![\w.-])", row.source)]
+    return next(iter([*named, *ids]), None)
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()

@@ -91,7 +91,7 @@ class DataParallelAttention(Parallelism):
     def flags(self, engine: str) -> Mapping[str, str]:
         """SGLang's ranks are part of its tensor-parallel group: its `tensor-parallel-size` is then tp x dp."""
         if engine == "sglang":
-            return {"enable-dp-attention": "", "dp-size": str(self.ways)}
+            return {"attn-dp-size": str(self.ways)}
         return {"data-parallel-size": str(self.ways), "enable-expert-parallel": ""}
 
 

@@ -6,11 +6,11 @@ attention stay 16-bit. Dense and expert alike. GPUs without these units have `fp
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from planner.base import HBM_WEIGHTS, WEIGHT_BYTES
-from planner.cost import Case, Cost, Op
+from planner.cost import Case, Cost
+from planner.narrow import narrow_already, narrowed
 from planner.technique import Stage, Technique
 
 
@@ -22,19 +22,15 @@ class FP8(Technique):
 
     def objection(self, case: Case) -> str | None:
         """Needs a 16-bit checkpoint and FP8 units."""
-        if case.model.weight_dtype not in ("bf16", "fp16"):
-            return f"{case.model.name} is published in {case.model.weight_dtype} already"
+        if why := narrow_already(case):
+            return why
         if "fp8" not in case.gpu.flops_per_s:
             return f"{case.gpu.name} has no fp8 peak in the catalogue"
         return None
 
     def apply(self, cost: Cost, case: Case) -> Cost:
         """Half the bytes of every weight but the embeddings', and their GEMMs on the FP8 units."""
-
-        def narrow(op: Op) -> Op:
-            return replace(op, engine="fp8") if HBM_WEIGHTS in op.traffic else op
-
-        return cost.scale("weights", 1.0 / WEIGHT_BYTES[case.model.weight_dtype]).map_ops(narrow)
+        return narrowed(cost, case, 1.0, "fp8")
 
     def flags(self, engine: str) -> Mapping[str, str]:
         """Both engines quantise a 16-bit checkpoint while loading it."""

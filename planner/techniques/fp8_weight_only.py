@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from planner.base import WEIGHT_BYTES
 from planner.cost import Case, Cost
+from planner.narrow import narrow_already, narrowed
 from planner.technique import Stage, Technique
 
 _UNPACKING = ("turing", "ampere")
@@ -26,8 +26,8 @@ class FP8WeightOnly(Technique):
     def objection(self, case: Case) -> str | None:
         """Needs a dense 16-bit checkpoint, and a GPU that lacks the units but has the kernels."""
         model, gpu = case.model, case.gpu
-        if model.weight_dtype not in ("bf16", "fp16"):
-            return f"{model.name} is published in {model.weight_dtype} already"
+        if why := narrow_already(case):
+            return why
         if "fp8" in gpu.flops_per_s:
             return f"{gpu.name} has FP8 units, which fp8 uses"
         if gpu.vendor.lower() != "nvidia" or gpu.architecture.lower() not in _UNPACKING:
@@ -38,7 +38,7 @@ class FP8WeightOnly(Technique):
 
     def apply(self, cost: Cost, case: Case) -> Cost:
         """Half the bytes of every weight but the embeddings'."""
-        return cost.scale("weights", 1.0 / WEIGHT_BYTES[case.model.weight_dtype])
+        return narrowed(cost, case, 1.0)
 
     def flags(self, engine: str) -> Mapping[str, str]:
         """The engine chooses the kernel by the GPU."""

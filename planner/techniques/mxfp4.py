@@ -6,11 +6,12 @@ from Ampere on (vLLM documentation, "Supported Hardware" and `Mxfp4Config`). Its
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from planner.base import HBM_WEIGHTS, WEIGHT_BYTES
-from planner.cost import Case, Cost, Op
+from planner.base import WEIGHT_BYTES
+from planner.cost import Case, Cost
+from planner.narrow import fp4_units, narrow_already, narrowed, uneven_groups
 from planner.technique import Stage, Technique
 
 _GROUP = 32
@@ -23,27 +24,21 @@ class MXFP4(Technique):
 
     stage: ClassVar[Stage] = Stage.PRECISION
     searched: ClassVar[bool] = False  # as nvfp4
+    quantised: ClassVar[bool] = True
 
     def objection(self, case: Case) -> str | None:
         """Needs a 16-bit checkpoint, FP4 units or kernels that unpack, and whole groups on every GPU."""
-        gpu, model = case.gpu, case.model
-        if model.weight_dtype not in ("bf16", "fp16"):
-            return f"{model.name} is published in {model.weight_dtype} already"
+        gpu = case.gpu
+        if why := narrow_already(case):
+            return why
         unpacked = gpu.vendor.lower() == "nvidia" and gpu.architecture.lower() not in _TOO_OLD
         if "fp4" not in gpu.flops_per_s and not unpacked:
             return f"{gpu.name} has no fp4 peak in the catalogue, and engines do not unpack MXFP4 on it"
-        widths = {model.hidden, *(b.ffn.inner // case.tp for b in model.blocks if b.ffn is not None)}
-        odd = sorted(width for width in widths if width % _GROUP)
-        return f"{odd[0]} weights in a row do not split into groups of {_GROUP}" if odd else None
+        return uneven_groups(case, _GROUP)
 
     def apply(self, cost: Cost, case: Case) -> Cost:
         """4 bits and a 32nd of a byte for every weight but the embeddings', GEMMs on FP4 units where there are any."""
-        engine = "fp4" if "fp4" in case.gpu.flops_per_s else None
-
-        def narrow(op: Op) -> Op:
-            return replace(op, engine=engine) if engine and HBM_WEIGHTS in op.traffic else op
-
-        return cost.scale("weights", WEIGHT_BYTES["mxfp4"] / WEIGHT_BYTES[case.model.weight_dtype]).map_ops(narrow)
+        return narrowed(cost, case, WEIGHT_BYTES["mxfp4"], fp4_units(case))
 
     def flags(self, engine: str) -> Mapping[str, str]:
         """vLLM reads what LLM Compressor wrote; SGLang has a method of the format's name."""

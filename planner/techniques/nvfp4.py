@@ -6,11 +6,12 @@ documentation, "Supported Hardware").
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from planner.base import HBM_WEIGHTS, WEIGHT_BYTES
-from planner.cost import Case, Cost, Op
+from planner.base import WEIGHT_BYTES
+from planner.cost import Case, Cost
+from planner.narrow import fp4_units, narrow_already, narrowed, uneven_groups
 from planner.technique import Stage, Technique
 
 _GROUP = 16
@@ -22,27 +23,21 @@ class NVFP4(Technique):
 
     stage: ClassVar[Stage] = Stage.PRECISION
     searched: ClassVar[bool] = False  # near ties with w4a16 make fleets slow to prove
+    quantised: ClassVar[bool] = True
 
     def objection(self, case: Case) -> str | None:
         """Needs a 16-bit checkpoint, an NVIDIA GPU, and whole groups on every GPU."""
-        if case.model.weight_dtype not in ("bf16", "fp16"):
-            return f"{case.model.name} is published in {case.model.weight_dtype} already"
+        if why := narrow_already(case):
+            return why
         if case.gpu.vendor.lower() != "nvidia":
             return f"{case.gpu.name} is no NVIDIA GPU"
         if case.gpu.architecture.lower() == "volta":
             return f"{case.gpu.name} is older than the GPUs that engines have NVFP4 kernels for"
-        widths = {case.model.hidden, *(b.ffn.inner // case.tp for b in case.model.blocks if b.ffn is not None)}
-        odd = sorted(width for width in widths if width % _GROUP)
-        return f"{odd[0]} weights in a row do not split into groups of {_GROUP}" if odd else None
+        return uneven_groups(case, _GROUP)
 
     def apply(self, cost: Cost, case: Case) -> Cost:
         """4 bits and a sixteenth of a byte for every weight but the embeddings', GEMMs on FP4 units where there are."""
-        engine = "fp4" if "fp4" in case.gpu.flops_per_s else None
-
-        def narrow(op: Op) -> Op:
-            return replace(op, engine=engine) if engine and HBM_WEIGHTS in op.traffic else op
-
-        return cost.scale("weights", WEIGHT_BYTES["nvfp4"] / WEIGHT_BYTES[case.model.weight_dtype]).map_ops(narrow)
+        return narrowed(cost, case, WEIGHT_BYTES["nvfp4"], fp4_units(case))
 
     def flags(self, engine: str) -> Mapping[str, str]:
         """Both engines read what NVIDIA's Model Optimizer wrote."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from planner.base import WEIGHT_BYTES
 from planner.cost import Case, Cost
+from planner.narrow import narrow_already, uneven_groups
 from planner.technique import Stage, Technique
 
 
@@ -20,14 +21,11 @@ class W4A16(Technique):
 
     group_size: int = 128
     stage: ClassVar[Stage] = Stage.PRECISION
+    quantised: ClassVar[bool] = True
 
     def objection(self, case: Case) -> str | None:
         """Needs a 16-bit checkpoint, and whole groups on every GPU."""
-        if case.model.weight_dtype not in ("bf16", "fp16"):
-            return f"{case.model.name} is published in {case.model.weight_dtype} already"
-        widths = {case.model.hidden, *(b.ffn.inner // case.tp for b in case.model.blocks if b.ffn is not None)}
-        odd = sorted(width for width in widths if width % self.group_size)
-        return f"{odd[0]} weights in a row do not split into groups of {self.group_size}" if odd else None
+        return narrow_already(case) or uneven_groups(case, self.group_size)
 
     def apply(self, cost: Cost, case: Case) -> Cost:
         """4 bits and a group's share of two 16-bit numbers, for every weight but the embeddings'."""

@@ -6,11 +6,12 @@ Activations are 8-bit too, so that there is no use of it without the units.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from planner.base import HBM_WEIGHTS, WEIGHT_BYTES
-from planner.cost import Case, Cost, Op
+from planner.base import WEIGHT_BYTES
+from planner.cost import Case, Cost
+from planner.narrow import narrow_already, narrowed
 from planner.technique import Stage, Technique
 
 
@@ -20,11 +21,12 @@ class W8A8Int8(Technique):
 
     stage: ClassVar[Stage] = Stage.PRECISION
     searched: ClassVar[bool] = False  # likewise, with fp8
+    quantised: ClassVar[bool] = True
 
     def objection(self, case: Case) -> str | None:
         """Needs a 16-bit checkpoint, INT8 units that are no slower than the 16-bit ones, and dense layers."""
-        if case.model.weight_dtype not in ("bf16", "fp16"):
-            return f"{case.model.name} is published in {case.model.weight_dtype} already"
+        if why := narrow_already(case):
+            return why
         peaks = case.gpu.flops_per_s
         if peaks.get("int8", 0.0) <= peaks.get("bf16", peaks.get("fp16", 0.0)):
             return f"{case.gpu.name} has no int8 peak above its 16-bit one in the catalogue"
@@ -36,11 +38,7 @@ class W8A8Int8(Technique):
 
     def apply(self, cost: Cost, case: Case) -> Cost:
         """Half the bytes of every weight but the embeddings', and their GEMMs on the INT8 units."""
-
-        def narrow(op: Op) -> Op:
-            return replace(op, engine="int8") if HBM_WEIGHTS in op.traffic else op
-
-        return cost.scale("weights", WEIGHT_BYTES["int8"] / WEIGHT_BYTES[case.model.weight_dtype]).map_ops(narrow)
+        return narrowed(cost, case, WEIGHT_BYTES["int8"], "int8")
 
     def flags(self, engine: str) -> Mapping[str, str]:
         """vLLM reads a compressed-tensors checkpoint's own config; SGLang quantises while loading."""

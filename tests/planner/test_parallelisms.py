@@ -180,7 +180,7 @@ def test_flags_are_what_the_engines_document() -> None:
     assert ExpertParallel(8).flags("sglang") == {"ep-size": "8"}
     ranks = DataParallelAttention(8)
     assert ranks.flags("vllm") == {"data-parallel-size": "8", "enable-expert-parallel": ""}
-    assert ranks.flags("sglang") == {"enable-dp-attention": "", "dp-size": "8"}
+    assert ranks.flags("sglang") == {"attn-dp-size": "8"}
     assert ContextParallel(4).flags("vllm") == {"decode-context-parallel-size": "4"}
     assert ContextParallel(4).flags("sglang") == {"dcp-size": "4"}
 
@@ -190,7 +190,7 @@ def test_an_engine_is_told_of_all_degrees_together() -> None:
     here = spread(DEEPSEEK, Degrees(tp=2, ep=8, dp=4))
     vllm = {"tensor-parallel-size": "2", "data-parallel-size": "4", "enable-expert-parallel": ""}
     assert flags_of(here, [], "vllm") == vllm
-    sglang = {"tensor-parallel-size": "8", "enable-dp-attention": "", "dp-size": "4", "ep-size": "8"}
+    sglang = {"tensor-parallel-size": "8", "attn-dp-size": "4", "ep-size": "8"}
     assert flags_of(here, [KVFP8()], "sglang") == {**sglang, "kv-cache-dtype": "fp8_e4m3"}
     assert flags_of(case(), [], "vllm") == {}
 
