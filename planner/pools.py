@@ -58,7 +58,7 @@ def contradiction(cost: Cost) -> str | None:
     if len(cost.pools) == 1:
         return None
     if any("ffn" in pool for pool in cost.pools):
-        return "the planner sees one GPU's layers at a time: it does not place attention and FFN on different GPUs yet"
+        return "no release of an engine runs attention and FFN on different GPUs: they are costed but not placed"
     if prefill.rides or prefill.beside:
         return "prefill has GPUs of its own: there are no decode steps for prompts to ride on or to run beside"
     return None

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from planner.architecture import kv_elements, kv_heads, parameters
 from planner.calibration import HBM_RATIO
-from planner.catalog import recovery
+from planner.catalog import engine_options, recovery
 from planner.cost import Degrees
 from planner.hardware import GPUType, Inventory
 from planner.model import Model
 from planner.perf.formats import WEIGHT_BYTES, known_as
 from planner.plan import Recipe, Refusal
 from planner.power import cap_objection, capped
-from planner.service import Constraints, ServiceSpec
+from planner.service import Constraints, Engine, ServiceSpec
 from planner.technique import Parallelism, Stage
 from planner.techniques import techniques
 
@@ -84,9 +84,7 @@ def technique_sets(service: ServiceSpec) -> tuple[list[tuple[str, ...]], list[Re
     formats = [name for name, made in known.items() if made.stage == Stage.PRECISION]
     rest = [name for name in known if name not in formats]
     sets: list[tuple[str, ...]] = []
-    refused = [
-        Refusal(service.name, name, f"{service.engine} has no switch for {name}") for name in asked if name not in known
-    ]
+    refused = [Refusal(service.name, name, _unswitched(service.engine, name)) for name in asked if name not in known]
     for one in [(), *((name,) for name in formats)]:
         for others in _subsets(rest):
             names = tuple(sorted(one + others))
@@ -99,6 +97,10 @@ def technique_sets(service: ServiceSpec) -> tuple[list[tuple[str, ...]], list[Re
             floor = f"the quality floor is {service.quality_floor:g}"
             refused.append(Refusal(service.name, " ".join(names), f"{reason}, {floor}"))
     return sets, refused
+
+
+def _unswitched(engine: Engine, name: str) -> str:
+    return f"{engine} has no switch for {name} (looked for in {engine} {engine_options(engine).version})"
 
 
 def degrees(model: Model, gpus_per_node: int, named: Collection[str] = ()) -> list[Degrees]:

@@ -7,12 +7,9 @@ curve of the nearest generation, its latency kept and the rest scaled by the lin
 workstations", JPDC 2009), all-gather and reduce-scatter (N - 1) / N, all-to-all likewise: so other N are scaled.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ from numpy.typing import NDArray
 
 from planner.hardware import GPUType
 from planner.perf.op_features import generation
+from planner.perf.stored import meta_of, stored
 from planner.perf.tables import Columns, numbers, words
 
 Array = NDArray[np.float64]
@@ -68,28 +66,19 @@ class Exchange:
     rate_ratio: float
 
 
-@cache
-def _stored() -> Mapping[str, NDArray[Any]]:
-    path = files("planner.perf") / "data" / "collectives.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return MappingProxyType(dict(stored))
-
-
-@cache
 def meta() -> Mapping[str, Any]:
     """What the curves come from, and the errors of what was left out."""
-    found: dict[str, Any] = json.loads(str(_stored()["meta"]))
-    return MappingProxyType(found)
+    return meta_of("collectives")
 
 
 @cache
 def curves() -> tuple[Curve, ...]:
     """All shipped curves."""
-    stored, made = _stored(), []
-    ends = np.cumsum(stored["counts"])
-    for (where, kind, backend, narrow, gpus), end, count in zip(stored["keys"], ends, stored["counts"], strict=True):
+    arrays, made = stored("collectives"), []
+    ends = np.cumsum(arrays["counts"])
+    for (where, kind, backend, narrow, gpus), end, count in zip(arrays["keys"], ends, arrays["counts"], strict=True):
         points = slice(end - count, end)
-        size, time_s = stored["size"][points], stored["time_s"][points].astype(float)
+        size, time_s = arrays["size"][points], arrays["time_s"][points].astype(float)
         made.append(Curve(meta()["gpus"][where], int(kind), int(backend), bool(narrow), int(gpus), size, time_s))
     return tuple(made)
 

@@ -10,11 +10,9 @@ the task's usual length). Power, energy, latency and throughput are what is aske
 here looks at them.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -25,10 +23,10 @@ from planner.perf.conformal import interval
 from planner.perf.energy_demand import demand
 from planner.perf.energy_rows import Row, read
 from planner.perf.energy_terms import Coefficients, Terms, draw_ratio, features, shares, step_s, terms
+from planner.perf.stored import stored, told
 from planner.power import idle_w
 
 Array = NDArray[np.float64]
-FILE = "energy.npz"
 SOURCES = ("measured", "modelled", "extrapolated")
 ADDED = (
     "power_w", "power_lo_w", "power_hi_w", "joules_per_token", "joules_per_token_lo", "joules_per_token_hi",
@@ -46,19 +44,17 @@ class Fitted:
     meta: Mapping[str, Any]
 
 
-def unpacked(stored: Mapping[str, NDArray[Any]]) -> Fitted:
+def unpacked(arrays: Mapping[str, NDArray[Any]]) -> Fitted:
     """A model from its arrays."""
-    meta = json.loads(str(stored["meta"])) if "meta" in stored else {}
-    step, draw = (trees.unpack(stored, name) for name in ("step", "draw"))
-    coefficients = Coefficients(*(stored[field.name] for field in fields(Coefficients)))
-    return Fitted(coefficients, step, draw, meta)
+    step, draw = (trees.unpack(arrays, name) for name in ("step", "draw"))
+    coefficients = Coefficients(*(arrays[field.name] for field in fields(Coefficients)))
+    return Fitted(coefficients, step, draw, told(arrays))
 
 
 @cache
 def fitted() -> Fitted:
     """The shipped model, read once."""
-    with (files("planner.perf") / "data" / FILE).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return unpacked(dict(stored))
+    return unpacked(stored("energy"))
 
 
 def estimate(model: Fitted, asked: Terms, learned: NDArray[np.bool_]) -> tuple[Array, Array]:

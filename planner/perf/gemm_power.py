@@ -4,7 +4,6 @@ After "Understanding GEMM Performance and Energy on NVIDIA Ada Lovelace" (sizes,
 the power limit as physics: at full power many products run at less than the highest clock.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,11 +17,11 @@ from planner.catalog import gpu
 from planner.perf.conformal import interval
 from planner.perf.gemm_features import DTYPES, Products, features, products
 from planner.perf.power_cap import Work, settle
+from planner.perf.stored import meta_of, stored
 from planner.perf.trees import Forest, predict, unpack
 
 Array = NDArray[np.float64]
 SWEEP = files("planner.perf") / "data" / "h200_gemm_sweep.npz"
-MODEL = files("planner.perf") / "data" / "gemm_power.npz"
 PICO = 1e-12
 LARGEST = 2**24  # of m, n and k: beyond it nothing was ever served
 GRAIN = {"fp8": 16}  # n and k of fp8 products are multiples of 16, or no kernel takes them
@@ -104,24 +103,18 @@ def at_limit(power_w: Array, limit_w: float) -> NDArray[np.bool_]:
     return np.asarray(power_w > 0.985 * limit_w)
 
 
-@cache
-def _stored() -> tuple[Fitted, dict[str, Any]]:
-    with MODEL.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        data = dict(stored)
-    meta = json.loads(str(data["meta"]))
-    idle_w, exponent, core, *joules = data["energy"].tolist()
-    energy = Energy(idle_w, exponent, core, np.array(joules))
-    return Fitted(unpack(data, "time"), energy, unpack(data, "rest"), meta["limit_w"]), meta
-
-
 def meta() -> Mapping[str, Any]:
     """What was fitted, from what, and the errors on shapes left out."""
-    return _stored()[1]
+    return meta_of("gemm_power")
 
 
+@cache
 def fitted() -> Fitted:
     """The shipped model."""
-    return _stored()[0]
+    arrays = stored("gemm_power")
+    idle_w, exponent, core, *joules = arrays["energy"].tolist()
+    energy = Energy(idle_w, exponent, core, np.array(joules))
+    return Fitted(unpack(arrays, "time"), energy, unpack(arrays, "rest"), meta()["limit_w"])
 
 
 def estimate(m: NDArray[Any], n: NDArray[Any], k: NDArray[Any], dtype: NDArray[Any]) -> Estimate:
@@ -139,7 +132,7 @@ def estimate(m: NDArray[Any], n: NDArray[Any], k: NDArray[Any], dtype: NDArray[A
 
 
 def _estimate(p: Products) -> dict[str, Array]:
-    model, said = _stored()
+    model, said = fitted(), meta()
     full_s = p.roof_s * np.exp(predict(model.time, features(p)))
     settled = settle(draw(p, full_s, model), model.energy.idle_w, model.energy.exponent, model.limit_w)
     held_out = said["cross_validation"]
@@ -161,13 +154,13 @@ def _estimate(p: Products) -> dict[str, Array]:
 
 
 def _known(m: NDArray[Any], n: NDArray[Any], k: NDArray[Any], dtype: NDArray[Any]) -> Products:
-    said = _stored()[1]
+    said = meta()
     return products(gpu(said["gpu"]), said["multiprocessors"], m, n, k, dtype)
 
 
 def _outside(m: Array, n: Array, k: Array) -> NDArray[np.bool_]:
     """Larger than what was swept, or of widths that no engine has."""
-    most = _stored()[1]["largest"]
+    most = meta()["largest"]
     odd = (n % SWEPT_GRAIN != 0) | (k % SWEPT_GRAIN != 0) | (np.minimum(n, k) < 64)
     return np.asarray((m > most[0]) | (n > most[1]) | (k > most[2]) | odd)
 
@@ -189,6 +182,6 @@ def _refusal(m: Any, n: Any, k: Any, dtype: Any) -> str:
         if name != "m" and size % GRAIN.get(dtype, 1):
             return f"{name}: got {size:g}, allowed in {dtype}: multiples of {GRAIN[dtype]}"
     held = (n * k + m * k + m * n) * 1.0
-    if held > gpu(_stored()[1]["gpu"]).hbm_bytes:
+    if held > gpu(meta()["gpu"]).hbm_bytes:
         return f"m, n, k: got {held:.3g} elements, more than the GPU's memory holds"
     return ""

@@ -4,16 +4,16 @@ Attention of sequences of unequal length lies between that of equal ones of the 
 share was measured (LLMServingSim 2.0 profiles, github casys-kaist/LLMServingSim, MIT).
 """
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import UnknownName
+from planner.perf.stored import meta_of, stored
 from planner.simulate import Step
 
 Array = NDArray[np.float64]
@@ -74,18 +74,9 @@ def _line(x: float, xs: Array, ys: Array) -> float:
     return float(ys[-1] + (x - xs[-1]) * (ys[-1] - ys[-1 - back]) / (xs[-1] - xs[-1 - back]))
 
 
-@cache
-def _stored() -> dict[str, NDArray[Any]]:
-    path = files("planner.perf") / "data" / "layers.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return dict(stored)
-
-
-@cache
-def meta() -> dict[str, Any]:
+def meta() -> Mapping[str, Any]:
     """What the profiles come from."""
-    found: dict[str, Any] = json.loads(str(_stored()["meta"]))
-    return found
+    return meta_of("layers")
 
 
 def names() -> tuple[str, ...]:
@@ -98,12 +89,12 @@ def profile(name: str) -> Profile:
     """A shipped profile by its name, such as rtx4090_llama-3.1-8b_tp1; raises UnknownName."""
     if name not in names():
         raise UnknownName("layer profile", name, names())
-    return unpacked(name, _stored())
+    return unpacked(name, stored("layers"))
 
 
-def unpacked(name: str, stored: dict[str, NDArray[Any]]) -> Profile:
+def unpacked(name: str, arrays: Mapping[str, NDArray[Any]]) -> Profile:
     """A profile from its arrays."""
-    held = {key.partition(":")[2]: x for key, x in stored.items() if key.startswith(f"{name}:")}
+    held = {key.partition(":")[2]: x for key, x in arrays.items() if key.startswith(f"{name}:")}
     step_s, request_s = (float(x) for x in held["numbers"])
     return Profile(
         name,

@@ -6,12 +6,9 @@ Intervals are 90 % conformal, from shapes or from GPUs left out. Watts were meas
 `power_source` of their own.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +24,7 @@ from planner.perf.op_features import HARDWARE, SECONDS_AT, Chip, Work, chip
 from planner.perf.op_rows import OPERATORS, kernels, work_of
 from planner.perf.shallow_trees import Shallow, unpack
 from planner.perf.shallow_trees import predict as trees_predict
+from planner.perf.stored import meta_of, stored
 from planner.perf.tables import Columns
 from planner.power import idle_w
 
@@ -64,26 +62,17 @@ class Estimate:
     source: NDArray[Any]
 
 
-@cache
-def _stored() -> Mapping[str, NDArray[Any]]:
-    path = files("planner.perf") / "data" / "operators.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return MappingProxyType(dict(stored))
-
-
-@cache
 def meta() -> Mapping[str, Any]:
     """What the surfaces were fitted on, and the errors of what was left out."""
-    found: dict[str, Any] = json.loads(str(_stored()["meta"]))
-    return MappingProxyType(found)
+    return meta_of("operators")
 
 
 @cache
 def surfaces(op: str) -> Surfaces:
     """The shipped surfaces of an operator family."""
-    stored = _stored()
-    prices = Prices(*(stored[f"{op}.{key}"] for key in ("groups", "log_prices", "unseen")))
-    return Surfaces(prices, unpack(stored, f"{op}.known"), unpack(stored, f"{op}.new"), stored[f"{op}.pairs"])
+    arrays = stored("operators")
+    prices = Prices(*(arrays[f"{op}.{key}"] for key in ("groups", "log_prices", "unseen")))
+    return Surfaces(prices, unpack(arrays, f"{op}.known"), unpack(arrays, f"{op}.new"), arrays[f"{op}.pairs"])
 
 
 def pairs(known: NDArray[Any], group: Array) -> Array:
@@ -99,7 +88,7 @@ def _pair(known: NDArray[Any], group: Array) -> Array:
 
 @cache
 def _power(name: str) -> Shallow:
-    return unpack(_stored(), name)
+    return unpack(stored("operators"), name)
 
 
 def estimate(op: str, gpu: GPUType, work: Work) -> Estimate:
@@ -152,7 +141,7 @@ def _drawn(gpu: GPUType, power_w: Array) -> Array:
 
 
 def _power_measured(op: str, gpu: GPUType) -> bool:
-    return gpu.name == meta()["power_gpu"] and f"power.{op}.value" in _stored()
+    return gpu.name == meta()["power_gpu"] and f"power.{op}.value" in stored("operators")
 
 
 def _watts(op: str, gpu: GPUType, made: Estimate) -> tuple[Array, Array, NDArray[Any]]:

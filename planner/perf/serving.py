@@ -9,11 +9,9 @@ InferenceX sweep makes them. `steady`: requests of the stated lengths, for as lo
 sweep at that sweep's three pairs of lengths (1024/1024, 1024/8192, 8192/1024) and steady elsewhere.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -27,12 +25,12 @@ from planner.perf.serving_physics import OTHER_BYTES, Demand, demand, index
 from planner.perf.serving_ranges import within
 from planner.perf.serving_rows import Rows, parse
 from planner.perf.serving_step import log_step_s, placed, prompt_s, steps
+from planner.perf.stored import stored, told
 from planner.perf.tables import Columns
 from planner.perf.trees import Forest, predict_spread, rounded, unpack
 from planner.power import power_w
 
 Array = NDArray[np.float64]
-FILE = "serving.npz"
 ADDED = (
     "ttft_s", "tpot_s", "tokens_per_s_per_gpu", "power_w", "joules_per_token", "hbm_bytes",
     "ttft_lo_s", "ttft_hi_s", "tpot_lo_s", "tpot_hi_s", "source", "refusal", "note",
@@ -55,21 +53,19 @@ class Fitted:
     meta: Mapping[str, Any]
 
 
-def unpacked(stored: Mapping[str, NDArray[Any]]) -> Fitted:
+def unpacked(arrays: Mapping[str, NDArray[Any]]) -> Fitted:
     """A model from its arrays."""
-    meta = json.loads(str(stored["meta"])) if "meta" in stored else {}
-    versions = tuple(str(name) for name in stored["versions"])
-    step_trees, first_trees = unpack(stored, "step_trees"), unpack(stored, "first_trees")
-    names = tuple(str(name) for name in stored["step_names"])
-    campaigns = tuple(str(name) for name in stored["first_campaigns"])
-    return Fitted(stored["step"], names, stored["first"], campaigns, versions, step_trees, first_trees, meta)
+    versions = tuple(str(name) for name in arrays["versions"])
+    step_trees, first_trees = unpack(arrays, "step_trees"), unpack(arrays, "first_trees")
+    names = tuple(str(name) for name in arrays["step_names"])
+    campaigns = tuple(str(name) for name in arrays["first_campaigns"])
+    return Fitted(arrays["step"], names, arrays["first"], campaigns, versions, step_trees, first_trees, told(arrays))
 
 
 @cache
 def fitted() -> Fitted:
     """The shipped model, read once."""
-    with (files("planner.perf") / "data" / FILE).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return unpacked(dict(stored))
+    return unpacked(stored("serving"))
 
 
 def logs(rows: Rows, model: Fitted) -> dict[str, Array]:

@@ -98,7 +98,7 @@ class AttentionFFNDisaggregation(Technique):
         return cost.change("decode", lambda p: replace(p, resident={**p.resident, HBM_WEIGHTS: weights * (1 - share)}))
 
     def flags(self, engine: str) -> Mapping[str, str] | None:
-        """No release of either engine runs it: the paper's system is its own."""
+        """None: no release of either engine runs it (a plugin of vLLM is experimental), so that plans refuse it."""
         return None
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from planner.catalog import engine_options
 from planner.cost import Degrees
 from planner.hardware import Inventory, NodeGroup, PowerDomain
 from planner.power import capped
@@ -117,4 +118,5 @@ def test_what_the_engine_has_no_switch_for_is_refused_in_words() -> None:
     asked = service(techniques=("chunked-prefill", "nano-batch"))
     made, refused = recipes(asked, inventory(H100))
     assert {recipe.techniques for recipe in made} == {(), ("chunked-prefill",)}
-    assert [(r.recipe, r.reason) for r in refused] == [("nano-batch", "vllm has no switch for nano-batch")]
+    reason = f"vllm has no switch for nano-batch (looked for in vllm {engine_options('vllm').version})"
+    assert [(r.recipe, r.reason) for r in refused] == [("nano-batch", reason)]
