@@ -40,7 +40,8 @@ def serving(
 
     Columns: model_path, system (needed); backend, mode, isl, osl, batch_size, concurrency, tp_size, ... have defaults.
     protocol: sweep (ten requests a user of 80 to 100 % of the stated lengths, as InferenceX) or steady; left out: sweep
-    at 1024/1024, 1024/8192 and 8192/1024, else steady. power_w: the roofline's activity, no interval; measured: energy.
+    at 1024/1024, 1024/8192 and 8192/1024, else steady. power_source: the energy model's measured or modelled, with an
+    interval, where it knows the GPU; else roofline.
     With a calibration, rows of the deployment that it is from are corrected, and called measured near its load.
 
     Example: muster predict serving runs.csv -o predicted.csv --calibration calibration.json

@@ -22,18 +22,19 @@ from planner.perf.memory import beside_bytes
 from planner.perf.serving_features import share_features, step_features
 from planner.perf.serving_first import first_features, first_index, first_s, room_for, waits
 from planner.perf.serving_physics import OTHER_BYTES, Demand, demand, index
+from planner.perf.serving_power import watts
 from planner.perf.serving_ranges import within
 from planner.perf.serving_rows import Rows, parse
 from planner.perf.serving_step import log_step_s, placed, prompt_s, steps
 from planner.perf.stored import stored, told
 from planner.perf.tables import Columns
 from planner.perf.trees import Forest, predict_spread, rounded, unpack
-from planner.power import power_w
 
 Array = NDArray[np.float64]
 ADDED = (
     "ttft_s", "tpot_s", "tokens_per_s_per_gpu", "power_w", "joules_per_token", "hbm_bytes",
     "ttft_lo_s", "ttft_hi_s", "tpot_lo_s", "tpot_hi_s", "source", "refusal", "note",
+    "power_lo_w", "power_hi_w", "power_source",
 )  # fmt: skip
 # Trees that agree to the last digit have seen the row itself; runs repeat to 2 % and 4 % (within one engine version).
 LEAST_SPREAD = {"tpot": 0.02, "ttft": 0.04}
@@ -99,8 +100,8 @@ def predict(columns: Columns) -> dict[str, NDArray[Any]]:
     """The columns of `ADDED` for every row; a row that cannot be predicted has its reason in `refusal`, and no number.
 
     Throughput counts output tokens, and does not fall with users who wait for memory: `note` says how many do. Of one
-    output token, TPOT is the time of one step. Power is that of all GPUs of the deployment, from what the roofline says
-    of their activity; memory that of the fullest GPU.
+    output token, TPOT is the time of one step. Power is that of all GPUs of the deployment (`power_source`: the energy
+    model's "measured" or "modelled", or "roofline", which has no interval); memory that of the fullest GPU.
     """
     rows, model = parse(columns), fitted()
     d = demand(rows)
@@ -118,13 +119,15 @@ def predict(columns: Columns) -> dict[str, NDArray[Any]]:
     full = _without_wait(columns, held, fine & (held < rows.concurrency), known, out)
     tokens_per_s = held * rows.output_tokens / (full["ttft_s"] + (rows.output_tokens - 1) * full["tpot_s"])
     out["tokens_per_s_per_gpu"] = tokens_per_s / rows.gpus_used
-    out["power_w"] = _watts(rows, d, out["tpot_s"], tokens_per_s / rows.output_tokens)
+    drawn = watts(rows, d, out["tpot_s"], tokens_per_s / rows.output_tokens)
+    out |= {"power_w": drawn.power_w, "power_lo_w": drawn.lo_w, "power_hi_w": drawn.hi_w}
     out["joules_per_token"] = out["power_w"] / tokens_per_s
     stage = rows.table.layers[:, 0] / rows.pp
     out["hbm_bytes"] = d.resident_bytes - OTHER_BYTES + beside_bytes(rows.models, rows.decode.tp, d.sequences, stage)
     for key, values in out.items():
         out[key] = np.where(fine & np.isfinite(values), values, np.nan)
-    out["source"], out["refusal"] = np.where(fine, source, ""), refusal
+    out["source"], out["power_source"] = np.where(fine, source, ""), np.where(fine, drawn.source, "")
+    out["refusal"] = refusal
     out["note"] = np.where(fine, _notes(rows, held, out["ttft_s"] - full["ttft_s"]), "")
     return {key: out[key] for key in ADDED}
 
@@ -187,24 +190,3 @@ def _half(key: str, source: NDArray[Any], trees: NDArray[np.bool_], spread: Arra
     modelled = np.where(trees, np.maximum(models, known), models)
     new = np.where(source == "modelled", modelled, np.hypot(models, gpus))
     return np.asarray(np.where(source == "measured", known, new))
-
-
-def _watts(rows: Rows, d: Demand, tpot_s: Array, requests_per_s: Array) -> Array:
-    """Watts of all GPUs, by how long their compute units and their memory are busy; each pool by its own work."""
-    w, p = d.step, d.prefill
-    prompt_compute_s = p.gemm_flops + p.moe_flops + p.attention_flops
-    compute_s = w.gemm_flops + w.moe_flops + w.attention_flops + d.per_step * prompt_compute_s
-    memory_s = w.gemm_hbm + w.moe_hbm + w.kv + w.activations
-    # Workers beyond the users stand idle.
-    busy = np.minimum(rows.concurrency / (rows.decode.dp * rows.decode_workers), 1.0)
-    decode = _draw(rows, busy * compute_s / tpot_s, busy * memory_s / tpot_s)
-    rate = requests_per_s / (rows.prefill.dp * rows.prefill_workers)
-    prefill = _draw(rows, rate * prompt_compute_s, rate * (p.gemm_hbm + p.moe_hbm + p.activations))
-    prefill_gpus = rows.prefill.tp * rows.prefill.dp * rows.pp * rows.prefill_workers
-    prefill_gpus = np.where(rows.disaggregated, prefill_gpus, 0.0)
-    return decode * (rows.gpus_used - prefill_gpus) + prefill * prefill_gpus
-
-
-def _draw(rows: Rows, compute: Array, memory: Array) -> Array:
-    busy = zip(rows.gpus, np.minimum(compute, 1.0), np.minimum(memory, 1.0), strict=True)
-    return np.array([power_w(card, c, m) for card, c, m in busy], dtype=float)

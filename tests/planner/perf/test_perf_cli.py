@@ -28,7 +28,8 @@ def test_rows_come_back_with_predictions_and_refusals(tmp_path: Path) -> None:
     assert (summary["rows"], summary["answered"]) == (2, 1)
     header, first, second = out.read_text().splitlines()
     assert header.startswith("model_path,system,isl,osl,batch_size,ttft_s,tpot_s,")
-    assert first.endswith(",modelled,,")
+    assert first.split(",")[header.split(",").index("source")] == "modelled"
+    assert first.endswith(",measured")  # of its power
     assert "unknown GPU 'nothing'" in second
 
 

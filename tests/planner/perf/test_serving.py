@@ -15,6 +15,7 @@ from planner.perf.formats import flops
 from planner.perf.serving import ADDED, predict
 from planner.perf.serving_rows import parse, published
 from planner.perf.steps import Layout, Peaks, held_bytes, kv_bytes, table, work
+from planner.perf.tables import read
 
 Columns = dict[str, NDArray[Any]]
 
@@ -130,6 +131,25 @@ def test_the_interval_holds_the_prediction_and_widens_with_distance() -> None:
         assert ratio[0] < ratio[1] < ratio[2]
 
 
+def test_power_is_the_energy_models_with_an_interval_where_it_knows_the_gpu() -> None:
+    made = predict(columns(3, system=["h100_sxm", "h200_sxm", "h100_sxm"], mode=["agg", "agg", "disagg"]))
+    assert made["power_source"].tolist() == ["measured", "roofline", "roofline"]
+    assert made["power_lo_w"][0] < made["power_w"][0] < made["power_hi_w"][0] <= 700
+    assert np.isnan(made["power_lo_w"][1:]).all()
+
+
+def test_power_of_measured_engines_is_within_a_tenth(shared: Path) -> None:
+    """vLLM on one H100, LMArena prompts of about 250 tokens (ML.ENERGY leaderboard, arXiv 2505.06371)."""
+    rows = read(shared / "data" / "perf" / "engine" / "ml_energy_llm.csv")
+    here = (rows["model_id"] == "Qwen/Qwen3-8B") & (rows["gpu_model"] == "H100") & (rows["task"] == "lm-arena-chat")
+    names = ("avg_batch_size", "avg_output_len", "avg_power_watts")
+    batch, written, drawn_w = (rows[key][here].astype(float) for key in names)
+    asked = columns(len(batch), model_path="qwen3-8b", isl=250.0, osl=list(written), batch_size=list(batch))
+    made = predict({**asked, "protocol": np.array(["steady"] * len(batch), dtype=object)})
+    assert len(batch) > 5
+    assert np.median(np.abs(made["power_w"] / drawn_w - 1)) < 0.1
+
+
 def test_throughput_power_and_energy_add_up() -> None:
     made = predict(columns(tp_size=2.0, concurrency=16.0))
     life_s = made["ttft_s"] + 199 * made["tpot_s"]
@@ -159,7 +179,7 @@ def test_throughput_power_and_energy_add_up() -> None:
 def test_bad_rows_are_refused_in_words_and_get_no_number(given: dict[str, object], words: str) -> None:
     made = predict(columns(**given))
     assert words in str(made["refusal"][0])
-    assert all(np.isnan(made[key][0]) for key in ADDED if key not in ("source", "refusal", "note"))
+    assert all(np.isnan(made[key][0]) for key in ADDED if key not in ("source", "refusal", "note", "power_source"))
     assert made["source"][0] == ""
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from planner.perf.serving import ADDED, predict
 from planner.perf.tables import _column
 
-NUMBERS = ADDED[:-3]
+NUMBERS = ADDED[:10]  # power's interval may be missing
 MODELS = ["llama-3.1-8b", "deepseek-r1", "gpt-oss-120b", "qwen3-235b-a22b", "no/such", "", "nan", "💥", "../x" * 50]
 SYSTEMS = ["h100_sxm", "h200_sxm", "b200_sxm", "a100_sxm", "l40s", "gb200", "mi300x", "tpu", ""]
 SIZES = st.one_of(
