@@ -73,11 +73,21 @@ def calibrate(
     if isinstance(answer, str):
         _refuse(answer)
     if output is not None:
-        try:
-            output.write_text(text((answer.correction,)), encoding="utf-8")
-        except OSError as error:
-            raise BadInput(f"{output}: cannot be written ({error.strerror})") from None
-    kv = _kv(seen, deployment)
+        _write(output, text((answer.correction,)))
+    _say(answer, _kv(seen, deployment), output, tolerance, as_json)
+
+
+def _write(output: Path, words: str) -> None:
+    try:
+        output.write_text(words, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{output}: cannot be written ({error.strerror})") from None
+
+
+def _say(
+    answer: "Calibration", kv: dict[str, float] | None, output: Path | None, tolerance: float | None, as_json: bool
+) -> None:
+    """Print what was learnt; exit with `DRIFTED` where more is off than allowed."""
     drifted = answer.drifted(tolerance) if tolerance is not None else ()
     if as_json:
         plain = {**_plain(answer), "kv_tokens": kv, "drifted": [row.name for row in drifted]}

@@ -104,9 +104,6 @@ HOP_S = 0.15e-6
 
 # Memory. vLLM keeps 10 % of a GPU free unless told otherwise (--gpu-memory-utilization 0.9, its documented default).
 HBM_RATIO = 0.9
-# What the rows of measured energy were taken to hold besides weights and KV when `perf/energy.npz` was fitted; nothing
-# else uses it (`planner/memory.py` says what an engine holds).
-WORKSPACE_BYTES = 1.06e9
 
 # Power. Splitwise (arXiv 2311.18677, simulator constants, MIT), W idle / prompt / token: A100 63 / 400 / 250 of 400,
 # H100 75 / 700 / 380 of 700. A step that is all HBM traffic draws the token figure: (250-63)/(400-63) and

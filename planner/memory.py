@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from planner.calibration import HBM_RATIO
 from planner.cost import Figure
 from planner.model import Block, Model
 
@@ -34,7 +35,7 @@ NCCL_BYTES, NCCL_GROUP_BYTES = 0.881e9, 0.51e9
 KERNEL_WORKSPACE_BYTES = 394 * 2.0**20
 # What an engine takes of a GPU unless told otherwise: vLLM's documented default, 0.92 since 0.22, and whether the KV
 # cache is sized with CUDA graphs counted in (vLLM's own log: by default since 0.21).
-VLLM_RATIO, VLLM_RATIO_SINCE_22 = 0.9, 0.92
+VLLM_RATIO, VLLM_RATIO_SINCE_22 = HBM_RATIO, 0.92
 TRTLLM_FREE_RATIO = 0.9  # of what is free once weights and activations lie (free_gpu_memory_fraction)
 # SGLang keeps free, in MB: 512, 1.5 a token of a prefill chunk, 2 a captured batch size, 128 a GPU; at least 10 GB on
 # cards above 60 GB (its server_args.py, 2025 to 2026).

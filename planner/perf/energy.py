@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from planner.perf import trees
 from planner.perf.conformal import interval
-from planner.perf.energy_demand import demand
+from planner.perf.energy_demand import demand, terms
 from planner.perf.energy_rows import Row, read
-from planner.perf.energy_terms import Coefficients, Terms, draw_ratio, features, shares, step_s, terms
+from planner.perf.energy_terms import Coefficients, Terms, draw_ratio, features, shares, step_s
 from planner.perf.stored import stored, told
 from planner.power import idle_w
 

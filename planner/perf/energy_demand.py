@@ -10,10 +10,12 @@ from planner.base import EXPERTS_ONLY, WEIGHT_BYTES
 from planner.model import Model
 from planner.perf.energy_rows import Row
 from planner.perf.energy_tasks import WRITTEN_RATIO
+from planner.perf.energy_terms import Step, Terms, cards, step_terms
 from planner.perf.formats import flops
 from planner.perf.steps import Layout, Peaks, Table, Work, table, work
 
 Array = NDArray[np.float64]
+_MEDIA = ("image-chat", "video-chat", "audio-chat")
 _NUMBERS = ("batch", "tp", "dp", "moe_tp", "moe_ep", "input_tokens", "output_tokens")
 
 
@@ -74,3 +76,41 @@ def _peaks(rows: Sequence[Row]) -> Peaks:
         moe_weight_bytes=np.array([WEIGHT_BYTES[form] for form in forms]),
         kv_bytes=np.full(len(rows), 2.0),
     )
+
+
+def terms(demand: Demand) -> Terms:
+    """The terms of rows of the leaderboard, in the order of `TIMED`."""
+    rows, batch = demand.rows, demand.batch
+
+    def of(name: str) -> Array:
+        return np.array([getattr(row, name) for row in rows], dtype=float)
+
+    def tasks(*names: str) -> Array:
+        return np.array([row.task in names for row in rows], dtype=float)
+
+    step = Step(
+        decode=demand.decode,
+        prompt=demand.prefill,
+        prompts=np.ones(len(rows)),
+        batch=batch,
+        arrivals=batch / of("output_tokens"),
+        input_tokens=of("input_tokens"),
+        output_tokens=of("output_tokens"),
+        woken_hbm_s=_prompt_step(demand).moe_hbm,
+        state_layers=demand.state_layers,
+        tp=of("tp"),
+        ranks=of("moe_ep"),
+        per_token=of("experts_per_token"),
+        gpus=of("gpus"),
+        media=tasks(*_MEDIA),
+        chat=tasks("lm-arena-chat"),
+        quiz=tasks("gpqa"),
+    )
+    return step_terms(step, cards([row.gpu for row in rows]))
+
+
+def _prompt_step(demand: Demand) -> Work:
+    """A step with one whole prompt in it besides the sequences that write."""
+    inputs = np.array([row.input_tokens for row in demand.rows])
+    tokens = (demand.batch + inputs) / demand.layout.dp
+    return work(demand.models, demand.peaks, demand.layout, tokens, np.ones(len(inputs)), inputs)

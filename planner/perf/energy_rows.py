@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from planner import catalog
 from planner.architecture import active_parameters, kv_elements, parameters
 from planner.base import EXPERTS_ONLY, WEIGHT_BYTES
-from planner.calibration import HBM_RATIO, WORKSPACE_BYTES
+from planner.calibration import HBM_RATIO
 from planner.catalog.gpus import is_slice
 from planner.errors import MusterError
 from planner.hardware import GPUType
@@ -26,8 +26,9 @@ from planner.model import Model
 from planner.perf.energy_tasks import OTHER_TASK, TASKS, WRITTEN_RATIO
 
 Array = NDArray[np.float64]
-
-
+# What measured engines were taken to hold besides weights and KV when `energy.npz` was fitted (`planner/memory.py` says
+# what an engine holds).
+WORKSPACE_BYTES = 1.06e9
 _PRECISIONS = {
     **{name: name for name in WEIGHT_BYTES},
     "bfloat16": "bf16",

@@ -7,7 +7,7 @@ are those of Hopper; each group of terms has one ratio between another measured 
 architecture that nobody measured is taken as a Hopper with its own peaks and rated power.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.perf.energy_demand import Demand
-from planner.perf.steps import Work, work
+from planner.hardware import GPUType
+from planner.perf.steps import Work
 from planner.power import idle_w
 
 Array = NDArray[np.float64]
@@ -68,7 +68,6 @@ TERMS: Mapping[str, Term] = MappingProxyType(
     }
 )
 TIMED = tuple(name for name in TERMS if name not in ("arithmetic", "waiting"))
-_MEDIA = ("image-chat", "video-chat", "audio-chat")
 _GROUP_OF = np.array([[term.group == group for group in GROUPS] for term in TERMS.values()], dtype=float)
 
 
@@ -97,39 +96,78 @@ class Coefficients:
     hotter: Array
 
 
-def terms(demand: Demand) -> Terms:
-    """The terms of the rows, in the order of `TIMED`."""
-    rows, batch = demand.rows, demand.batch
-    seconds = _decode(demand) | _prompts(demand)
-    outputs = np.array([row.output_tokens for row in rows])
-    context = np.array([row.input_tokens for row in rows]) + outputs
-    chat = np.array([row.task == "lm-arena-chat" for row in rows], dtype=float)
-    quiz = np.array([row.task == "gpqa" for row in rows], dtype=float)
-    tp = np.array([row.tp for row in rows], dtype=float)
-    ranks = np.array([row.moe_ep for row in rows], dtype=float)
-    lone = np.array([row.gpus == 1 for row in rows], dtype=float)
-    rated_w = np.array([row.gpu.tdp_w for row in rows])
-    about = [_log(batch), _log(context), _log(batch / outputs), demand.decode.moe_layers > 0, _log(tp), _log(ranks)]
-    about += [_log(demand.decode.layers), lone, chat, quiz, _log(rated_w)]
-    decode = demand.decode
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One step of every row: `decode`, and `prompts` times `prompt` of one attention rank's arriving prompts.
+
+    `batch`, `arrivals`: sequences and prompts of all ranks. `woken_hbm_s`: experts' weights in a step with a whole
+    prompt. `ranks`, `per_token`: of experts. `media`, `chat`, `quiz`: 1 where the task is such a one.
+    """
+
+    decode: Work
+    prompt: Work
+    prompts: Array
+    batch: Array
+    arrivals: Array
+    input_tokens: Array
+    output_tokens: Array
+    woken_hbm_s: Array
+    state_layers: Array
+    tp: Array
+    ranks: Array
+    per_token: Array
+    gpus: Array
+    media: Array
+    chat: Array
+    quiz: Array
+
+
+class Cards(NamedTuple):
+    """GPU of every row: rated and idle watts, and which of `OTHERS` its architecture is (rows, architectures)."""
+
+    rated_w: Array
+    idle_w: Array
+    other: Array
+
+
+def cards(gpus: Sequence[GPUType]) -> Cards:
+    """One row for each."""
+    return Cards(
+        np.array([gpu.tdp_w for gpu in gpus]),
+        np.array([idle_w(gpu) for gpu in gpus]),
+        np.array([[gpu.architecture == name for name in OTHERS] for gpu in gpus], dtype=float),
+    )
+
+
+def step_terms(step: Step, card: Cards) -> Terms:
+    """The terms of steps, in the order of `TIMED`."""
+    decode = step.decode
+    seconds = _decode(step) | _prompts(step)
+    about = [_log(step.batch), _log(step.input_tokens + step.output_tokens), _log(step.batch / step.output_tokens)]
+    about += [
+        (decode.moe_layers > 0).astype(float),
+        _log(step.tp),
+        _log(step.ranks),
+        _log(decode.layers),
+        step.gpus == 1,
+    ]
+    about += [_log(decode.layers), step.gpus == 1, step.chat, step.quiz, _log(card.rated_w)]
     return Terms(
         np.column_stack([seconds[name] for name in TIMED]),
         decode.gemm_flops + decode.moe_flops + decode.attention_flops,
-        np.array([[row.gpu.architecture == name for name in OTHERS] for row in rows], dtype=float),
-        rated_w,
-        np.array([idle_w(row.gpu) for row in rows]),
+        card.other,
+        card.rated_w,
+        card.idle_w,
         np.column_stack(about).astype(float),
     )
 
 
-def _decode(demand: Demand) -> dict[str, Array]:
+def _decode(step: Step) -> dict[str, Array]:
     """Terms of the sequences that write."""
-    decode, batch, rows = demand.decode, demand.batch, demand.rows
-    ranks = np.array([row.moe_ep for row in rows], dtype=float)
-    per_token = np.array([row.experts_per_token for row in rows], dtype=float)
+    decode, batch = step.decode, step.batch
     # Busiest of r ranks with m tokens each: m + sqrt(2 m ln r) (Raab and Steger, "Balls into Bins", 1998).
-    each = np.maximum(batch * per_token / ranks, 1e-9)
-    busiest = np.minimum(np.sqrt(2 * np.log(ranks) / each), ranks - 1)
+    each = np.maximum(batch * step.per_token / step.ranks, 1e-9)
+    busiest = np.minimum(np.sqrt(2 * np.log(step.ranks) / each), step.ranks - 1)
     return {
         "step": np.full(len(batch), 1e-3),
         "layers": decode.layers * 1e-5,
@@ -145,35 +183,24 @@ def _decode(demand: Demand) -> dict[str, Array]:
     }
 
 
-def _prompts(demand: Demand) -> dict[str, Array]:
+def _prompts(step: Step) -> dict[str, Array]:
     """Terms of the prompts that arrive during a step, and of both."""
-    decode, prefill, batch, rows = demand.decode, demand.prefill, demand.batch, demand.rows
-    inputs, outputs = (np.array([getattr(row, name) for row in rows]) for name in ("input_tokens", "output_tokens"))
-    arrivals = batch / outputs
-    mixed = -np.expm1(-arrivals)  # share of steps with a prompt in them, arrivals being independent
-    per_token = np.array([row.experts_per_token for row in rows], dtype=float)
-    split = np.array([row.moe_ep > 1 for row in rows])
-    media = np.array([row.task in _MEDIA for row in rows], dtype=float)
+    decode, prompt, prompts = step.decode, step.prompt, step.prompts
+    mixed = -np.expm1(-step.arrivals)  # share of steps with a prompt in them, arrivals being independent
+    moe_s = prompts * prompt.moe_flops
     return {
-        "links": decode.reduce_link + prefill.reduce_link + decode.exchange_link + prefill.exchange_link,
-        "prefill": prefill.gemm_flops + prefill.attention_flops,
-        "prefill_moe": prefill.moe_flops,
-        "prefill_imbalance": prefill.moe_flops * split,
-        "prefill_activations": prefill.activations,
-        "woken": mixed * np.maximum(_prompt_step(demand).moe_hbm - decode.moe_hbm, 0.0),
+        "links": decode.reduce_link + decode.exchange_link + prompts * (prompt.reduce_link + prompt.exchange_link),
+        "prefill": prompts * (prompt.gemm_flops + prompt.attention_flops),
+        "prefill_moe": moe_s,
+        "prefill_imbalance": moe_s * (step.ranks > 1),
+        "prefill_activations": prompts * prompt.activations,
+        "woken": mixed * np.maximum(step.woken_hbm_s - decode.moe_hbm, 0.0),
         "mixed": mixed * decode.layers * 1e-5,
-        "scan": mixed * demand.state_layers * 1e-5,
-        "arrivals": arrivals * 1e-3,
-        "routed": decode.moe_layers * (batch + arrivals * inputs) * per_token * 1e-9,
-        "media": media * arrivals * 1e-3,
+        "scan": mixed * step.state_layers * 1e-5,
+        "arrivals": step.arrivals * 1e-3,
+        "routed": decode.moe_layers * (step.batch + step.arrivals * step.input_tokens) * step.per_token * 1e-9,
+        "media": step.media * step.arrivals * 1e-3,
     }
-
-
-def _prompt_step(demand: Demand) -> Work:
-    """A step with one whole prompt in it besides the sequences that write."""
-    inputs = np.array([row.input_tokens for row in demand.rows])
-    tokens = (demand.batch + inputs) / demand.layout.dp
-    return work(demand.models, demand.peaks, demand.layout, tokens, np.ones(len(inputs)), inputs)
 
 
 def spent_s(terms: Terms, coefficients: Coefficients) -> Array:

@@ -20,17 +20,9 @@ from numpy.typing import NDArray
 from planner.perf import tables, trees
 from planner.perf.conformal import half_width
 from planner.perf.energy import SOURCES, estimate, unpacked
-from planner.perf.energy_demand import demand
+from planner.perf.energy_demand import demand, terms
 from planner.perf.energy_rows import Row, read
-from planner.perf.energy_terms import (
-    Coefficients,
-    Terms,
-    draw_ratio,
-    features,
-    shares,
-    step_s,
-    terms,
-)
+from planner.perf.energy_terms import Coefficients, Terms, draw_ratio, features, shares, step_s
 from planner.perf.fit_energy_sums import fit_draws, fit_factors
 
 Array = NDArray[np.float64]

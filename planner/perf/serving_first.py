@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.memory import TRTLLM_FREE_RATIO, VLLM_RATIO
 from planner.perf.serving_physics import Demand
 from planner.perf.serving_rows import ENGINES, Rows
 from planner.perf.steps import kv_bytes
@@ -57,7 +58,7 @@ SWEEP_MEAN_RATIO = 0.9  # lengths of the InferenceX sweep: 80 to 100 % of the st
 # cross-validation leaves out too: its errors are optimistic by that much.
 # Share of GPU memory for weights and KV cache: defaults of vLLM (gpu_memory_utilization) and TensorRT-LLM
 # (free_gpu_memory_fraction); SGLang's as the runs in which users waited imply it, tuned in the sweep.
-MEMORY_RATIO = {"trtllm": 0.9, "vllm": 0.9, "sglang": 0.785}
+MEMORY_RATIO = {"trtllm": TRTLLM_FREE_RATIO, "vllm": VLLM_RATIO, "sglang": 0.785}
 SGLANG_SWEEP_RATIO = 0.82
 ACTIVATION_BYTES = {"trtllm": 3e9, "vllm": 3e9, "sglang": 0.0}
 LEAST_FREE_RATIO = {"sweep": 0.045, "other": 0.01}  # what ran had some room, whatever the weights seem to take

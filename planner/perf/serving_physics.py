@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.memory import VLLM_RATIO
 from planner.perf.serving_rows import Rows
 from planner.perf.steps import Work, held_bytes, kv_bytes, work
 
 Array = NDArray[np.float64]
-MEMORY_RATIO = 0.9
 OTHER_BYTES = 3e9
 
 
@@ -40,7 +40,7 @@ def demand(rows: Rows) -> Demand:
     middle = rows.input_tokens + rows.output_tokens / 2
     weights = held_bytes(rows.table, rows.peaks, rows.decode) / rows.pp
     room = np.array([card.hbm_bytes for card in rows.gpus])
-    free = np.maximum(MEMORY_RATIO * room - weights - OTHER_BYTES, 0.05 * room)
+    free = np.maximum(VLLM_RATIO * room - weights - OTHER_BYTES, 0.05 * room)
     each = np.maximum(kv_bytes(rows.table, rows.peaks, rows.decode, middle) / rows.pp, 1.0)
     sequences = np.minimum(users, np.maximum(free / each / rows.pp, 1.0))
     # Others' prompts: a user's own prefill ends before its first token. Arrivals are taken as independent, so a step

@@ -157,47 +157,22 @@ def work(t: Table, peaks: Peaks, layout: Layout, sequences: Array, new: Array, c
     `context` None: prompts that meet themselves. All arrays have one entry a row.
     """
 
-    def c(x: Array) -> Array:
-        return x[:, None]
-
     tokens = sequences * new
-    routed = t.experts > 0
-    gpus = layout.moe_tp * layout.moe_ep
-    all_tokens = tokens * layout.dp  # what the experts see
-    size = t.inputs * t.outputs
-    # Dense and shared matrices: split by tp, or by moe_tp for what stands in an expert layer (counted as tp).
-    ways = np.where(t.split > 0, c(layout.tp), 1.0)
-    dense = np.where(routed, 0.0, size * t.count / ways)
-    gemm_flops_each = 2 * dense * c(tokens) / c(peaks.gemm_flops_per_s)
-    gemm_hbm_each = dense * c(peaks.gemm_weight_bytes) / c(peaks.hbm_bytes_per_s)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(routed, t.per_token / np.maximum(t.experts, 1), 0.0)
-    held = t.experts / c(layout.moe_ep)
-    touched = held * (1 - (1 - share) ** c(all_tokens))
-    expert = np.where(routed, size * t.count / c(layout.moe_tp), 0.0)
-    used = c(all_tokens) * t.per_token / c(layout.moe_ep)
-    moe_flops_each = 2 * expert * used / c(peaks.moe_flops_per_s)
-    moe_hbm_each = expert * touched * c(peaks.moe_weight_bytes) / c(peaks.hbm_bytes_per_s)
-    decode = context is not None
-    met = _half(c(new), t.a_window) if context is None else np.minimum(c(context), t.a_window)
-    heads = np.ceil(t.a_heads / c(layout.tp))
-    widths = (t.a_dk + t.a_dv) if decode else (t.a_pk + t.a_pv)
-    attention_flops = 2 * heads * widths * t.a_count * c(tokens) * met / c(peaks.attention_flops_per_s)
-    kept = t.a_kv / np.minimum(c(layout.tp), np.maximum(t.a_kv_heads, 1)) * c(peaks.kv_bytes)
-    kv_read = c(sequences) * met * kept * t.a_count + 4.0 * t.a_state / c(layout.tp) * t.a_count * c(sequences)
-    kv = kv_read / c(peaks.hbm_bytes_per_s) * (1.0 if decode else 0.0)
+    dense, experts = _matrices(t, peaks, layout, tokens)
+    kv, attention_flops = _attention(t, peaks, layout, sequences, new, context)
     hidden, vocab, layers = t.hidden[:, 0], t.vocab[:, 0], t.layers[:, 0]
     head_hbm = hidden * vocab / layout.tp * 2.0 / peaks.hbm_bytes_per_s
     head_flops = 2 * hidden * vocab / layout.tp * sequences / peaks.attention_flops_per_s
     reduced = tokens * hidden * 2.0 * 2 * (layout.tp - 1) / layout.tp
-    exchanged = np.where(layout.dp > 1, all_tokens / gpus * hidden * 4.0, 0.0) * t.moe_layers[:, 0]
+    gpus = layout.moe_tp * layout.moe_ep
+    exchanged = np.where(layout.dp > 1, tokens * layout.dp / gpus * hidden * 4.0, 0.0) * t.moe_layers[:, 0]
     return Work(
-        gemm_hbm=gemm_hbm_each.sum(1),
-        gemm_flops=gemm_flops_each.sum(1),
-        gemm_roof=_soft(gemm_hbm_each, gemm_flops_each).sum(1),
-        moe_hbm=moe_hbm_each.sum(1),
-        moe_flops=moe_flops_each.sum(1),
-        moe_roof=_soft(moe_hbm_each, moe_flops_each).sum(1),
+        gemm_hbm=dense[0].sum(1),
+        gemm_flops=dense[1].sum(1),
+        gemm_roof=_soft(*dense).sum(1),
+        moe_hbm=experts[0].sum(1),
+        moe_flops=experts[1].sum(1),
+        moe_roof=_soft(*experts).sum(1),
         kv=kv.sum(1),
         attention_flops=attention_flops.sum(1),
         attention_roof=_soft(kv, attention_flops).sum(1),
@@ -212,6 +187,45 @@ def work(t: Table, peaks: Peaks, layout: Layout, sequences: Array, new: Array, c
         sequences=sequences,
         tokens=tokens,
     )
+
+
+def _c(x: Array) -> Array:
+    return x[:, None]
+
+
+def _matrices(t: Table, peaks: Peaks, layout: Layout, tokens: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Of dense and of routed matrices (rows, matrices): seconds of memory, and of arithmetic."""
+    routed = t.experts > 0
+    all_tokens = tokens * layout.dp  # what the experts see
+    size = t.inputs * t.outputs
+    # Dense and shared matrices: split by tp, or by moe_tp for what stands in an expert layer (counted as tp).
+    ways = np.where(t.split > 0, _c(layout.tp), 1.0)
+    dense = np.where(routed, 0.0, size * t.count / ways)
+    dense_flops = 2 * dense * _c(tokens) / _c(peaks.gemm_flops_per_s)
+    dense_hbm = dense * _c(peaks.gemm_weight_bytes) / _c(peaks.hbm_bytes_per_s)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(routed, t.per_token / np.maximum(t.experts, 1), 0.0)
+    held = t.experts / _c(layout.moe_ep)
+    touched = held * (1 - (1 - share) ** _c(all_tokens))
+    expert = np.where(routed, size * t.count / _c(layout.moe_tp), 0.0)
+    used = _c(all_tokens) * t.per_token / _c(layout.moe_ep)
+    expert_flops = 2 * expert * used / _c(peaks.moe_flops_per_s)
+    expert_hbm = expert * touched * _c(peaks.moe_weight_bytes) / _c(peaks.hbm_bytes_per_s)
+    return (dense_hbm, dense_flops), (expert_hbm, expert_flops)
+
+
+def _attention(
+    t: Table, peaks: Peaks, layout: Layout, sequences: Array, new: Array, context: Array | None
+) -> tuple[Array, Array]:
+    """Seconds of reading KV and of arithmetic (rows, attention layers)."""
+    decode = context is not None
+    met = _half(_c(new), t.a_window) if context is None else np.minimum(_c(context), t.a_window)
+    heads = np.ceil(t.a_heads / _c(layout.tp))
+    widths = (t.a_dk + t.a_dv) if decode else (t.a_pk + t.a_pv)
+    flops = 2 * heads * widths * t.a_count * _c(sequences * new) * met / _c(peaks.attention_flops_per_s)
+    kept = t.a_kv / np.minimum(_c(layout.tp), np.maximum(t.a_kv_heads, 1)) * _c(peaks.kv_bytes)
+    read = _c(sequences) * met * kept * t.a_count + 4.0 * t.a_state / _c(layout.tp) * t.a_count * _c(sequences)
+    return read / _c(peaks.hbm_bytes_per_s) * (1.0 if decode else 0.0), flops
 
 
 def _half(new: Array, window: Array) -> Array:
