@@ -144,14 +144,8 @@ def step_terms(step: Step, card: Cards) -> Terms:
     decode = step.decode
     seconds = _decode(step) | _prompts(step)
     about = [_log(step.batch), _log(step.input_tokens + step.output_tokens), _log(step.batch / step.output_tokens)]
-    about += [
-        (decode.moe_layers > 0).astype(float),
-        _log(step.tp),
-        _log(step.ranks),
-        _log(decode.layers),
-        step.gpus == 1,
-    ]
-    about += [_log(decode.layers), step.gpus == 1, step.chat, step.quiz, _log(card.rated_w)]
+    about += [(decode.moe_layers > 0).astype(float), _log(step.tp), _log(step.ranks), _log(decode.layers)]
+    about += [step.gpus == 1, step.chat, step.quiz, _log(card.rated_w)]
     return Terms(
         np.column_stack([seconds[name] for name in TIMED]),
         decode.gemm_flops + decode.moe_flops + decode.attention_flops,
