@@ -1,9 +1,9 @@
 """Watts of serving rows: by the energy model where it was fitted on the GPU, by the roofline's activity elsewhere.
 
 The energy model (`planner.perf.energy`) says what each second of a step draws; the seconds are shared out by what the
-row's own demand waits for, and the step lasts as long as TPOT is predicted to. The forest that corrects it on the
-leaderboard's own configurations stays out: on other rows it adds nothing, and it takes as long as all the rest.
-Intervals are those of the corrected model, on rows left out. Deployments with prefill workers of their own keep the
+row's own demand waits for, and the step lasts as long as TPOT is predicted to. The forest that corrects it stays out:
+it takes as long as all the rest, and on configurations left out it brings an H100's mean error from 8.1 to 7.6 %, a
+B200's from 40 to 30 %. Intervals are those of the corrected model, on rows left out. Deployments with prefill workers of their own keep the
 roofline, as none was measured.
 """
 
