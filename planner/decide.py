@@ -72,11 +72,8 @@ def decide(
         solved = _solve(model, program, alone, main, known)
         if solved.outcome is Outcome.INFEASIBLE:
             progress("looking for the constraints that conflict")
-            why, after = over_budget(program, model, services, main) or explain(program, model, services, main)
-            if turns and why.changes and len(model.cost) <= SMALL_COLUMNS:
-                quick = replace(main, gap_ratio=1.0)
-                again = partial(_again, services, profiles, inventory, objective, current, quick, after)
-                why = mended(why, program, again, turns - 1)
+            again = partial(_again, services, profiles, inventory, objective, current, replace(main, gap_ratio=1.0))
+            why = _conflict(program, model, services, main, again, turns)
             return _none("infeasible", why)
         if "by size" not in seated.values():
             bound = max(bound, solved.bound)  # placing by size forbids more than it must: it bounds nothing
@@ -97,6 +94,21 @@ def decide(
         progress("pricing one-type fleets")
         answer = one_type(answer, model, program, search, committed_usd_per_hour(inventory))
     return answer
+
+
+def _conflict(
+    program: Program,
+    model: LinearModel,
+    services: Sequence[ServiceSpec],
+    search: Search,
+    again: Callable[..., Plan],
+    turns: int,
+) -> Infeasible:
+    """Which constraints conflict, with a way out that was planned with where there are turns left to mend it."""
+    why, after = over_budget(program, model, services, search) or explain(program, model, services, search)
+    if turns and why.changes and len(model.cost) <= SMALL_COLUMNS:
+        return mended(why, program, partial(again, after), turns - 1)
+    return why
 
 
 def _again(

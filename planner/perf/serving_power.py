@@ -3,8 +3,8 @@
 The energy model (`planner.perf.energy`) says what each second of a step draws; the seconds are shared out by what the
 row's own demand waits for, and the step lasts as long as TPOT is predicted to. The forest that corrects it stays out:
 it takes as long as all the rest, and on configurations left out it brings an H100's mean error from 8.1 to 7.6 %, a
-B200's from 40 to 30 %. Intervals are those of the corrected model, on rows left out. Deployments with prefill workers of their own keep the
-roofline, as none was measured.
+B200's from 40 to 30 %. Intervals are those of the corrected model, on rows left out. Deployments with prefill workers
+of their own keep the roofline, as none was measured.
 """
 
 from dataclasses import dataclass
