@@ -70,16 +70,20 @@ class Operating(NamedTuple):
     e2e_s: Array
 
 
-def steady(
-    cost: Cost,
-    gpu: GPUType,
-    engine: EngineCosts,
-    sizes: Sizes,
-    batch: Array,
-    lanes: int,
-    factors: Factors = COMPUTED,
-) -> Steady:
-    """A replica with `batch` sequences in each of `lanes` pipeline lanes, prefill and decode on the same GPUs."""
+class Replica(NamedTuple):
+    """What costs become seconds on: `batch` sequences in each of `lanes` pipeline lanes, of requests of these sizes."""
+
+    gpu: GPUType
+    engine: EngineCosts
+    sizes: Sizes
+    batch: Array
+    lanes: int
+    factors: Factors = COMPUTED
+
+
+def steady(cost: Cost, replica: Replica) -> Steady:
+    """A replica whose prefill and decode take turns on the same GPUs."""
+    gpu, engine, sizes, batch, lanes, factors = replica
     decode, prefill = cost.phases["decode"], cost.phases["prefill"]
     step = _corrected(step_time(decode, gpu, engine), factors.decode)
     own = _corrected(step_time(prefill, gpu, engine), factors.prefill)

@@ -11,10 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.batching import COMPUTED, Array, Factors, Mask, Objective, Operating, Sizes, Steady, operate, steady
-from planner.calibration import EngineCosts
+from planner.batching import Array, Mask, Objective, Operating, Replica, Sizes, Steady, operate, steady
 from planner.cost import Cost, Figure
-from planner.hardware import GPUType
 from planner.partition import divided
 from planner.roofline import StepTime, step_time
 
@@ -65,61 +63,39 @@ def contradiction(cost: Cost) -> str | None:
 
 
 def operate_pools(
-    cost: Cost,
-    gpu: GPUType,
-    engine: EngineCosts,
-    sizes: Sizes,
-    batch: Array,
-    lanes: int,
-    fits: Sequence[Mask],
-    limits: Objective,
-    loads: Array,
-    factors: Factors = COMPUTED,
+    cost: Cost, replica: Replica, fits: Sequence[Mask], limits: Objective, loads: Array
 ) -> tuple[Steady, list[PoolRun]]:
     """What a request sees of a replica of each pool, and every pool at its chosen points.
 
     `fits`: where (bucket, batch) stays within the memory of each pool.
     """
+    sizes, batch, lanes = replica.sizes, replica.batch, replica.lanes
     if len(cost.pools) == 1:
-        run = run_of(cost, gpu, engine, sizes, batch, lanes, factors)
+        run = run_of(cost, replica)
         return run, [PoolRun("serve", cost.pools[0], run, operate(run, sizes, batch, lanes, fits[0], limits, loads))]
-    two = apart(cost, gpu, engine, sizes, batch, lanes, factors)
+    two = apart(cost, replica)
     points = operate_apart(two, sizes, batch, lanes, (fits[0], fits[1]), limits, loads)
     names = (pool[0] for pool in cost.pools)
     return two.request, [PoolRun(*made) for made in zip(names, cost.pools, two, points, strict=True)]
 
 
-def run_of(
-    cost: Cost,
-    gpu: GPUType,
-    engine: EngineCosts,
-    sizes: Sizes,
-    batch: Array,
-    lanes: int,
-    factors: Factors = COMPUTED,
-) -> Steady:
+def run_of(cost: Cost, replica: Replica) -> Steady:
     """A replica whose phases share GPUs, in turns or side by side."""
     if cost.phases["prefill"].beside is None:
-        return steady(cost, gpu, engine, sizes, batch, lanes, factors)
+        return steady(cost, replica)
+    sizes, batch = replica.sizes, replica.batch
     prompts, yielded = _per_request(cost, sizes, batch)
 
     def replica_s(prefill_s: Array, decode_s: Array) -> Array:
         return np.maximum(prompts * prefill_s, sizes.output_tokens / yielded * decode_s / batch)
 
-    cost = divided(cost, gpu, replica_s)
-    return apart(cost, gpu, engine, sizes, batch, lanes, factors).request
+    cost = divided(cost, replica.gpu, replica_s)
+    return apart(cost, replica).request
 
 
-def apart(
-    cost: Cost,
-    gpu: GPUType,
-    engine: EngineCosts,
-    sizes: Sizes,
-    batch: Array,
-    lanes: int,
-    factors: Factors = COMPUTED,
-) -> Apart:
+def apart(cost: Cost, replica: Replica) -> Apart:
     """Each phase as if the other were not there, at the share of the GPU that it has."""
+    gpu, engine, sizes, batch, lanes, factors = replica
     prompts, yielded = _per_request(cost, sizes, batch)
     prefill, decode = cost.phases["prefill"], cost.phases["decode"]
     on_decode, on_prefill, first_s = factors

@@ -21,6 +21,7 @@ from planner.batching import (
     LOADS,
     Factors,
     Mask,
+    Replica,
     Sizes,
     Steady,
     objective,
@@ -219,8 +220,8 @@ def _profile(
     factors = COMPUTED if anchor is None else Factors(anchor.decode[None, :], anchor.prefill, anchor.first_s)
     margin = _margin(anchor, confidence)
     limits = demand.limits._replace(**{name: getattr(demand.limits, name) / most for name, most in margin.items()})
-    grid = (demand.sizes, BATCHES, recipe.pp)
-    run, pools = operate_pools(cost, case.gpu, ENGINES[service.engine], *grid, fits, limits, demand.loads, factors)
+    replica = Replica(case.gpu, ENGINES[service.engine], demand.sizes, BATCHES, recipe.pp, factors)
+    run, pools = operate_pools(cost, replica, fits, limits, demand.loads)
     point = pools[-1].point
     if not (point.batch > 0).any():
         return _too_slow(run, fits[-1], demand, recipe.pp, margin)

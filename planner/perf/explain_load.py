@@ -12,7 +12,7 @@ from typing import cast, get_args
 import numpy as np
 
 from planner.anchor import WHOLE_PROMPT_TOKENS, Anchor, anchors, key_of, source_of
-from planner.batching import COMPUTED, Factors, Sizes, Steady, steady
+from planner.batching import COMPUTED, Factors, Replica, Sizes, Steady, steady
 from planner.calibration import ENGINES
 from planner.cost import Case
 from planner.perf.closed_loop import closed
@@ -151,7 +151,7 @@ def _curve(case: Case, engine: str, chosen: Choice) -> _Curve | str:
         return "phases that do not take turns on the same GPUs are put under load by muster plan, not here"
     anchor = _anchor(case, engine, chosen, (float(inputs[0, 0]), float(outputs[0, 0])))
     factors = COMPUTED if anchor is None else Factors(anchor.decode[None, :], anchor.prefill, anchor.first_s)
-    run = steady(cost, case.gpu, ENGINES[engine], Sizes(inputs, outputs, inputs), GRID[None, :], 1, factors)
+    run = steady(cost, Replica(case.gpu, ENGINES[engine], Sizes(inputs, outputs, inputs), GRID[None, :], 1, factors))
     size = float(inputs[0, 0])
     whole = prefill.rides is None
     budget = max(WHOLE_PROMPT_TOKENS, size + float(outputs[0, 0])) if whole else float(np.max(prefill.tokens))

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.batching import Sizes, objective, unloaded
+from planner.batching import Replica, Sizes, objective, unloaded
 from planner.calibration import ENGINES, HBM_RATIO, MAX_UTILISATION_RATIO
 from planner.catalog import gpu, model
 from planner.cost import Case
@@ -28,7 +28,7 @@ def rates_and_gaps(which: str, tokens: tuple[float, float], *techniques: Techniq
     sizes = Sizes(*(np.full((1, 1), n) for n in (*tokens, tokens[0])))
     prompts = np.clip(BATCHES / sizes.output_tokens, 1.0, np.maximum(8192 / sizes.input_tokens, 1.0))
     cost = cost_of(Case(model(which), card, BATCHES, sizes.input_tokens, sizes.output_tokens, prompts), techniques)
-    run = run_of(cost, card, ENGINES["vllm"], sizes, BATCHES, 1)
+    run = run_of(cost, Replica(card, ENGINES["vllm"], sizes, BATCHES, 1))
     fits = np.broadcast_to(memory_bytes(cost, cost.pools[0]) <= HBM_RATIO * card.hbm_bytes, BATCHES.shape)
     gap_s = unloaded(run, sizes, BATCHES, objective([SLO("mean", percentile=0.5)]))[1]
     return np.where(fits, run.requests_per_s, 0.0)[0], gap_s[0]

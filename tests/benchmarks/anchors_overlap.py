@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.architecture import parameters
-from planner.batching import Sizes, steady
+from planner.batching import Replica, Sizes, steady
 from planner.calibration import ENGINES, EngineCosts
 from planner.catalog import gpu, model
 from planner.cost import Case, Cost
@@ -65,7 +65,7 @@ def _steady(
     chunk = next((t.chunk_tokens for t in techniques if isinstance(t, ChunkedPrefill)), 2048)
     prompts = max(chunk / tokens[0], 1.0)
     case = Case(model(which), card, batch * one, sizes.input_tokens, sizes.output_tokens, prompts * one, tp=tp)
-    run = steady(change(cost_of(case, techniques)), card, engine, sizes, batch * one, 1)
+    run = steady(change(cost_of(case, techniques)), Replica(card, engine, sizes, batch * one, 1))
     return float(run.requests_per_s[0, 0]) * sum(tokens)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.anchor import FORMATS, Anchor, key_of
-from planner.batching import COMPUTED, Factors, steady
+from planner.batching import COMPUTED, Factors, Replica, steady
 from planner.calibration import ENGINES
 from planner.catalog import gpu, model
 from planner.hardware import Inventory, NodeGroup
@@ -113,7 +113,7 @@ def per_gpu(service: ServiceSpec, recipe: Recipe, users: float, anchor: Anchor |
     demand, card = demand_of(service), gpu(recipe.gpu)
     cost = cost_of(case_of(service, recipe, card, demand.sizes), [techniques()[name]() for name in recipe.techniques])
     fix = COMPUTED if anchor is None else Factors(anchor.decode[None, :], anchor.prefill, anchor.first_s)
-    run = steady(cost, card, ENGINES[service.engine], demand.sizes, BATCHES, 1, fix)
+    run = steady(cost, Replica(card, ENGINES[service.engine], demand.sizes, BATCHES, 1, fix))
     rate = np.exp(np.interp(np.log(users), np.log(BATCHES[0]), np.log(run.requests_per_s[0])))
     # A user whose first token waits for a frontend as well is not served meanwhile.
     return float(users / (users / rate + fix.first_s)) / recipe.gpus

@@ -5,7 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.batching import LOADS, Mask, Objective, Sizes, Steady, objective, operate, steady, unloaded, wait_s
+from planner.batching import (
+    LOADS,
+    Mask,
+    Objective,
+    Replica,
+    Sizes,
+    Steady,
+    objective,
+    operate,
+    steady,
+    unloaded,
+    wait_s,
+)
 from planner.calibration import ENGINES
 from planner.queueing import deviates
 from planner.roofline import step_time
@@ -26,7 +38,7 @@ def sizes(*rows: tuple[float, float]) -> Sizes:
 
 def run(of: Sizes, *chosen: Technique, lanes: int = 1) -> Steady:
     here = case(LLAMA_8B, H100, BATCHES, of.input_tokens, of.output_tokens)
-    return steady(cost_of(here, chosen), H100, VLLM, of, BATCHES, lanes)
+    return steady(cost_of(here, chosen), Replica(H100, VLLM, of, BATCHES, lanes))
 
 
 def fixed(rows: int, decode_s: float = 0.01, prefill_s: float = 0.1, rate: float = 1.0) -> Steady:

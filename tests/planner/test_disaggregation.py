@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from planner.base import HBM_KV, HBM_WEIGHTS
-from planner.batching import LOADS, Sizes, objective, steady
+from planner.batching import LOADS, Replica, Sizes, objective, steady
 from planner.calibration import ENGINES
 from planner.check import violations
 from planner.cost import At
@@ -68,13 +68,13 @@ def test_neither_pool_waits_for_the_other() -> None:
     """Decode: B / (n t) requests/s, a step between tokens. Prefill: 1 / t. Together in turns, both carry less."""
     here, batch = case(batch=32 * ONE, input_tokens=1024 * ONE, output_tokens=128 * ONE, prompts=ONE), 32 * ONE
     sizes, cost = Sizes(1024 * ONE, 128 * ONE, 1024 * ONE), cost_of(here, [Disaggregation()])
-    two = apart(cost, H100, VLLM, sizes, batch, 1)
+    two = apart(cost, Replica(H100, VLLM, sizes, batch, 1))
     times = [step_time(cost.phases[name], H100, VLLM).total_s for name in ("decode", "prefill")]
     step_s, prompt_s = (float(np.max(time_s)) for time_s in times)
     assert float(two.decode.requests_per_s[0, 0]) == pytest.approx(32 / (128 * step_s))
     assert float(two.decode.decode_s[0, 0]) == pytest.approx(step_s)
     assert float(two.prefill.requests_per_s[0, 0]) == pytest.approx(1 / prompt_s)
-    in_turns = float(steady(cost_of(here, []), H100, VLLM, sizes, batch, 1).requests_per_s[0, 0])
+    in_turns = float(steady(cost_of(here, []), Replica(H100, VLLM, sizes, batch, 1)).requests_per_s[0, 0])
     assert in_turns < min(32 / (128 * step_s), 1 / prompt_s)
 
 
@@ -82,7 +82,7 @@ def test_both_waits_and_the_first_decode_step_fit_into_the_ttft_objective() -> N
     batch = np.array([[1.0, 8.0, 32.0]])
     here = case(batch=batch, input_tokens=1024 * ONE, output_tokens=128 * ONE, prompts=ONE)
     sizes, limits = Sizes(1024 * ONE, 128 * ONE, 1024 * ONE), objective([SLO("a", 0.5, 0.02, percentile=0.95)])
-    two = apart(cost_of(here, [Disaggregation()]), H100, VLLM, sizes, batch, 1)
+    two = apart(cost_of(here, [Disaggregation()]), Replica(H100, VLLM, sizes, batch, 1))
     fits = np.ones((1, 3), dtype=bool)
     prefill, decode = operate_apart(two, sizes, batch, 1, (fits, fits), limits, LOADS)
     assert 0 < float(prefill.ttft_s[0]) <= 0.5

@@ -7,7 +7,7 @@ batching on mid-tier GPUs; 8-bit weights and activations for continuous batching
 import numpy as np
 import pytest
 
-from planner.batching import Mask, Sizes, Steady, steady
+from planner.batching import Mask, Replica, Sizes, Steady, steady
 from planner.calibration import ENGINES, HBM_RATIO
 from planner.catalog import gpu, model
 from planner.cost import Case
@@ -26,7 +26,7 @@ def run(card: str, name: str, prompt: float, answer: float) -> tuple[Steady, Mas
     cost = cost_of(here, [techniques()[name]()] if name else [])
     fits = np.broadcast_to(memory_bytes(cost, cost.pools[0]), BATCHES.shape) < HBM_RATIO * gpu(card).hbm_bytes
     sizes = Sizes(prompt * ONE, answer * ONE, prompt * ONE)
-    return steady(cost, gpu(card), ENGINES["vllm"], sizes, BATCHES, 1), fits
+    return steady(cost, Replica(gpu(card), ENGINES["vllm"], sizes, BATCHES, 1)), fits
 
 
 def alone_s(card: str, name: str) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.batching import Sizes, steady
+from planner.batching import Replica, Sizes, steady
 from planner.calibration import ENGINES
 from planner.cost import At, Cost, Op, Phase
 from planner.partition import ALONE, BESIDE, DECODE_SLOWDOWN, PREFILL_SLOWDOWN, SHARES, Curve, divided, loads
@@ -130,8 +130,8 @@ def test_loads_are_the_seconds_of_kernels_alone() -> None:
 def test_decode_no_longer_waits_for_prompts_and_the_slower_side_sets_the_rate() -> None:
     sizes, batch = Sizes(2000 * ONE, 200 * ONE, 2000 * ONE), 32 * ONE
     here = case(batch=batch, input_tokens=2000 * ONE, output_tokens=200 * ONE)
-    turns = steady(cost_of(here, []), H100, VLLM, sizes, batch, 1)
-    split = run_of(cost_of(here, [IntraGPUSplit()]), H100, VLLM, sizes, batch, 1)
+    turns = steady(cost_of(here, []), Replica(H100, VLLM, sizes, batch, 1))
+    split = run_of(cost_of(here, [IntraGPUSplit()]), Replica(H100, VLLM, sizes, batch, 1))
     between_s = [float((run.decode_s + batch / 200 * run.prefill_s)[0, 0]) for run in (turns, split)]
     assert float(split.prefill_s[0, 0]) == 0
     assert between_s[1] < between_s[0]

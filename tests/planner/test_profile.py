@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.base import kv_bytes_per_token
-from planner.batching import Operating, operate, steady
+from planner.batching import Operating, Replica, operate, steady
 from planner.calibration import ENGINES, HBM_RATIO, LOAD_BYTES_PER_S, MAX_UTILISATION_RATIO
 from planner.hardware import GPUType
 from planner.model import Model
@@ -73,7 +73,7 @@ def best_by_hand(spec: ServiceSpec, on: GPUType) -> Operating:
     here = case(spec.model, on, BATCHES, *sizes, prompts=prompts)
     cost = cost_of(here, [])
     fits = np.asarray(sum(cost.resident(("prefill", "decode")).values())) <= HBM_RATIO * on.hbm_bytes
-    run = steady(cost, on, ENGINES["vllm"], demand.sizes, BATCHES, 1)
+    run = steady(cost, Replica(on, ENGINES["vllm"], demand.sizes, BATCHES, 1))
     return operate(run, demand.sizes, BATCHES, 1, fits, demand.limits, demand.loads)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from planner.batching import Sizes, steady
+from planner.batching import Replica, Sizes, steady
 from planner.calibration import ENGINES
 from planner.catalog import gpu, model
 from planner.cost import At, Case
@@ -109,7 +109,7 @@ def test_a_draft_makes_decoding_faster_where_memory_binds() -> None:
     one = np.ones((1, 1))
     sizes = Sizes(1000 * one, 200 * one, 1000 * one)
     plain, drafted = (
-        steady(cost_of(case(), chosen), gpu("H100"), ENGINES["vllm"], sizes, 8 * one, 1)
+        steady(cost_of(case(), chosen), Replica(gpu("H100"), ENGINES["vllm"], sizes, 8 * one, 1))
         for chosen in ([], [SpeculativeDecoding()])
     )
     assert plain.decode_s[0, 0] / drafted.decode_s[0, 0] == pytest.approx(2.1, abs=0.1)
