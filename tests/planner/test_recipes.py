@@ -1,6 +1,7 @@
 """Which ways to run a replica are tried."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
@@ -9,7 +10,7 @@ from planner.cost import Degrees
 from planner.hardware import Inventory, NodeGroup, PowerDomain
 from planner.power import capped
 from planner.recipes import Offer, caps_w, degrees, gpu_of, offers, recipes, stages, technique_sets
-from planner.service import Constraints
+from planner.service import Constraints, Engine
 from tests.planner.perf_factories import (
     A100,
     DEEPSEEK,
@@ -120,3 +121,13 @@ def test_what_the_engine_has_no_switch_for_is_refused_in_words() -> None:
     assert {recipe.techniques for recipe in made} == {(), ("chunked-prefill",)}
     reason = f"vllm has no switch for nano-batch (looked for in vllm {engine_options('vllm').version})"
     assert [(r.recipe, r.reason) for r in refused] == [("nano-batch", reason)]
+
+
+def test_attention_on_other_gpus_than_ffn_is_refused_by_the_releases_of_both_engines() -> None:
+    for engine in get_args(Engine):
+        asked = replace(service(techniques=("attention-ffn-disaggregation",)), engine=engine)
+        made, refused = recipes(asked, inventory(H100))
+        assert {recipe.techniques for recipe in made} == {()}
+        assert [r.reason.partition(" (")[0] for r in refused] == [
+            f"{engine} has no switch for attention-ffn-disaggregation"
+        ]
