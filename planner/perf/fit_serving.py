@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.perf.conformal import half_width
-from planner.perf.fit_serving_first import fit_first
+from planner.perf.fit_serving_first import fit_measured, fit_new
 from planner.perf.fit_serving_step import fit_step
 from planner.perf.serving_features import FIRST_CLIP, STEP_CLIP, share_features, step_features
 from planner.perf.serving_first import campaigns, first_features, first_index, first_s, waits
 from planner.perf.serving_physics import demand, index
 from planner.perf.serving_ranges import measured_ranges
-from planner.perf.serving_rows import parse
+from planner.perf.serving_rows import ENGINES, parse
 from planner.perf.serving_step import log_step_s, measured_together, placed, prompt_s, steps
 from planner.perf.tables import Columns, numbers, read, words
 from planner.perf.trees import Forest, compact, constant, from_sklearn, pack, rounded
@@ -30,7 +30,9 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 FILE = Path("engine") / "silicon_sample.csv"
 SOURCE = "aiconfigurator-core 0.12.0, measured whole-engine runs (github ai-dynamo/aiconfigurator, Apache-2.0)"
-TREES = 50
+TREES = 48
+LARGEST_AWAY = 1.5  # logs, beyond which an error says no more of its engine
+ROWS_OF_ALL = 30  # how many rows of all engines speak for an engine beside its own
 # A configuration is a whole curve: every column but these.
 NO_CONFIGURATION = (
     "id", "batch_size", "concurrency", "backend_version", "measured_on", "image", "complete", "silicon_ttft_ms",
@@ -77,8 +79,9 @@ def learn(columns: Columns, train: Mask | None = None, *, grown: bool = True) ->
     tpot_s, each_s = np.exp(log_tpot), prompt_s(v, coefficients, rows, d, terms.levels)
     together = sorted({str(name) for name in campaigns(rows)[train]})
     found, first_at = waits(rows, d, tpot_s, each_s), first_index(rows, together)
-    u = fit_first(_some(found, train), _some(first_at, train), len(together), ttft[train])
-    ttft_s = first_s(u, found, first_at, len(together))
+    seen = _some(found, train), _some(first_at, train)
+    u, new = fit_measured(*seen, len(together), ttft[train]), fit_new(*seen, ttft[train])
+    ttft_s = first_s(u, new, found, first_at, len(together))
     x = step_features(rows, d, at, tpot_s, each_s)
     z = share_features(x, rows, d, tuple(ready.groups[g] for g in ready.group_of), shares)
     grow = _trees if grown else _nothing
@@ -89,6 +92,7 @@ def learn(columns: Columns, train: Mask | None = None, *, grown: bool = True) ->
         "step": v,
         "step_names": np.array(coefficients),
         "first": u,
+        "first_new": new,
         "first_campaigns": np.array(together),
         "versions": np.array(names),
         **pack(step_trees, "step_trees"),
@@ -103,7 +107,7 @@ def _nothing(x: Array, y: Array) -> Forest:
 def _trees(x: Array, y: Array) -> Forest:
     from sklearn.ensemble import ExtraTreesRegressor
 
-    model = ExtraTreesRegressor(TREES, min_samples_leaf=1, max_features=0.6, random_state=0)
+    model = ExtraTreesRegressor(TREES, min_samples_leaf=1, max_features=0.8, random_state=0)
     return compact(from_sklearn(model.fit(rounded(x), y)))
 
 
@@ -152,9 +156,18 @@ def left_out(columns: Columns, fold: NDArray[np.int64], *, grown: bool) -> dict[
     return out
 
 
+def engine_half_widths(key: str, residual: Array, engine: NDArray[np.int64]) -> Array:
+    """By engine, the half width for new models or GPUs: first tokens differ by engine in how well they are known."""
+    away = np.minimum(np.abs(residual), LARGEST_AWAY)
+    apart = [away[engine == i] if key == "ttft" else away[:0] for i in range(len(ENGINES))]
+    scale = np.array([(own.sum() + ROWS_OF_ALL * away.mean()) / (len(own) + ROWS_OF_ALL) for own in apart])
+    return half_width(residual, scale[engine]) * scale
+
+
 def evaluate(columns: Columns) -> dict[str, dict[str, float]]:
-    """Errors of left-out rows, and the half widths that cover 90 % of them, by split."""
+    """Errors of left-out rows, and the half widths that cover 90 % of them, by split; of new ones by engine."""
     truth = {key: np.log(numbers(columns, f"silicon_{key}_ms") / 1e3) for key in ("tpot", "ttft")}
+    engine = parse(columns).engine
     report: dict[str, dict[str, float]] = {}
     for name, fold in splits(columns).items():
         known = name == "configurations"
@@ -162,10 +175,11 @@ def evaluate(columns: Columns) -> dict[str, dict[str, float]]:
         for key, y in truth.items():
             residual = made[key + kind] - y
             error = np.abs(np.expm1(residual))
-            scale = made[f"{key}_spread"] if not kind else 1.0
-            report[f"{name}:{key}"] = {
-                "mean": float(error.mean()),
-                "median": float(np.median(error)),
-                "half_width": half_width(residual, scale),
-            }
+            if known:
+                widths = {"half_width": half_width(residual, made[f"{key}_spread"])}
+            else:
+                halves = engine_half_widths(key, residual, engine)
+                widths = {f"half_width_{one}": float(half) for one, half in zip(ENGINES, halves, strict=True)}
+            errors = {"mean": float(error.mean()), "median": float(np.median(error))}
+            report[f"{name}:{key}"] = errors | widths
     return report

@@ -24,11 +24,11 @@ from planner.perf.serving_first import first_features, first_index, first_s, roo
 from planner.perf.serving_physics import OTHER_BYTES, Demand, demand, index
 from planner.perf.serving_power import watts
 from planner.perf.serving_ranges import within
-from planner.perf.serving_rows import Rows, parse
+from planner.perf.serving_rows import ENGINES, Rows, parse
 from planner.perf.serving_step import log_step_s, placed, prompt_s, steps
 from planner.perf.stored import stored, told
 from planner.perf.tables import Columns
-from planner.perf.trees import Forest, predict_spread, rounded, unpack
+from planner.perf.trees import Forest, predict_middle, rounded, unpack
 
 Array = NDArray[np.float64]
 ADDED = (
@@ -47,6 +47,7 @@ class Fitted:
     step: Array
     step_names: tuple[str, ...]
     first: Array
+    first_new: Array
     campaigns: tuple[str, ...]
     versions: tuple[str, ...]
     step_trees: Forest
@@ -60,7 +61,8 @@ def unpacked(arrays: Mapping[str, NDArray[Any]]) -> Fitted:
     step_trees, first_trees = unpack(arrays, "step_trees"), unpack(arrays, "first_trees")
     names = tuple(str(name) for name in arrays["step_names"])
     campaigns = tuple(str(name) for name in arrays["first_campaigns"])
-    return Fitted(arrays["step"], names, arrays["first"], campaigns, versions, step_trees, first_trees, told(arrays))
+    first = arrays["first"], arrays["first_new"]
+    return Fitted(arrays["step"], names, *first, campaigns, versions, step_trees, first_trees, told(arrays))
 
 
 @cache
@@ -81,11 +83,11 @@ def _logs(rows: Rows, d: Demand, at: Any, model: Fitted) -> dict[str, Array]:
     log_tpot, shares = log_step_s(model.step, ready)
     tpot_s, each_s = np.exp(log_tpot), prompt_s(model.step, model.step_names, rows, d, terms.levels)
     found = waits(rows, d, tpot_s, each_s)
-    ttft_s = first_s(model.first, found, first_index(rows, model.campaigns), len(model.campaigns))
+    ttft_s = first_s(model.first, model.first_new, found, first_index(rows, model.campaigns), len(model.campaigns))
     x = step_features(rows, d, at, tpot_s, each_s)
     z = share_features(x, rows, d, tuple(ready.groups[g] for g in ready.group_of), shares)
-    tpot_more, tpot_spread = predict_spread(model.step_trees, rounded(z))
-    ttft_more, ttft_spread = predict_spread(model.first_trees, rounded(first_features(x, found, ttft_s)))
+    tpot_more, tpot_spread = predict_middle(model.step_trees, rounded(z))
+    ttft_more, ttft_spread = predict_middle(model.first_trees, rounded(first_features(x, found, ttft_s)))
     return {
         "tpot_physics": np.log(tpot_s),
         "ttft_physics": np.log(ttft_s),
@@ -112,7 +114,7 @@ def predict(columns: Columns) -> dict[str, NDArray[Any]]:
     for key in ("ttft", "tpot"):
         seconds = _seconds(key, made, known)
         out[f"{key}_s"] = seconds
-        low, high = interval(seconds, _half(key, source, known, made[f"{key}_spread"], model))
+        low, high = interval(seconds, _half(key, rows, source, known, made[f"{key}_spread"], model))
         out[f"{key}_lo_s"], out[f"{key}_hi_s"] = low, high
     fine = refusal == ""
     held = np.minimum(rows.concurrency, np.maximum(room_for(rows, d), 1.0) * rows.decode.dp * rows.decode_workers)
@@ -183,10 +185,13 @@ def _source(rows: Rows, model: Fitted) -> tuple[NDArray[Any], NDArray[np.bool_]]
     return np.where(new_gpu, "extrapolated", np.where(near, "measured", "modelled")), ~(new_model | new_gpu)
 
 
-def _half(key: str, source: NDArray[Any], trees: NDArray[np.bool_], spread: Array, model: Fitted) -> Array:
-    held = {name: row["half_width"] for name, row in model.meta["cross_validation"].items()}
-    known = held[f"configurations:{key}"] * spread
-    models, gpus = held[f"models:{key}"], held[f"gpus:{key}"]
+def _half(key: str, rows: Rows, source: NDArray[Any], trees: NDArray[np.bool_], spread: Array, model: Fitted) -> Array:
+    held = model.meta["cross_validation"]
+    known = held[f"configurations:{key}"]["half_width"] * spread
+    models, gpus = (
+        np.array([held[f"{name}:{key}"][f"half_width_{engine}"] for engine in ENGINES])[rows.engine]
+        for name in ("models", "gpus")
+    )
     modelled = np.where(trees, np.maximum(models, known), models)
     new = np.where(source == "modelled", modelled, np.hypot(models, gpus))
     return np.asarray(np.where(source == "measured", known, new))

@@ -10,7 +10,7 @@ from planner.perf.serving_step import runs
 
 Array = NDArray[np.float64]
 # Residuals beyond these (log) are runs that broke, not physics.
-STEP_CLIP, FIRST_CLIP = 1.2, 1.2
+STEP_CLIP, FIRST_CLIP = 1.2, 1.6
 
 
 def _log(x: Array, least: float = 1e-12) -> Array:

@@ -5,12 +5,13 @@ in the same step; the first of a run's prompts stand in one line (`planner.perf.
 sequences than there are users, or prefill workers or the frontend are too slow, Little's law gives the wait: users over
 throughput, less the time that tokens take.
 
-Coefficients are exponentials of sums: a common one, near what the closed loop says, and the deviations of the way of
-measuring, of the engine, and of the campaign (engine version, model and GPU measured together), so that what was never
-seen falls back to what is common.
+Coefficients are exponentials of sums: a common one, near what the closed loop says, and deviations. There are two sets.
+Of a campaign that was measured (engine version, model and GPU together) they are by way of measuring, engine and
+campaign. Campaigns differ so much (settings that no column states) that what is common to them says little of a new
+one, so that has a set of its own: few deviations, chosen for the least relative error over all campaigns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from planner.memory import TRTLLM_FREE_RATIO, VLLM_RATIO
 from planner.perf.serving_physics import Demand
 from planner.perf.serving_rows import ENGINES, Rows
+from planner.perf.serving_step import runs
 from planner.perf.steps import kv_bytes
 
 Array = NDArray[np.float64]
@@ -32,9 +34,10 @@ TERMS = {
     "weights": (1.0, 0.3),  # read once for it
     "step": (2.0, 0.4),  # the step in flight and the one of the prompt
     "wave": (0.1, 0.15),  # half the prompts of those who start together: once in a run of ten requests a user
+    "burst": (1 / 320, 0.5),  # the same in a run of a given number of requests, whoever many users share them
     "balance": (20.0, 0.6),  # steps that attention ranks wait to fill up together
     "full": (1.0, 0.15),  # users beyond what memory holds, by Little's law
-    "host": (0.8, 0.3),  # tokens beyond what the frontend streams
+    "host": (0.03, 0.5),  # tokens beyond what the frontend streams: in some campaigns alone
     "line": (0.01, 0.5),  # one more user than the batch admits
     "pool": (0.1, 0.5),  # prefill workers: half the line of those who start together
     "pool_full": (0.9, 0.3),  # prefill workers, by Little's law
@@ -48,11 +51,17 @@ PROTOCOL = {
 }  # fmt: skip
 ENGINE = {
     "frontend_s": 0.3, "layer_s": 0.3, "moe_layer_s": 0.3, "latent_layer_s": 0.3, "own": 0.15, "step": 0.4,
-    "wave": 0.15, "balance": 0.5, "full": 0.15, "host": 0.3, "pool_full": 0.3,
+    "wave": 0.15, "burst": 0.5, "balance": 0.5, "full": 0.15, "pool_full": 0.3,
 }  # fmt: skip
-CAMPAIGN = {"frontend_s": 1.2, "own": 0.5, "step": 0.5, "wave": 0.4, "line": 1.5, "full": 0.3, "layer_s": 0.5}
-LEVELS = (PROTOCOL, ENGINE, CAMPAIGN)
+CAMPAIGN = {
+    "frontend_s": 1.2, "own": 0.5, "step": 0.5, "wave": 0.4, "burst": 0.7, "line": 1.5, "full": 0.3, "host": 1.5,
+    "layer_s": 0.5,
+}  # fmt: skip
 PROTOCOLS = 4  # the InferenceX sweep or other runs, aggregated or disaggregated
+# The same for campaigns that are new: by attention with a latent cache, and by engine and kind of run.
+LATENT = {"own": 0.5, "step": 0.5, "wave": 0.5, "line": 1.0, "frontend_s": 0.5}
+MANNER = {"wave": 0.5, "step": 0.5, "own": 0.3, "frontend_s": 0.5, "burst": 0.5}
+MANNERS = 4 * len(ENGINES) * 2  # kinds of runs (`serving_step.runs`), engines, aggregated or disaggregated
 SWEEP_MEAN_RATIO = 0.9  # lengths of the InferenceX sweep: 80 to 100 % of the stated ones (its benchmark scripts)
 # The figures of SGLang, the least free memory and the streamed tokens were chosen on all rows, those that a
 # cross-validation leaves out too: its errors are optimistic by that much.
@@ -76,11 +85,36 @@ class Waits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FirstIndex:
-    """Which deviations apply to which row; -1: never seen."""
+    """Which deviations apply to which row; -1: none."""
 
     protocol: NDArray[np.int64]
     engine: NDArray[np.int64]
     campaign: NDArray[np.int64]
+    latent: NDArray[np.int64]
+    manner: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Level:
+    """Deviations by group: how far each may lie from 0, how many groups there are, and the group of each row."""
+
+    spread: Mapping[str, float]
+    groups: int
+    at: NDArray[np.int64]
+
+
+def measured_levels(at: FirstIndex, known: int) -> tuple[Level, ...]:
+    """What coefficients depend on where so many campaigns were measured."""
+    return (
+        Level(PROTOCOL, PROTOCOLS, at.protocol),
+        Level(ENGINE, len(ENGINES), at.engine),
+        Level(CAMPAIGN, known, at.campaign),
+    )
+
+
+def new_levels(at: FirstIndex) -> tuple[Level, ...]:
+    """What coefficients depend on in a campaign that is new."""
+    return Level(LATENT, 1, at.latent), Level(MANNER, MANNERS, at.manner)
 
 
 def campaigns(rows: Rows) -> NDArray[np.str_]:
@@ -100,6 +134,8 @@ def first_index(rows: Rows, known: Sequence[str]) -> FirstIndex:
         protocol=(2 * ~rows.sweep + rows.disaggregated).astype(np.int64),
         engine=rows.engine,
         campaign=np.array([at.get(str(name), -1) for name in campaigns(rows)], dtype=np.int64),
+        latent=np.where(rows.latent, 0, -1),
+        manner=(2 * (len(ENGINES) * runs(rows) + rows.engine) + rows.disaggregated).astype(np.int64),
     )
 
 
@@ -132,6 +168,7 @@ def waits(rows: Rows, d: Demand, tpot_s: Array, prompt_s: Array) -> Waits:
     users = np.maximum(rows.concurrency / (rows.decode.dp * rows.decode_workers), 1.0)
     room = room_for(rows, d)
     pooled_s = rows.concurrency * prompt_s / (rows.prefill_workers * rows.prefill.dp)
+    together_s = np.where(apart, 0.0, np.minimum(users, room) * prompt_s / 2)
     streamed = np.where(rows.sweep, np.inf, _per_engine(rows, STREAMED_PER_S, np.inf))
     parts = {
         "frontend_s": one,
@@ -141,7 +178,8 @@ def waits(rows: Rows, d: Demand, tpot_s: Array, prompt_s: Array) -> Waits:
         "own": prompt_s,
         "weights": d.prefill.gemm_hbm + d.prefill.moe_hbm,
         "step": tpot_s,
-        "wave": np.where(apart, 0.0, np.minimum(users, room) * prompt_s / 2),
+        "wave": together_s,
+        "burst": np.where(rows.sweep, 0.0, users * together_s),
         "balance": np.where(rows.decode.dp > 1, tpot_s, 0.0),
         # Decode workers that are full hold up the second token of a disaggregated request, not the first.
         "full": np.where(apart, 0.0, np.maximum(users / room - 1, 0.0) * life_s),
@@ -154,32 +192,33 @@ def waits(rows: Rows, d: Demand, tpot_s: Array, prompt_s: Array) -> Waits:
     return Waits(np.stack([parts[name] for name in NAMES], axis=1), users / room)
 
 
-def columns_of(level: dict[str, float]) -> NDArray[np.int64]:
+def columns_of(level: Level) -> NDArray[np.int64]:
     """Where a level's coefficients stand among all."""
-    return np.array([NAMES.index(name) for name in level], dtype=np.int64)
+    return np.array([NAMES.index(name) for name in level.spread], dtype=np.int64)
 
 
-def groups(known: int) -> tuple[int, int, int]:
-    """How many groups each level has, for so many campaigns."""
-    return PROTOCOLS, len(ENGINES), known
-
-
-def log_coefficients(v: Array, at: FirstIndex, known: int) -> Array:
-    """(rows, terms): the common coefficients and what each row's groups add to them."""
-    out = np.tile(v[: len(NAMES)], (len(at.engine), 1))
+def log_coefficients(v: Array, rows: int, levels: Sequence[Level]) -> Array:
+    """(rows, terms): the common coefficients and what each row's groups add to them, level by level in `v`."""
+    out = np.tile(v[: len(NAMES)], (rows, 1))
     start = len(NAMES)
-    for level, count, of in zip(LEVELS, groups(known), (at.protocol, at.engine, at.campaign), strict=True):
-        size = len(level) * count
+    for level in levels:
+        width = len(level.spread)
         # One more group, of zeros, for those never seen: index -1 finds it.
-        table = np.append(v[start : start + size], np.zeros(len(level))).reshape(count + 1, len(level))
-        out[:, columns_of(level)] += table[of]
-        start += size
+        table = np.append(v[start : start + width * level.groups], np.zeros(width)).reshape(-1, width)
+        out[:, columns_of(level)] += table[level.at]
+        start += width * level.groups
     return out
 
 
-def first_s(v: Array, found: Waits, at: FirstIndex, known: int) -> Array:
-    """Seconds to the first token of each row."""
-    return np.asarray((found.parts * np.exp(log_coefficients(v, at, known))).sum(axis=1))
+def first_s(measured: Array, new: Array, found: Waits, at: FirstIndex, known: int) -> Array:
+    """Seconds to the first token of each row, by the coefficients of measured campaigns and those of new ones."""
+    count = len(at.engine)
+    logs = np.where(
+        (at.campaign >= 0)[:, None],
+        log_coefficients(measured, count, measured_levels(at, known)),
+        log_coefficients(new, count, new_levels(at)),
+    )
+    return np.asarray((found.parts * np.exp(logs)).sum(axis=1))
 
 
 def first_features(step: Array, found: Waits, ttft_s: Array) -> Array:

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.perf.conformal import half_width
-from planner.perf.fit_serving import estimates, folds, learn, measured, splits
+from planner.perf.fit_serving import engine_half_widths, estimates, folds, learn, measured, splits
 from planner.perf.serving import predict
-from planner.perf.serving_rows import parse, published
+from planner.perf.serving_rows import ENGINES, parse, published
 from planner.perf.tables import Columns, numbers, words
 from tests.benchmarks.common import bar, perf_folder
 
@@ -104,7 +104,7 @@ def _truth(columns: Columns) -> dict[str, Array]:
 
 def _left_out(name: str, columns: Columns, fold: Fold) -> tuple[dict[str, Array], dict[str, Array]]:
     """What log predictions are off by, and the half width of their intervals, by models that have not seen the fold."""
-    kind, truth = "" if name == "configurations" else "_physics", _truth(columns)
+    kind, truth, engine = "" if name == "configurations" else "_physics", _truth(columns), parse(columns).engine
     residual, half = ({key: np.zeros(len(fold)) for key in truth} for _ in range(2))
     for one in np.unique(fold):
         test = fold == one
@@ -112,7 +112,7 @@ def _left_out(name: str, columns: Columns, fold: Fold) -> tuple[dict[str, Array]
         widths = _calibrated(name, columns, ~test)
         for key, y in truth.items():
             residual[key][test] = (made[key + kind] - y)[test]
-            half[key][test] = (widths[key] * (made[f"{key}_spread"] if not kind else 1.0) + 0.0 * y)[test]
+            half[key][test] = (widths[key][engine] * (made[f"{key}_spread"] if not kind else 1.0))[test]
     return residual, half
 
 
@@ -144,19 +144,22 @@ def _twins(columns: Columns, fold: Fold) -> NDArray[np.bool_]:
     return np.array([len(where[pair]) > 1 for pair in pairs])
 
 
-def _calibrated(name: str, columns: Columns, train: NDArray[np.bool_]) -> dict[str, float]:
-    """Half widths from the training rows alone: the same kind of split once more, inside."""
+def _calibrated(name: str, columns: Columns, train: NDArray[np.bool_]) -> dict[str, Array]:
+    """Half widths from the training rows alone, by engine: the same kind of split once more, inside."""
     inner = splits(columns)[name]
     groups = np.unique(inner[train])
     kind = "" if name == "configurations" else "_physics"
-    scores: dict[str, list[Array]] = {"tpot": [], "ttft": []}
+    engine = parse(columns).engine
+    scores: dict[str, Array] = {key: np.zeros(len(inner)) for key in ("tpot", "ttft")}
     for one in groups:
         test = train & (inner == one)
         made = estimates(columns, learn(columns, train & ~test, grown=not kind))
         for key, y in _truth(columns).items():
             scale = made[f"{key}_spread"] if not kind else np.ones(len(y))
-            scores[key].append(np.abs((made[key + kind] - y) / scale)[test])
-    return {key: half_width(np.concatenate(kept)) for key, kept in scores.items()}
+            scores[key][test] = ((made[key + kind] - y) / scale)[test]
+    if not kind:
+        return {key: np.full(len(ENGINES), half_width(kept[train])) for key, kept in scores.items()}
+    return {key: engine_half_widths(key, kept[train], engine[train]) for key, kept in scores.items()}
 
 
 if __name__ == "__main__":

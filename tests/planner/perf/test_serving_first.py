@@ -1,29 +1,29 @@
 """What a first token waits for: parts by hand, what falls back to what, and the fit on made-up runs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from planner.perf.fit_serving_first import fit_first
+from planner.perf.fit_serving_first import fit_measured, fit_new
 from planner.perf.serving_first import (
-    CAMPAIGN,
-    ENGINE,
     NAMES,
-    PROTOCOL,
-    PROTOCOLS,
     TERMS,
     FirstIndex,
+    Level,
     Waits,
     campaigns,
     first_index,
     first_s,
     log_coefficients,
+    measured_levels,
+    new_levels,
     waits,
 )
 from planner.perf.serving_physics import demand
-from planner.perf.serving_rows import ENGINES, Rows, parse
+from planner.perf.serving_rows import Rows, parse
 
 TPOT_S, PROMPT_S = 0.010, 0.050
 
@@ -42,19 +42,16 @@ def part(name: str, found: Rows) -> float:
     return float(waits(found, demand(found), TPOT_S * one, PROMPT_S * one).parts[0, NAMES.index(name)])
 
 
-def size(known: int) -> int:
-    return len(NAMES) + PROTOCOLS * len(PROTOCOL) + len(ENGINES) * len(ENGINE) + known * len(CAMPAIGN)
-
-
-def start(known: int) -> NDArray[np.float64]:
-    v = np.zeros(size(known))
-    v[: len(NAMES)] = np.log([first for first, _ in TERMS.values()])
-    return v
+def start(levels: Sequence[Level]) -> NDArray[np.float64]:
+    deviations = sum(len(level.spread) * level.groups for level in levels)
+    return np.concatenate([np.log([first for first, _ in TERMS.values()]), np.zeros(deviations)])
 
 
 def test_those_who_start_together_wait_for_half_the_prompts() -> None:
     assert part("own", rows()) == PROMPT_S
     assert part("wave", rows()) == pytest.approx(16 * PROMPT_S / 2)
+    assert part("burst", rows()) == pytest.approx(16 * 16 * PROMPT_S / 2)  # by the requests of the run, once in it
+    assert part("burst", rows(protocol="sweep")) == 0  # there every user has ten of his own
     assert part("line", rows()) == pytest.approx(200 * TPOT_S / 16)  # a place falls free so often
     assert part("full", rows()) == 0
 
@@ -84,31 +81,57 @@ def test_the_sweep_is_told_by_its_lengths_unless_the_protocol_is_stated() -> Non
     assert campaigns(rows(isl=1024.0, osl=8192.0, backend_version="0.9"))[0] == "vllm:0.9|llama-3.1-8b|H100-SXM|sweep"
 
 
-def test_a_campaign_never_seen_falls_back_to_its_engine() -> None:
-    found, v = rows(), start(2)
-    v[len(NAMES) + PROTOCOLS * len(PROTOCOL) + len(ENGINES) * len(ENGINE) :] = 1.0
+def test_a_campaign_never_seen_has_the_coefficients_of_new_ones() -> None:
+    found = rows()
     seen = first_index(found, ["other", str(campaigns(found)[0])])
-    new = first_index(found, ["other", "another"])
-    assert (seen.campaign[0], new.campaign[0]) == (1, -1)
+    unseen = first_index(found, ["other", "another"])
+    assert (seen.campaign[0], unseen.campaign[0]) == (1, -1)
+    measured, new = start(measured_levels(seen, 2)), start(new_levels(seen))
     own = NAMES.index("own")
-    assert log_coefficients(v, new, 2)[0, own] == 0.0
-    assert log_coefficients(v, seen, 2)[0, own] == 1.0
+    measured[own], new[own] = np.log(3.0), np.log(5.0)
+    one = Waits(np.eye(len(NAMES))[[own]], np.ones(1))
+    assert first_s(measured, new, one, seen, 2)[0] == pytest.approx(3.0)
+    assert first_s(measured, new, one, unseen, 2)[0] == pytest.approx(5.0)
+
+
+def test_deviations_add_up_level_by_level_and_are_0_without_a_group() -> None:
+    levels = (Level({"own": 0.3}, 2, np.array([0, 1, -1])), Level({"own": 0.3, "step": 0.3}, 1, np.array([0, -1, 0])))
+    v = np.concatenate([np.zeros(len(NAMES)), [0.1, 0.2], [1.0, 2.0]])
+    made = log_coefficients(v, 3, levels)
+    assert made[:, NAMES.index("own")].tolist() == pytest.approx([1.1, 0.2, 1.0])
+    assert made[:, NAMES.index("step")].tolist() == [2.0, 0.0, 2.0]
+
+
+def made_up(count: int) -> tuple[Waits, FirstIndex]:
+    """Runs of one campaign whose waits are random."""
+    parts = np.random.default_rng(0).lognormal(0, 1, size=(count, len(NAMES))) * 0.05
+    none = np.zeros(count, dtype=np.int64)
+    return Waits(parts, np.ones(count)), FirstIndex(none, none, none, none - 1, none)
 
 
 def test_the_fit_finds_coefficients_and_ignores_broken_runs() -> None:
-    random = np.random.default_rng(0)
-    parts = random.lognormal(0, 1, size=(400, len(NAMES))) * 0.05
-    none = np.zeros(400, dtype=np.int64)
-    at, found = FirstIndex(none, none, none % 1), Waits(parts, np.ones(400))
-    true = start(1)
+    found, at = made_up(400)
+    levels = measured_levels(at, 1)
+    true = start(levels)
     true[NAMES.index("own")] += 0.3
     true[NAMES.index("step")] -= 0.5
-    y = np.log(first_s(true, found, at, 1)) + random.normal(0, 0.03, 400)
+    seconds = (found.parts * np.exp(log_coefficients(true, 400, levels))).sum(axis=1)
+    y = np.log(seconds) + np.random.default_rng(1).normal(0, 0.03, 400)
     y[:20] += 3  # a twentieth of the runs broke
-    made = fit_first(found, at, 1, y)
-    error = np.abs(np.log(first_s(made, found, at, 1)) - np.log(first_s(true, found, at, 1)))
-    assert np.median(error) < 0.02
-    assert (
-        log_coefficients(made, at, 1)[0, NAMES.index("step")]
-        < log_coefficients(start(1), at, 1)[0, NAMES.index("step")]
-    )
+    made = fit_measured(found, at, 1, y)
+    again = first_s(made, start(new_levels(at)), found, at, 1)
+    assert np.median(np.abs(np.log(again / seconds))) < 0.02
+    step = NAMES.index("step")
+    assert log_coefficients(made, 400, levels)[0, step] < log_coefficients(start(levels), 400, levels)[0, step]
+
+
+def test_the_fit_for_new_campaigns_has_less_relative_error_than_the_one_for_measured_ones() -> None:
+    found, at = made_up(400)
+    true = start(new_levels(at))
+    seconds = (found.parts * np.exp(log_coefficients(true, 400, new_levels(at)))).sum(axis=1)
+    # A factor of e either way, as campaigns differ: relative errors are least well below the middle.
+    y = np.log(seconds) + np.where(np.arange(400) % 2, 1.0, -1.0)
+    new = FirstIndex(at.protocol, at.engine, at.campaign - 1, at.latent, at.manner)
+    measured, unseen = fit_measured(found, at, 1, y), fit_new(found, at, y)
+    error = [np.abs(first_s(measured, unseen, found, index, 1) / np.exp(y) - 1).mean() for index in (at, new)]
+    assert error[1] < error[0]

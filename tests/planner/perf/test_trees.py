@@ -5,7 +5,7 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
 
 from planner.perf.conformal import half_width, interval
-from planner.perf.trees import compact, constant, from_sklearn, pack, predict, predict_spread, rounded, unpack
+from planner.perf.trees import compact, constant, from_sklearn, pack, predict, predict_middle, rounded, unpack
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(500, 4)).astype(np.float32)
@@ -29,8 +29,14 @@ def test_a_forest_predicts_what_scikit_learn_predicts(model: HistGradientBoostin
 
 def test_trees_that_disagree_say_so() -> None:
     forest = from_sklearn(ExtraTreesRegressor(20, random_state=0).fit(X, Y))
-    near, far = predict_spread(forest, X[:50])[1], predict_spread(forest, 3 * RANDOM.normal(size=(50, 4)))[1]
+    near, far = predict_middle(forest, X[:50])[1], predict_middle(forest, 3 * RANDOM.normal(size=(50, 4)))[1]
     assert near.mean() < far.mean()
+
+
+def test_a_quarter_of_the_trees_at_each_end_has_no_say() -> None:
+    model = ExtraTreesRegressor(20, random_state=0).fit(X, Y)
+    trees = np.sort([tree.predict(X) for tree in model.estimators_], axis=0)
+    assert predict_middle(from_sklearn(model), X)[0] == pytest.approx(trees[5:15].mean(axis=0), abs=1e-5)
 
 
 def test_half_widths_cover_nine_in_ten() -> None:
