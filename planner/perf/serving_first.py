@@ -179,7 +179,8 @@ def waits(rows: Rows, d: Demand, tpot_s: Array, prompt_s: Array) -> Waits:
         "weights": d.prefill.gemm_hbm + d.prefill.moe_hbm,
         "step": tpot_s,
         "wave": together_s,
-        "burst": np.where(rows.sweep, 0.0, users * together_s),
+        # Only published runs end after so many requests; what is asked of a steady engine goes on.
+        "burst": np.where(rows.sweep | (runs(rows) == 0), 0.0, users * together_s),
         "balance": np.where(rows.decode.dp > 1, tpot_s, 0.0),
         # Decode workers that are full hold up the second token of a disaggregated request, not the first.
         "full": np.where(apart, 0.0, np.maximum(users / room - 1, 0.0) * life_s),
