@@ -4,7 +4,6 @@ import json
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from telemetry.agent import Agent
@@ -91,7 +90,7 @@ class Attached:
         agent, gpus, found = self.agent, self.agent.identity.gpus, self.pods.holders
         agent.holders = owners(found, gpus)
         agent.part_labels = {one.device: labels((one,)) for one in found if one.device.startswith("MIG-")}
-        owned = tuple(replace(gpu, owner=labels(agent.holders.get(gpu.index, ()))) for gpu in gpus)
+        owned = tuple(gpu._replace(owner=labels(agent.holders.get(gpu.index, ()))) for gpu in gpus)
         if owned != gpus:
             agent.identity = agent.identity._replace(gpus=owned)
 

@@ -17,9 +17,10 @@ from telemetry.errors import NvmlUnavailable
 from telemetry.nvml.device import Device, opened
 from telemetry.nvml.events import Events
 from telemetry.nvml.library import count, start
+from telemetry.packed import line
 from telemetry.sample import Reading, Tier, Xid
 from telemetry.urgent import Urgent
-from telemetry.wire import Count, Hello, Message, encode
+from telemetry.wire import Count, Hello, Message
 
 EVENT_WAIT_MS = 5000
 NO_DRIVER = 3  # exit code
@@ -56,7 +57,7 @@ def _finish(work: Callable[[], None]) -> None:
 
 def _sender(file: int) -> Send:
     def send(messages: Sequence[Message]) -> None:
-        lines = memoryview(b"".join(map(encode, messages)))
+        lines = memoryview(b"".join(map(line, messages)))
         while lines:
             lines = lines[os.write(file, lines) :]
 

@@ -1,22 +1,23 @@
 """What was read of a GPU: values in SI base units by name, each with the series that it is exported as.
 
 A sample holds only what the driver gave; what a GPU cannot tell is absent, never zero. Values of links are kept apart
-by link. Everything is plain data, so that a recording is the same thing as a reading.
+by link. Everything is plain data, so that a recording is the same thing as a reading: named tuples, as the processes
+that read have no room for what dataclasses import.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 Tier = Literal["hot", "warm", "cold"]
 TIERS: tuple[Tier, ...] = ("hot", "warm", "cold")
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(NamedTuple):
     """Who a GPU is. `index` is NVML's, `uuid` survives reboots; empty = not told."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody needs
     uuid: str
     model: str = ""
     pci: str = ""
@@ -29,8 +30,7 @@ class Gpu:
     owner: tuple[tuple[str, str], ...] = ()  # labels of the pod that has it, where pods are known
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """One MIG device: a compute instance in a GPU instance. Its load is not told by NVML, its memory is."""
 
     uuid: str
@@ -42,8 +42,7 @@ class Instance:
     memory_free_bytes: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Driver:
+class Driver(NamedTuple):
     """Versions of what reads the GPUs, and the boot that they were read in."""
 
     driver: str = ""
@@ -51,8 +50,7 @@ class Driver:
     boot_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """The latest values of one GPU. `at_s`: Unix time of each tier's newest reading. `lost`: why it answers no more.
 
     `values`: name of `telemetry.fields` -> value. `links`: the same for each NVLink, in order of link. `instances`: MIG
@@ -71,22 +69,20 @@ class Sample:
         return self.values.get(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """One tier of one GPU, read at `at_s` (Unix time), which took `took_s`."""
 
     gpu: int
     tier: Tier
     at_s: float
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = NOTHING
     links: tuple[Mapping[str, float], ...] = ()
     lost: str = ""
     took_s: float = 0.0
     instances: tuple[Instance, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Xid:
+class Xid(NamedTuple):
     """One Xid. `source`: "nvml" (event set) or "kmsg" (kernel log, which has `text` and, for NVLink 5, two words)."""
 
     gpu: int
@@ -103,10 +99,8 @@ def merged(before: Sample | None, reading: Reading) -> Sample:
     if before is None or before.lost:
         at_s, values = {reading.tier: reading.at_s}, reading.values
         return Sample(reading.gpu, at_s, values, reading.links, instances=reading.instances)
-    return replace(
-        before,
-        at_s={**before.at_s, reading.tier: reading.at_s},
-        values={**before.values, **reading.values},
-        links=reading.links or before.links,
-        instances=reading.instances if reading.tier == "warm" else before.instances,
+    at_s = {**before.at_s, reading.tier: reading.at_s}
+    instances = reading.instances if reading.tier == "warm" else before.instances
+    return Sample(
+        reading.gpu, at_s, {**before.values, **reading.values}, reading.links or before.links, instances=instances
     )

@@ -28,10 +28,11 @@ from telemetry.errors import BadRecord, NvmlUnavailable
 from telemetry.fault import Transition
 from telemetry.hosts import NVIDIA, accelerators
 from telemetry.jobs import LONGEST_RECORD
+from telemetry.packed import Unpacker
 from telemetry.sample import Xid
 from telemetry.server import Pages, Server, tls
 from telemetry.settings import Settings, loaded, token
-from telemetry.wire import Message, decode, encode, scrubbed
+from telemetry.wire import Message, encode, scrubbed
 from telemetry.xid_pairs import LIVE_S, LOOK_BACK_S
 
 RESTART_S = 10.0  # a reader that is silent for this long is replaced, and again after each such time
@@ -88,7 +89,7 @@ def run(agent: Agent, attached: Attached, stop: threading.Event) -> None:
                 else:
                     lines, ended = key.data.read()
                     reader.gone |= ended
-                    _take(agent, lines, record)
+                    _take(agent, reader, lines, record)
             log(agent.tick(time.time()))
             attached.tick(log)
             if not agent.identity.gpus:
@@ -123,6 +124,7 @@ class Reader:
         self.child = Child(settings, self.offset_s)
         self.since_s = time.monotonic()
         self.gone = False
+        self.unpacker = Unpacker()
         self.lost: list[Child] = []
 
     def listen(self, selector: selectors.BaseSelector) -> None:
@@ -148,10 +150,10 @@ class Reader:
         self.listen(selector)
 
 
-def _take(agent: Agent, lines: list[bytes], record: Record) -> None:
+def _take(agent: Agent, reader: Reader, lines: list[bytes], record: Record) -> None:
     for line in lines:
         try:
-            message = decode(line)
+            message = reader.unpacker.message(line)
         except BadRecord:
             agent.dropped += 1
             continue

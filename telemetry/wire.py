@@ -7,7 +7,6 @@ First {"hello": driver, "gpus": [...], "at_s"}; then {"reading": ...} of a tier 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from typing import NamedTuple
 
 from telemetry.errors import BadRecord
@@ -45,33 +44,33 @@ def scrubbed(message: Message) -> Message:
     """The message without what tells one machine from another: a recording can be shown to anybody."""
     match message:
         case Hello(driver, gpus, at_s):
-            bare = (replace(gpu, uuid=f"GPU-{gpu.index:012d}", serial="", pci="", vbios="") for gpu in gpus)
-            return Hello(replace(driver, boot_id=""), tuple(bare), at_s)
+            bare = (gpu._replace(uuid=f"GPU-{gpu.index:012d}", serial="", pci="", vbios="") for gpu in gpus)
+            return Hello(driver._replace(boot_id=""), tuple(bare), at_s)
         case Xid():
-            return replace(message, text="")
+            return message._replace(text="")
         case Reading(instances=instances) if instances:
-            bare_ones = (replace(one, uuid=f"MIG-{one.gpu_instance}-{one.compute_instance}") for one in instances)
-            return replace(message, instances=tuple(bare_ones))
+            bare_ones = (one._replace(uuid=f"MIG-{one.gpu_instance}-{one.compute_instance}") for one in instances)
+            return message._replace(instances=tuple(bare_ones))
     return message
 
 
 def _plain(message: Message) -> Mapping[str, object]:
     match message:
         case Hello(driver, gpus, at_s):
-            return {"hello": asdict(driver), "gpus": [_without_owner(gpu) for gpu in gpus], "at_s": at_s}
+            return {"hello": driver._asdict(), "gpus": [_without_owner(gpu) for gpu in gpus], "at_s": at_s}
         case Count(gpus, at_s):
             return {"count": gpus, "at_s": at_s}
         case Xid():
-            return {"xid": asdict(message)}
+            return {"xid": message._asdict()}
         case Reading(gpu, tier, at_s, values, links, lost, took_s, instances):
-            body = {"gpu": gpu, "tier": tier, "at_s": at_s, "values": values, "took_s": took_s}
-            more = {"links": links, "lost": lost, "instances": [asdict(one) for one in instances]}
+            body = {"gpu": gpu, "tier": tier, "at_s": at_s, "values": dict(values), "took_s": took_s}
+            more = {"links": links, "lost": lost, "instances": [one._asdict() for one in instances]}
             return {"reading": {**body, **{name: value for name, value in more.items() if value}}}
 
 
 def _without_owner(gpu: Gpu) -> Mapping[str, object]:
     """Pods are the agent's to know: no reader tells of them."""
-    return {name: value for name, value in asdict(gpu).items() if name != "owner"}
+    return {name: value for name, value in gpu._asdict().items() if name != "owner"}
 
 
 def decode(line: bytes) -> Message:

@@ -7,10 +7,10 @@ and recovery action: 1 to 6 us); counters wait for the warm one, or for an event
 60 in wall and CPU time alike: hot 0.16 ms (0.23 ms when asked every 0.8 s), warm 11.0 ms, cold 3.4 ms.
 """
 
+import struct
 import time
 from collections.abc import Callable, Mapping
 from ctypes import byref
-from functools import partial
 
 import pynvml
 
@@ -23,12 +23,24 @@ from telemetry.sample import TIERS, Instance, Reading, Tier
 
 Values = dict[str, float]
 Call = Callable[[], Values]
+_MEMORY = struct.Struct("=I4x4Q")
 _GPM = (
     ("sm_active_ratio", pynvml.NVML_GPM_METRIC_SM_UTIL),
     ("sm_occupancy_ratio", pynvml.NVML_GPM_METRIC_SM_OCCUPANCY),
     ("tensor_active_ratio", pynvml.NVML_GPM_METRIC_ANY_TENSOR_UTIL),
     ("dram_active_ratio", pynvml.NVML_GPM_METRIC_DRAM_BW_UTIL),
 )
+
+
+def _gpm_request() -> "pynvml.c_nvmlGpmMetricsGet_t":
+    asked = pynvml.c_nvmlGpmMetricsGet_t()
+    asked.version, asked.numMetrics = pynvml.NVML_GPM_METRICS_GET_VERSION, len(_GPM)
+    for slot, (_, metric) in enumerate(_GPM):
+        asked.metrics[slot].metricId = metric
+    return asked
+
+
+_GPM_ASKED = _gpm_request()  # of one GPU after another: it is large
 
 
 class Device:
@@ -54,8 +66,8 @@ class Device:
         try:
             for call in self._calls[tier]:
                 values.update(_tolerant(call))
-            for (field, _), value in self._arrays[tier].read():
-                values[field.name] = value
+            for name, _, value in self._arrays[tier].read():
+                values[name] = value
             parts: tuple[Instance, ...] = ()
             if tier == "warm":
                 links = self._read_links()
@@ -68,13 +80,14 @@ class Device:
     def _read_links(self) -> tuple[Mapping[str, float], ...]:
         links: list[Values] = [{} for _ in range(self.gpu.links)]
         for number, link in enumerate(links):
-            link.update(_tolerant(partial(self._link_up, number)))
-        for (field, number), value in self._links.read():
-            links[number][field.name] = value
+            try:
+                link["up"] = pynvml.nvmlDeviceGetNvLinkState(self._handle, number)
+            except pynvml.NVMLError as error:
+                if error.value in GONE:
+                    raise
+        for name, number, value in self._links.read():
+            links[number][name] = value
         return tuple(links)
-
-    def _link_up(self, number: int) -> Values:
-        return {"up": pynvml.nvmlDeviceGetNvLinkState(self._handle, number)}
 
     def _supported(self, calls: list[Call]) -> list[Call]:
         found = []
@@ -128,11 +141,8 @@ class Device:
             return {}
         older, newer = self._gpm
         pynvml.nvmlGpmSampleGet(self._handle, newer)
-        asked = pynvml.c_nvmlGpmMetricsGet_t()
-        asked.version, asked.numMetrics = pynvml.NVML_GPM_METRICS_GET_VERSION, len(_GPM)
+        asked = _GPM_ASKED
         asked.sample1, asked.sample2 = older, newer
-        for slot, (_, metric) in enumerate(_GPM):
-            asked.metrics[slot].metricId = metric
         pynvml.nvmlGpmMetricsGet(asked)
         self._gpm = [newer, older]
         given = [(name, asked.metrics[slot]) for slot, (name, _) in enumerate(_GPM)]
@@ -162,7 +172,14 @@ def _utilization(rates: "pynvml.c_nvmlUtilization_t") -> Values:
 
 
 def _memory(info: "pynvml.c_nvmlMemory_v2_t") -> Values:
-    return {f"memory_{name}_bytes": getattr(info, name) for name in ("total", "used", "free", "reserved")}
+    """In one look at its bytes (version, then these): each attribute would cost a microsecond."""
+    _, total, reserved, free, used = _MEMORY.unpack_from(info)
+    return {
+        "memory_total_bytes": total,
+        "memory_used_bytes": used,
+        "memory_free_bytes": free,
+        "memory_reserved_bytes": reserved,
+    }
 
 
 def _processes(found: "list[pynvml.c_nvmlProcessInfo_t]") -> Values:

@@ -1,7 +1,6 @@
 """Each detector: what it must see, after how long, and what it must let pass."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -61,7 +60,7 @@ def test_errors_from_before_the_agent_came_are_not_new() -> None:
     ],
 )
 def test_what_the_driver_says_of_the_gpu_counts_at_once(value: dict[str, float], name: str) -> None:
-    readings = [replace(one, values={**one.values, **value}) for one in (hot(0), warm(0))]  # whichever tier reads it
+    readings = [one._replace(values={**one.values, **value}) for one in (hot(0), warm(0))]  # whichever tier reads it
     assert set(confirmed(readings)) == {(name, 0)}
 
 
