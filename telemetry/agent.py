@@ -4,7 +4,7 @@ Nothing here calls a driver, so that nothing here can hang with one. Mappings th
 replaced, never changed.
 """
 
-import resource
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,8 +16,9 @@ from telemetry.fault import FATAL, Look, Subject, Transition
 from telemetry.hosts import Accelerator
 from telemetry.infiniband import Ports, ports
 from telemetry.jobs import Heard, Looks
+from telemetry.page import Page
 from telemetry.pods import Holder
-from telemetry.render import PREFIX, Identity, family, labelled, of_gpu, text
+from telemetry.render import PREFIX, Identity, family, labelled, of_gpu
 from telemetry.report import Reply
 from telemetry.sample import Driver, Reading, Sample, Xid
 from telemetry.settings import Settings
@@ -30,6 +31,12 @@ SILENT_S, HUNG_S = 5.0, 30.0  # of the reader: warn, give up on the driver
 STATE_FILE = "agent.json"
 
 
+def most_resident_bytes() -> float:
+    """Most memory that this process held. Not the maximum of getrusage: that is inherited from what started us."""
+    status = Path("/proc/self/status").read_text("ascii", "replace")
+    return 1024.0 * int(status.partition("VmHWM:")[2].split()[0])
+
+
 class Agent:
     """One node. `booted_s`: when it came up, Unix time."""
 
@@ -37,6 +44,7 @@ class Agent:
         self.settings = settings
         self.boot_id = boot_id
         self.identity = Identity(settings.node, Driver(), (), settings.dcgm)
+        self._page = Page(self.identity)
         self.watch = Watch(booted_s)
         self.heard = Heard()
         self.samples: Mapping[int, Sample] = {}
@@ -145,8 +153,11 @@ class Agent:
 
     def metrics(self) -> str:
         """The page /metrics."""
+        page = self._page
+        if page.identity is not self.identity:
+            page = self._page = Page(self.identity)
         more = [self.ports.metrics(), *(write() for write in self.more)]
-        return text(self.identity, self.samples, [self._xid_families(), self._faults(), *self._own(), *more])
+        return "".join([*page.parts(self.samples), self._xid_families(), self._faults(), *self._own(), *more])
 
     def ready(self) -> str:
         """Empty once every GPU was read, else why not."""
@@ -237,7 +248,7 @@ class Agent:
         )
 
     def _own(self) -> list[str]:
-        silent_s, used = self.silent_s(), resource.getrusage(resource.RUSAGE_SELF)
+        silent_s, used = self.silent_s(), os.times()
         polls = [(labelled([("tier", tier)]), float(count)) for tier, (count, _) in sorted(self.poll_s.items())]
         spent = [(labelled([("tier", tier)]), spent_s) for tier, (_, spent_s) in sorted(self.poll_s.items())]
         singles = (
@@ -248,8 +259,8 @@ class Agent:
             ("dropped_total", "counter", "Lines of the reader that made no sense.", float(self.dropped)),
             ("job_records_total", "counter", "Records of jobs.", float(self.heard.records)),
             ("job_records_refused_total", "counter", "What jobs sent that was none.", float(self.heard.refused)),
-            ("cpu_seconds_total", "counter", "CPU time of the agent itself.", used.ru_utime + used.ru_stime),
-            ("resident_memory_max_bytes", "gauge", "Most memory that the agent held.", used.ru_maxrss * 1024.0),
+            ("cpu_seconds_total", "counter", "CPU time of the agent itself.", used.user + used.system),
+            ("resident_memory_max_bytes", "gauge", "Most memory that the agent held.", most_resident_bytes()),
         )
         return [
             family("muster_agent_polls_total", "counter", "Readings of a GPU by tier.", polls),

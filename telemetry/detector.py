@@ -36,6 +36,11 @@ class Detector:
     every_s: float = 0.0
 
 
+def elsewhere(_: View) -> Looks:
+    """The look of a detector that is not asked after readings: `telemetry.watch.Watch.see` is told what was seen."""
+    return {}
+
+
 @cache
 def detectors() -> tuple[Detector, ...]:
     """Every detector of the package, in order of file."""

@@ -63,14 +63,13 @@ class Unpacker:
             raise ValueError("a time that is none")
         values = _told(names, _doubles(len(names)).unpack_from(body, _HEAD.size))
         rest = body[_HEAD.size + 8 * len(names) :]
+        return Reading(gpu, tier, at_s, values, self._linked(gpu, count, rest) if rest else (), took_s=took_s)
+
+    def _linked(self, gpu: int, count: int, text: bytes) -> Links:
         before = self._links.get(gpu)
-        if before is None or before[0] != rest:
-            links = _all_links(rest, count)
-            if links:
-                self._links[gpu] = (rest, links)
-        else:
-            links = before[1]
-        return Reading(gpu, tier, at_s, values, links, took_s=took_s)
+        if before is None or before[0] != text:
+            before = self._links[gpu] = (text, _all_links(text, count))
+        return before[1]
 
 
 def _all_links(text: bytes, count: int) -> Links:

@@ -62,6 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
     server_version, sys_version = "muster-agent", ""
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a page's last bytes may wait for the acknowledgement of the rest
 
     def do_GET(self) -> None:
         """One page."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from telemetry import machine
-from telemetry.detector import Detector, detectors
+from telemetry.detector import Detector, detectors, elsewhere
 from telemetry.detectors.links import MENDED
 from telemetry.detectors.node import NODE
 from telemetry.detectors.presence import LOST
@@ -45,7 +45,8 @@ class Watch:
         self.samples: dict[int, Sample] = {}
         self.states: dict[Standing, State] = {}
         self._by_name = {one.name: one for one in self.detectors}
-        self._by_tier = {tier: [one for one in self.detectors if one.tier == tier] for tier in (*TIERS, "xid")}
+        asked = [one for one in self.detectors if one.look is not elsewhere]
+        self._by_tier = {tier: [one for one in asked if one.tier == tier] for tier in (*TIERS, "xid")}
         self._histories: dict[int, History] = {}
         self._looked_s: dict[tuple[str, int], float] = {}
         self._failing: deque[tuple[float, int]] = deque(maxlen=64)
@@ -57,11 +58,13 @@ class Watch:
     def read(self, reading: Reading) -> list[Transition]:
         """Take in a reading; what changed by it."""
         sample = self.samples[reading.gpu] = merged(self.samples.get(reading.gpu), reading)
-        history = self._histories.setdefault(reading.gpu, History())
+        history = self._histories.get(reading.gpu)
+        if history is None:
+            history = self._histories[reading.gpu] = History()
         if not reading.lost:
             _remember(history, reading, sample)
         view = self._view(reading.gpu, sample, reading.at_s)
-        return [change for one in self._due(reading) for change in self._look(one, view)]
+        return self._look(self._due(reading), view)
 
     def hear(self, xid: Xid) -> list[Transition]:
         """Take in an Xid; what changed by it."""
@@ -70,7 +73,7 @@ class Watch:
         history.xids.append((xid.at_s, found))
         sample = self.samples.get(xid.gpu) or Sample(xid.gpu, {}, {})
         view = self._view(xid.gpu, sample, xid.at_s)._replace(xids=(found,))
-        return [change for one in self._by_tier["xid"] for change in self._look(one, view)]
+        return self._look(self._by_tier["xid"], view)
 
     def see(self, name: str, subject: Subject, look: Look, now_s: float) -> list[Transition]:
         """A look that was taken elsewhere (the driver's silence, a job's ranks) at what a detector judges."""
@@ -141,12 +144,15 @@ class Watch:
                 looked_s[key] = at_s
             yield one
 
-    def _look(self, detector: Detector, view: View) -> Iterator[Transition]:
+    def _look(self, asked: Iterable[Detector], view: View) -> list[Transition]:
         gpu, states = view.gpu.index, self.states
-        for part, look in detector.look(view).items():
-            # Healthy subjects take no room, and nearly all are: a bare tuple finds what a Subject would.
-            if look.hit or (states and (detector.name, (gpu, part, "")) in states):
-                yield from self._judge(detector, Subject(gpu, part), look, view.now_s)
+        changes: list[Transition] = []
+        for detector in asked:
+            for part, look in detector.look(view).items():
+                # Healthy subjects take no room, and nearly all are: a bare tuple finds what a Subject would.
+                if look.hit or (states and (detector.name, (gpu, part, "")) in states):
+                    changes += self._judge(detector, Subject(gpu, part), look, view.now_s)
+        return changes
 
     def _judge(self, detector: Detector, subject: Subject, look: Look, now_s: float) -> Iterator[Transition]:
         key = (detector.name, subject)

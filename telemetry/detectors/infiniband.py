@@ -5,18 +5,12 @@ Apache-2.0), five flaps in a day are a fault (azurehpc-health-checks, MIT); erro
 thresholds that ibqueryerrors ships (infiniband-diags, error_thresholds).
 """
 
-from telemetry.detector import Detector, Looks
+from telemetry.detector import Detector, elsewhere
 from telemetry.fault import Rule
-from telemetry.view import View
-
-
-def _elsewhere(_: View) -> Looks:
-    return {}
-
 
 DOWN, FLAPS, ERRORS = "infiniband_down", "infiniband_flaps", "infiniband_errors"
 DETECTORS = (
-    Detector(DOWN, "degraded", "drain", "hot", Rule(clear_s=600.0), _elsewhere, "A port that was up is down."),
-    Detector(FLAPS, "degraded", "ticket", "hot", Rule(clear_s=3600.0), _elsewhere, "A port goes down again and again."),
-    Detector(ERRORS, "degraded", "ticket", "hot", Rule(3, 5, 3600.0), _elsewhere, "A port corrupts or loses packets."),
+    Detector(DOWN, "degraded", "drain", "hot", Rule(clear_s=600.0), elsewhere, "A port that was up is down."),
+    Detector(FLAPS, "degraded", "ticket", "hot", Rule(clear_s=3600.0), elsewhere, "A port goes down again and again."),
+    Detector(ERRORS, "degraded", "ticket", "hot", Rule(3, 5, 3600.0), elsewhere, "A port corrupts or loses packets."),
 )

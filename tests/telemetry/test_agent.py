@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from telemetry.render import ALIASES
+from telemetry.page import ALIASES
 from tests.telemetry.agent_runner import Running, free_port, running
 from tests.telemetry.fake_nvml.state import LOST, FakeNvml
 
