@@ -5,12 +5,11 @@ Field ids are those of NVML's field values (nvml.h 13, NVML_FI_DEV_*); rows with
 Rows of tier `link` are there once for each NVLink.
 """
 
-import csv
-import pkgutil
 from types import MappingProxyType
 from typing import Literal, NamedTuple, cast
 
 from telemetry.sample import Tier
+from telemetry.tables import table
 
 Kind = Literal["gauge", "counter"]
 PERCENT, MHZ = 1e-2, 1e6
@@ -31,10 +30,8 @@ class Field(NamedTuple):
 
 
 def _read() -> list[Field]:
-    text = pkgutil.get_data("telemetry", "data/fields.csv")  # a tenth of what importlib.resources takes in memory
-    assert text is not None
     found = []
-    for row in csv.DictReader(text.decode().splitlines()):
+    for row in table("fields.csv"):
         labels = tuple((key, value) for key, _, value in (part.partition("=") for part in row["labels"].split()))
         kind, tier = cast(Kind, row["kind"]), cast(Tier, row["tier"])
         field_id = int(row["field_id"]) if row["field_id"] else None

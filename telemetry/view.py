@@ -17,7 +17,8 @@ LEAST_APART_S = 0.4  # however fast a GPU is polled, detectors see it twice a se
 MOST_XIDS = 2048
 MOST_CHANGES = 4096  # of one counter; older ones are forgotten first
 DAY_S, WEEK_S = 86400.0, 7 * 86400.0
-KEPT_S = 660.0  # of counters, but for those that are judged by their week
+KEPT_S = 310.0  # of counters: five minutes are the longest that detectors ask about, but for those judged by their week
+LEAST_CHANGE_S, MOST_CHANGE_S = 1.0, 60.0  # changes that are closer are one: a counter may move at each of many polls
 KEPT_BY_NAME_S = {"ecc_corrected_volatile_all": WEEK_S}
 BIN = 0.005  # what is usual is told to half a percent
 MOST_SEEN = 100_000.0
@@ -27,12 +28,13 @@ STEPS_S, LEAST_STEPS = 300.0, 10.0
 class Track:
     """One counter over time: when it changed, to what. A fall is a reset: what came before is another life."""
 
-    __slots__ = ("_changes", "_kept_s", "before", "before_s", "first_s", "last", "last_s")
+    __slots__ = ("_apart_s", "_changes", "_kept_s", "before", "before_s", "first_s", "last", "last_s")
 
     def __init__(self, at_s: float, value: float, kept_s: float = KEPT_S) -> None:
         self.first_s = self.last_s = self.before_s = at_s
         self.last = self.before = value
         self._kept_s = kept_s
+        self._apart_s = min(max(kept_s / MOST_CHANGES, LEAST_CHANGE_S), MOST_CHANGE_S)
         self._changes: deque[tuple[float, float]] = deque([(at_s, value)], MOST_CHANGES)
 
     def note(self, at_s: float, value: float) -> None:
@@ -47,8 +49,7 @@ class Track:
             self.before = value
         self.last = value
         changes = self._changes
-        # In a long window, changes less than a minute apart are one.
-        if len(changes) > 1 and at_s - changes[-2][0] < min(self._kept_s / MOST_CHANGES, 60.0):
+        if len(changes) > 1 and at_s - changes[-2][0] < self._apart_s:
             changes.pop()
         changes.append((at_s, value))
         while len(changes) > 1 and changes[1][0] < at_s - self._kept_s:

@@ -5,17 +5,16 @@ leptonai/gpud, Apache-2.0; 173 to 176 from nverror.h of open-gpu-kernel-modules 
 our reading of it. Sources disagree (gpud reboots for what NVIDIA calls the application's fault), so it is data.
 """
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Literal, cast, get_args
 
 from telemetry.errors import BadRecord
 from telemetry.fault import Action, Severity
+from telemetry.tables import table
 
 Meaning = Severity | Literal["ignore"]
 MEANINGS: tuple[str, ...] = ("ignore", *get_args(Severity))
@@ -51,10 +50,9 @@ UNKNOWN = Policy(-1, "UNKNOWN", "degraded", "ticket")  # a code that the catalog
 def catalogue() -> Mapping[int, Policy]:
     """The shipped table."""
     found = {}
-    with (files("telemetry") / "data" / "xid.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            meaning = cast(Meaning, row["severity"])
-            found[int(row["xid"])] = Policy(int(row["xid"]), row["mnemonic"], meaning, ACTIONS[meaning])
+    for row in table("xid.csv"):
+        meaning = cast(Meaning, row["severity"])
+        found[int(row["xid"])] = Policy(int(row["xid"]), row["mnemonic"], meaning, ACTIONS[meaning])
     return MappingProxyType(found)
 
 
@@ -99,10 +97,9 @@ def _nvlink5(code: int, interrupt: int, status: int) -> Meaning | None:
 def _rules() -> tuple[tuple[int, tuple[str, ...], int, Meaning], ...]:
     meanings: Mapping[str, Meaning] = {"IGNORE": "ignore", "RESET_GPU": "fatal_gpu", "XID_154_EVAL": "degraded"}
     found = []
-    with (files("telemetry") / "data" / "nvlink5.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            patterns = tuple(row[f"intrinfo_pattern_{v}"] for v in ("v1", "v2") if row[f"intrinfo_pattern_{v}"])
-            found.append((int(row["xid"]), patterns, int(row["error_status"], 16), meanings[row["resolution"]]))
+    for row in table("nvlink5.csv"):
+        patterns = tuple(row[f"intrinfo_pattern_{v}"] for v in ("v1", "v2") if row[f"intrinfo_pattern_{v}"])
+        found.append((int(row["xid"]), patterns, int(row["error_status"], 16), meanings[row["resolution"]]))
     return tuple(found)
 
 

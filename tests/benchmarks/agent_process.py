@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import queue
+import random
 import signal
 import subprocess
 import sys
@@ -98,7 +99,11 @@ class Watched:
 
     def pss_bytes(self) -> float:
         """Memory of all of them, what they share counted once."""
-        return 1024.0 * sum(_pss_kib(pid) for pid in self.pids())
+        return sum(map(memory_bytes, self.pids()))
+
+    def rss_bytes(self) -> float:
+        """The same with what they share counted for each: it does not change with who else runs Python here."""
+        return sum(memory_bytes(pid, "Rss") for pid in self.pids())
 
 
 @contextmanager
@@ -114,6 +119,39 @@ def agent(nvml: FakeNvml, library: Path, **settings: object) -> Iterator[Watched
         nvml.state.hang = 0
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
+
+
+@contextmanager
+def under_load(nvml: FakeNvml) -> Iterator[None]:
+    """Readings differ from one to the next, as those of GPUs at work do; errors stay where they are."""
+    stop, dice = threading.Event(), random.Random(0)
+
+    def work() -> None:
+        while not stop.wait(0.5):
+            for index in range(nvml.state.count):
+                _vary(nvml, index, dice)
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        worker.join()
+
+
+def _vary(nvml: FakeNvml, index: int, dice: random.Random) -> None:
+    gpu, counted = nvml.gpu(index), int(time.monotonic() * 1e6)
+    gpu.utilization, gpu.memory_utilization = dice.randrange(80, 101), dice.randrange(30, 60)
+    gpu.temperature, gpu.margin = dice.randrange(50, 60), dice.randrange(27, 37)
+    gpu.sm_clock, gpu.memory_used = dice.randrange(1700, 1980), dice.randrange(100 << 30, 120 << 30)
+    gpu.memory_free, gpu.reasons = gpu.memory_total - gpu.memory_used, dice.choice((0, 4))
+    gpu.gpm[:] = [dice.uniform(40.0, 90.0) for _ in range(4)]
+    nvml.set_field(index, 82, dice.randrange(60, 70))
+    for field in (185, 186):  # power, mean and instant
+        nvml.set_field(index, field, dice.randrange(450_000, 650_000))
+    for field in (83, 74, 197, 198, 138, 139):  # energy, capped time, PCIe and NVLink traffic
+        nvml.set_field(index, field, counted + field)
 
 
 @contextmanager
@@ -142,8 +180,9 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
 
 
-def _pss_kib(pid: int) -> int:
+def memory_bytes(pid: int, kind: str = "Pss") -> float:
+    """Memory of a process, of a kind that proc(5) knows."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    raise AssertionError(f"no Pss of {pid}")
+        if line.startswith(f"{kind}:"):
+            return 1024.0 * int(line.split()[1])
+    raise AssertionError(f"no {kind} of {pid}")

@@ -75,9 +75,9 @@ def processes(seconds: float) -> float:
                 nvml.push_xid(turn % 8, 13)
                 one.scrape()
             if not first and time.monotonic() - began > WARM_UP_S:
-                first = one.pss_bytes()
+                first = one.rss_bytes()
             time.sleep(0.02)
-        return one.pss_bytes() - first
+        return one.rss_bytes() - first
 
 
 def _resident_bytes() -> int:
