@@ -1,5 +1,6 @@
 """Whatever stands in the files and pipes that the agent reads: a refusal in words, or a message that does no harm."""
 
+import base64
 import contextlib
 import gzip
 import json
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from telemetry import boundness, job_trace, keep, kmsg
 from telemetry.agent import Agent
 from telemetry.errors import BadRecord
+from telemetry.packed import Unpacker
 from telemetry.sample import Driver, Gpu, Reading, Xid
 from telemetry.settings import Settings
 from telemetry.wire import Count, Hello, decode, encode
@@ -35,7 +37,7 @@ _FILES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], m
 def harmless(line: bytes) -> None:
     """It is refused, or the agent takes it and can write its page."""
     try:
-        message = decode(line)
+        message = Unpacker().message(line)
     except BadRecord:
         return
     agent = Agent(Settings("node-1", sysfs="/nowhere"), "boot", 0.0)
@@ -44,7 +46,8 @@ def harmless(line: bytes) -> None:
     agent.metrics()
 
 
-@given(st.binary(max_size=200))
+@settings(deadline=None)
+@given(st.binary(max_size=200) | st.binary(max_size=900).map(lambda body: b"R" + base64.b64encode(body)))
 def test_any_bytes_from_the_reader_are_harmless(line: bytes) -> None:
     harmless(line)
 
