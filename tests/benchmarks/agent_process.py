@@ -1,6 +1,5 @@
 """The agent on a fake driver of eight GPUs, as processes that are measured from outside."""
 
-import atexit
 import http.client
 import json
 import os
@@ -14,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,25 +106,13 @@ class Watched:
         return sum(memory_bytes(pid, "Rss") for pid in self.pids())
 
 
-@cache
-def compiled() -> dict[str, str]:
-    """Environment of a process that finds the bytecode of all that the agent imports: compiling takes much memory."""
-    folder = tempfile.TemporaryDirectory()
-    atexit.register(folder.cleanup)
-    given = {"PYTHONPYCACHEPREFIX": folder.name, "PYTHONDONTWRITEBYTECODE": ""}
-    subprocess.run(
-        [sys.executable, "-c", "import telemetry.serve, telemetry.reader"], env=os.environ | given, check=True
-    )
-    return given
-
-
 @contextmanager
 def agent(nvml: FakeNvml, library: Path, **settings: object) -> Iterator[Watched]:
-    """An agent that runs for the block, with its bytecode on disk as an installed package has it."""
+    """An agent that runs for the block."""
     port = free_port()
     given = Settings(node="node-1", host=HOST, port=port, **settings)  # type: ignore[arg-type]
     command = [sys.executable, "-m", "telemetry.serve", given.dumped()]
-    process = subprocess.Popen(command, env=nvml.environment(library) | compiled(), stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, env=nvml.environment(library), stdout=subprocess.PIPE)
     try:
         yield Watched(process, port)
     finally:
@@ -171,10 +157,13 @@ def _vary(nvml: FakeNvml, index: int, dice: random.Random) -> None:
 @contextmanager
 def fake() -> Iterator[tuple[FakeNvml, Path, Path]]:
     """A fake node, its library, and a folder for what the agent keeps."""
-    compiled()  # now, not in the midst of what is timed
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        yield FakeNvml(folder), build(folder), folder
+        nvml, library = FakeNvml(folder), build(folder)
+        # What is timed afterwards finds its bytecode, as that of an installed package.
+        command = [sys.executable, "-c", "import telemetry.serve, telemetry.reader"]
+        subprocess.run(command, env=nvml.environment(library), check=True)
+        yield nvml, library, folder
 
 
 def fetched(port: int) -> tuple[str, float]:

@@ -1,10 +1,13 @@
 """Builds and drives the fake NVML library: a file of state that the library maps, and the knobs of every GPU in it."""
 
+import atexit
 import ctypes
 import mmap
 import os
 import platform
 import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 
 MAX_GPUS, MAX_LINKS, MAX_FIELDS, MAX_EVENTS, MAX_PROCESSES = 16, 18, 320, 1024, 8
@@ -143,8 +146,17 @@ class FakeNvml:
         _LIBC.syscall(_FUTEX, ctypes.c_void_p(address), _FUTEX_WAKE, 1 << 30, None, None, 0)
 
     def environment(self, library: Path) -> dict[str, str]:
-        """What a process needs to load this library."""
-        return {**os.environ, "LD_LIBRARY_PATH": str(library.parent), "NVML_FAKE_STATE": str(self.path)}
+        """What a process needs to load this library, and to start as fast as an installed package does."""
+        own = {"LD_LIBRARY_PATH": str(library.parent), "NVML_FAKE_STATE": str(self.path)}
+        return {**os.environ, **own, "PYTHONPYCACHEPREFIX": bytecode(), "PYTHONDONTWRITEBYTECODE": ""}
+
+
+@cache
+def bytecode() -> str:
+    """A folder for the bytecode of all processes that are started in this run: compiling takes time and memory."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 def build(folder: Path) -> Path:
