@@ -157,7 +157,7 @@ class Agent:
         if page.identity is not self.identity:
             page = self._page = Page(self.identity)
         more = [self.ports.metrics(), *(write() for write in self.more)]
-        return "".join([*page.parts(self.samples), self._xid_families(), self._faults(), *self._own(), *more])
+        return "".join([page.text(self.samples), self._xid_families(), self._faults(), *self._own(), *more])
 
     def ready(self) -> str:
         """Empty once every GPU was read, else why not."""

@@ -86,9 +86,17 @@ class Page:
         self._aliases = list(_aliases(identity)) if identity.dcgm else []
         self._links: dict[int, tuple[Sequence[Mapping[str, float]], Mapping[str, str]]] = {}
         self._events: dict[int, tuple[float, str]] = {}
+        self._text: tuple[Mapping[int, Sample] | None, str] = (None, "")
 
-    def parts(self, samples: Mapping[int, Sample]) -> list[str]:
-        """The whole text, in parts."""
+    def text(self, samples: Mapping[int, Sample]) -> str:
+        """The whole of it. `samples`: another mapping where anything in it has changed."""
+        before, text = self._text
+        if samples is not before:
+            text = "".join(self._parts(samples))
+            self._text = (samples, text)
+        return text
+
+    def _parts(self, samples: Mapping[int, Sample]) -> list[str]:
         gpus = self.identity.gpus
         present = [(gpu, samples[gpu.index]) for gpu in gpus if gpu.index in samples]
         values: dict[int, Mapping[str, float]] = {gpu.index: {} for gpu in gpus}
