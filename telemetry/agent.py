@@ -18,7 +18,7 @@ from telemetry.infiniband import Ports, ports
 from telemetry.jobs import Heard, Looks
 from telemetry.page import Page
 from telemetry.pods import Holder
-from telemetry.render import PREFIX, Identity, family, labelled, of_gpu
+from telemetry.render import PREFIX, Identity, family, joined, labelled, of_gpu
 from telemetry.report import Reply
 from telemetry.sample import Driver, Reading, Sample, Xid
 from telemetry.settings import Settings
@@ -219,7 +219,7 @@ class Agent:
         counts, times, own = [], [], {gpu.index: of_gpu(gpu) for gpu in self.identity.gpus}
         for (index, code), (count, last_s) in sorted(seen.items()):
             meaning = policy(self.watch.table, code).meaning
-            labels = labelled((*own.get(index, ()), ("xid", str(code)), ("severity", meaning)))
+            labels = joined((*own.get(index, ()), ("xid", str(code)), ("severity", meaning)))
             counts.append((labels, float(count)))
             if count:
                 times.append((labels, last_s))
@@ -234,7 +234,7 @@ class Agent:
         for detector, subject, state in list(self.watch.faults()):
             own: dict[str, str] = {"detector": detector.name, "severity": detector.severity}
             own |= {"part": subject.part, "job": subject.job}
-            labels = labelled((*self._labels(subject.gpu), *own.items()))
+            labels = joined((*self._labels(subject.gpu), *own.items()))
             rows.append((f'{labels},phase="{state.phase}"', 1.0))
             values.append((labels, state.value))
         counts = [

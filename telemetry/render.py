@@ -44,7 +44,7 @@ def labelled(labels: Iterable[tuple[str, str]]) -> str:
     return _labelled(tuple(labels))
 
 
-_labelled = lru_cache(maxsize=1 << 9)(joined)
+_labelled = lru_cache(maxsize=1 << 8)(joined)
 
 
 def family(name: str, kind: str, text: str, rows: Iterable[tuple[str, float]]) -> str:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import multiprocessing
 import os
 import queue
 import random
@@ -124,20 +125,22 @@ def agent(nvml: FakeNvml, library: Path, **settings: object) -> Iterator[Watched
 @contextmanager
 def under_load(nvml: FakeNvml) -> Iterator[None]:
     """Readings differ from one to the next, as those of GPUs at work do; errors stay where they are."""
-    stop, dice = threading.Event(), random.Random(0)
-
-    def work() -> None:
-        while not stop.wait(0.5):
-            for index in range(nvml.state.count):
-                _vary(nvml, index, dice)
-
-    worker = threading.Thread(target=work, daemon=True)
+    # A process of its own: as a thread it would stand in the way of whoever times a scrape here.
+    worker = multiprocessing.get_context("fork").Process(target=_work, args=(nvml,), daemon=True)
     worker.start()
     try:
         yield
     finally:
-        stop.set()
+        worker.kill()
         worker.join()
+
+
+def _work(nvml: FakeNvml) -> None:
+    dice = random.Random(0)
+    while True:
+        time.sleep(0.5)
+        for index in range(nvml.state.count):
+            _vary(nvml, index, dice)
 
 
 def _vary(nvml: FakeNvml, index: int, dice: random.Random) -> None:
