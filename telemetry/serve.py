@@ -63,7 +63,22 @@ def log(changes: list[Transition]) -> None:
         print(json.dumps({"event": "fault", **asdict(one), "subject": one.subject._asdict()}), flush=True)  # noqa: T201
 
 
-def run(agent: Agent, attached: Attached, stop: threading.Event) -> None:
+class Stop:
+    """Set by the signals that end the agent, which also wake the loop: else it would wait for the next reading."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+
+def run(agent: Agent, attached: Attached, stop: Stop) -> None:
     """Listen until told to stop; replace a reader that ends or falls silent. Raises NvmlUnavailable without GPUs."""
     reader = Reader(agent.settings)
     agent.stuck = lambda: where_stuck(reader.child.pid)
@@ -73,8 +88,9 @@ def run(agent: Agent, attached: Attached, stop: threading.Event) -> None:
         jobs = _job_socket(agent.settings.jobs)
         if jobs is not None:
             selector.register(jobs, selectors.EVENT_READ, jobs)
+        selector.register(stop.woken, selectors.EVENT_READ, stop)
         looked_back = False
-        while not stop.is_set():
+        while not stop.asked:
             if (
                 kernel is not None and agent.identity.gpus and not looked_back
             ):  # before, nobody knows whose Xids they are
@@ -86,7 +102,7 @@ def run(agent: Agent, attached: Attached, stop: threading.Event) -> None:
                     _read_kernel_log(agent, key.fd, live=True)
                 elif key.data is jobs:
                     _hear_jobs(agent, jobs)
-                else:
+                elif key.data is not stop:
                     lines, ended = key.data.read()
                     reader.gone |= ended
                     _take(agent, reader, lines, record)
@@ -224,13 +240,11 @@ def main() -> None:
     boot_id = BOOT_ID.read_text("ascii").strip() if BOOT_ID.exists() else ""
     gc.freeze()  # what is imported stays: do not look through it in the middle of a scrape
     gc.set_threshold(50_000)
-    agent, stop = Agent(settings, boot_id, booted_s()), threading.Event()
+    agent, stop = Agent(settings, boot_id, booted_s()), Stop()
     found = accelerators(Path(settings.sysfs))
     agent.has_nvidia = any(one.vendor == NVIDIA for one in found)
     agent.unknown = tuple(one for one in found if one.vendor != NVIDIA)
     attached = Attached(agent)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     # A hung driver must not get the agent restarted: it is well as long as it answers.
     pages = Pages(agent.metrics, lambda: "", agent.ready)
     context = tls(settings.tls_certificate, settings.tls_key)

@@ -1,5 +1,6 @@
 """The agent as a whole, on the real binding over a fake driver."""
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.page import ALIASES
+from tests.pace import pace
 from tests.telemetry.agent_runner import Running, free_port, running
 from tests.telemetry.fake_nvml.state import LOST, FakeNvml
 
@@ -86,11 +88,15 @@ def test_a_recording_plays_what_was_read(nvml: FakeNvml, nvml_library: Path, tmp
 
 
 def test_nothing_is_left_running_when_the_agent_ends(nvml: FakeNvml, nvml_library: Path) -> None:
-    with running(nvml, nvml_library, free_port()) as agent:
+    with running(nvml, nvml_library, free_port(), hot_s=5.0) as agent:
         agent.wait_for(lambda a: len(a.values("muster_gpu_power_watts")) == 8)
         children = _children(agent.process.pid)
         children += [grandchild for child in children for grandchild in _children(child)]
         assert len(children) == 2
+        began = time.monotonic()
+        agent.process.terminate()
+        agent.process.wait(timeout=10)
+        assert time.monotonic() - began < 0.5 * pace()  # at once, not with the next reading
     assert not any(_runs(pid) for pid in children)
 
 
