@@ -151,13 +151,14 @@ class Agent:
                 self._path, keep.Kept(self.boot_id, *numbers, self.xids, self.watch.states, self._pairs.waiting())
             )
 
-    def metrics(self) -> str:
+    def metrics(self) -> bytes:
         """The page /metrics."""
         page = self._page
         if page.identity is not self.identity:
             page = self._page = Page(self.identity)
         more = [self.ports.metrics(), *(write() for write in self.more)]
-        return "".join([page.text(self.samples), self._xid_families(), self._faults(), *self._own(), *more])
+        own = "".join([self._xid_families(), self._faults(), *self._own(), *more])
+        return b"".join([*page.parts(self.samples), own.encode()])
 
     def ready(self) -> str:
         """Empty once every GPU was read, else why not."""

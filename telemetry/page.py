@@ -62,16 +62,16 @@ class Family:
         self._keys = tuple(key for key, _ in given)
         self._starts = tuple(start for _, start in given)
         self._factor = factor
-        self._written: tuple[Sequence[float | None], str] = ((), "")
+        self._written: tuple[Sequence[float | None], bytes] = ((), b"")
 
-    def text(self, values: Mapping[int, Mapping[str, float]]) -> str:
+    def text(self, values: Mapping[int, Mapping[str, float]]) -> bytes:
         """Nothing at all where no GPU tells the value. `values`: by GPU."""
         now = [values[gpu].get(field) for gpu, field in self._keys]
         before, text = self._written
         if now != before:
             told = [(start, value) for start, value in zip(self._starts, now, strict=True) if value is not None]
             lines = "".join([f"{start} {number(value * self._factor)}\n" for start, value in told])
-            text = headed(*self._said, lines)
+            text = headed(*self._said, lines).encode()
             self._written = (now, text)
         return text
 
@@ -86,27 +86,27 @@ class Page:
         self._aliases = list(_aliases(identity)) if identity.dcgm else []
         self._links: dict[int, tuple[Sequence[Mapping[str, float]], Mapping[str, str]]] = {}
         self._events: dict[int, tuple[float, str]] = {}
-        self._text: tuple[Mapping[int, Sample] | None, str] = (None, "")
+        self._written: tuple[Mapping[int, Sample] | None, Sequence[bytes]] = (None, ())
 
-    def text(self, samples: Mapping[int, Sample]) -> str:
-        """The whole of it. `samples`: another mapping where anything in it has changed."""
-        before, text = self._text
+    def parts(self, samples: Mapping[int, Sample]) -> Sequence[bytes]:
+        """The whole of it, in parts. `samples`: another mapping where anything in it has changed."""
+        before, parts = self._written
         if samples is not before:
-            text = "".join(self._parts(samples))
-            self._text = (samples, text)
-        return text
+            parts = self._parts(samples)
+            self._written = (samples, parts)
+        return parts
 
-    def _parts(self, samples: Mapping[int, Sample]) -> list[str]:
+    def _parts(self, samples: Mapping[int, Sample]) -> Sequence[bytes]:
         gpus = self.identity.gpus
         present = [(gpu, samples[gpu.index]) for gpu in gpus if gpu.index in samples]
         values: dict[int, Mapping[str, float]] = {gpu.index: {} for gpu in gpus}
         values |= {gpu.index: sample.values for gpu, sample in present}
         return [
-            self._info,
-            _up(present),
+            self._info.encode(),
+            _up(present).encode(),
             *[one.text(values) for one in self._families],
-            self._clock_events(present),
-            *self._link_families(present),
+            self._clock_events(present).encode(),
+            *[text.encode() for text in self._link_families(present)],
             *[one.text(values) for one in self._aliases],
         ]
 

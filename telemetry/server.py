@@ -17,7 +17,7 @@ MOST_BODY_BYTES = 0  # nobody sends us anything
 class Pages(NamedTuple):
     """What to answer: the metrics' text; whether the agent is well; whether it has read every GPU once."""
 
-    metrics: Callable[[], str]
+    metrics: Callable[[], bytes]
     healthy: Callable[[], str]  # empty = well, else why not
     ready: Callable[[], str]
 
@@ -70,14 +70,14 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/metrics":
             if not self._allowed():
                 return self._answer(
-                    HTTPStatus.UNAUTHORIZED, "a bearer token is needed\n", ("WWW-Authenticate", "Bearer")
+                    HTTPStatus.UNAUTHORIZED, b"a bearer token is needed\n", ("WWW-Authenticate", "Bearer")
                 )
             return self._answer(HTTPStatus.OK, self.server.pages.metrics(), ("Content-Type", TEXT_TYPE))
         checks = {"/healthz": self.server.pages.healthy, "/readyz": self.server.pages.ready}
         if path not in checks:
-            return self._answer(HTTPStatus.NOT_FOUND, "known pages: /metrics /healthz /readyz\n")
+            return self._answer(HTTPStatus.NOT_FOUND, b"known pages: /metrics /healthz /readyz\n")
         why = checks[path]()
-        return self._answer(HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK, f"{why or 'ok'}\n")
+        return self._answer(HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK, f"{why or 'ok'}\n".encode())
 
     def _allowed(self) -> bool:
         scheme, _, shown = self.headers.get("Authorization", "").partition(" ")
@@ -85,8 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         fits = hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), wanted)
         return not wanted or (scheme.lower() == "bearer" and fits)
 
-    def _answer(self, status: HTTPStatus, page: str, *headers: tuple[str, str]) -> None:
-        body = page.encode()
+    def _answer(self, status: HTTPStatus, body: bytes, *headers: tuple[str, str]) -> None:
         self.send_response(status)
         if len(body) > 1400 and "gzip" in self.headers.get("Accept-Encoding", ""):
             body = gzip.compress(body, 1)

@@ -34,12 +34,12 @@ def test_a_page_that_has_written_others_before_is_the_one_that_a_new_page_writes
     for _ in range(300):
         index = rng.randrange(3)
         samples = {**samples, index: _sample(index, rng)}
-        assert kept.text(samples) == Page(IDENTITY).text(samples)
+        assert kept.parts(samples) == Page(IDENTITY).parts(samples)
 
 
 def test_a_gpu_that_tells_nothing_has_no_series_of_it() -> None:
     told, silent = Sample(0, {"hot": START_S}, {"power_w": 412.5}), Sample(1, {"hot": START_S}, {})
-    text = Page(IDENTITY).text({0: told, 1: silent})
+    text = b"".join(Page(IDENTITY).parts({0: told, 1: silent})).decode()
     assert [line for line in text.splitlines() if line.startswith("muster_gpu_power_watts")] == [
         'muster_gpu_power_watts{gpu="0",uuid="GPU-0"} 412.5'
     ]
@@ -48,7 +48,7 @@ def test_a_gpu_that_tells_nothing_has_no_series_of_it() -> None:
 
 def test_a_clock_event_is_one_while_its_bit_is_set() -> None:
     sample = Sample(0, {"hot": START_S}, {CLOCK_EVENT_MASK: 0x48})  # hardware slowdown, by heat
-    text = Page(IDENTITY).text({0: sample})
+    text = b"".join(Page(IDENTITY).parts({0: sample})).decode()
     held = [line for line in text.splitlines() if line.startswith("muster_gpu_clock_event{") and line.endswith(" 1")]
     assert [line.partition("reason=")[2] for line in held] == ['"hw_slowdown"} 1', '"hw_thermal"} 1']
 
