@@ -106,7 +106,7 @@ class History:
 
     def __init__(self) -> None:
         self.xids: deque[tuple[float, Policy]] = deque(maxlen=MOST_XIDS)  # oldest first
-        self.clock = Usual()  # of the SMs under load while nothing holds them down
+        self.clock, self._limit_w = Usual(), 0.0  # of the SMs under load while nothing holds them down, at this limit
         self.step_j = Usual()  # energy of a step of `job`
         self.job, self._step_noted_s = "", -math.inf
         self.shows_processes = False  # in a container the driver may list none
@@ -121,6 +121,11 @@ class History:
                 self._counters[name, link] = Track(at_s, value, KEPT_BY_NAME_S.get(name, KEPT_S))
             else:
                 track.note(at_s, value)
+
+    def held_to(self, limit_w: float) -> None:
+        """The power limit in force; under another one other clocks are usual, also while no event bit is set."""
+        if limit_w != self._limit_w:
+            self.clock, self._limit_w = Usual(), limit_w
 
     def worked(self, at_s: float, job: str, steps: float) -> None:
         """How many steps of a job the GPU has made; another job has another usual."""

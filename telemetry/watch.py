@@ -13,7 +13,7 @@ from telemetry.detector import Detector, detectors, elsewhere
 from telemetry.detectors.links import MENDED
 from telemetry.detectors.node import NODE
 from telemetry.detectors.presence import LOST
-from telemetry.detectors.slowdown import free_to_run
+from telemetry.detectors.slowdown import LIMIT, free_to_run
 from telemetry.fault import FATAL, Look, Phase, State, Subject, Transition
 from telemetry.fields import CLOCK_EVENT_MASK
 from telemetry.sample import TIERS, Gpu, Reading, Sample, Xid, merged
@@ -198,6 +198,8 @@ def _remember(history: History, reading: Reading, sample: Sample) -> None:
         for link, values in enumerate(reading.links):
             history.note(at_s, {name: values[name] for name in LINK_COUNTERS if name in values}, link)
         history.shows_processes |= bool(read.get("process_count"))
+        if LIMIT in read:
+            history.held_to(read[LIMIT])
         return
     for name in GAUGES:
         if name in read:

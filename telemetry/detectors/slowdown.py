@@ -1,7 +1,8 @@
 """GPUs that are slow and say nothing: clocks lower than they should be, more energy for a step than usual.
 
-Clocks are judged only where nothing holds them down: busy, in P0, no event bit, no cap. What is right is what the GPU
-itself did most of the time before, or what the others of its node do now. Whoever locks clocks is seen by this too.
+Clocks are judged only where nothing holds them down: busy, in P0, no event bit (application clocks have one). What is
+right is what the GPU itself did most of the time before under the same power limit, or what others of its node do now
+under the same one: a GPU that is capped is not faulty. Clock locks have no bit: whoever locks clocks is seen by this.
 Energy is judged by job: a step of the same job costs the same until something is wrong (cooling, voltage, a spin).
 """
 
@@ -17,6 +18,7 @@ BUSY_RATIO = 0.9
 SLOW_RATIO = 0.95  # of the usual clock, or of the node's median
 SEEN_BEFORE = 600  # readings under load before a GPU's own clock is called usual
 LOOK_S = 10.0
+LIMIT = "power_limit_enforced_w"
 STEP_RATIO = 1.15  # of the usual energy, or of the node's median
 FEWEST_PEERS = 3
 
@@ -39,7 +41,8 @@ def _slow_clock(view: View) -> Looks:
     if not (clocks and masks and busy) or min(busy) < BUSY_RATIO or any(masks) or view.get("performance_state") != 0:
         return {}
     own_hz = history.clock.median() if history.clock.count >= SEEN_BEFORE else 0.0
-    others = [peer.sample.values.get("sm_clock_hz", 0.0) for peer in view.peers() if free_to_run(peer.sample)]
+    peers = (peer.sample for peer in view.peers() if peer.sample.get(LIMIT) == view.get(LIMIT))
+    others = [peer.values.get("sm_clock_hz", 0.0) for peer in peers if free_to_run(peer)]
     right_hz = max(own_hz, median(others) if len(others) >= FEWEST_PEERS else 0.0)
     if not right_hz:
         return {}

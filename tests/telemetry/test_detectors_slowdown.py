@@ -18,13 +18,15 @@ def node(gpus: int = 8) -> Watch:
     return found
 
 
-def seconds(until_s: int, clock_hz: float, gpu: int = 0, start_s: int = 0, **values: float) -> list[Reading]:
+def seconds(
+    until_s: int, clock_hz: float, gpu: int = 0, start_s: int = 0, limit_w: float = 700.0, **values: float
+) -> list[Reading]:
     """A GPU under load at a clock, read each second and each five."""
     found = []
     for second in range(start_s, start_s + until_s):
-        found.append(hot(second, gpu, sm_clock_hz=clock_hz, utilization_ratio=1.0, **values))
+        found.append(hot(second, gpu, sm_clock_hz=clock_hz, utilization_ratio=1.0, power_w=390.0, **values))
         if second % 5 == 0:
-            found.append(warm(second, gpu, performance_state=0.0))
+            found.append(warm(second, gpu, performance_state=0.0, power_limit_enforced_w=limit_w))
     return found
 
 
@@ -49,6 +51,24 @@ def test_a_clock_that_something_holds_down_is_no_secret() -> None:
     assert confirmed(watch, capped) == []
     idle = [hot(t, sm_clock_hz=0.2 * FULL_HZ, utilization_ratio=0.0) for t in range(1300, 1600)]
     assert confirmed(watch, [*idle, warm(1600, performance_state=0.0)]) == []
+
+
+def test_a_gpu_under_a_lower_power_limit_is_judged_by_what_is_usual_under_that_limit() -> None:
+    watch = node(1)
+    confirmed(watch, seconds(1000, FULL_HZ))
+    assert confirmed(watch, seconds(1000, 0.85 * FULL_HZ, start_s=1000, limit_w=400.0)) == []
+    ((name, _, at_s),) = confirmed(watch, seconds(200, 0.75 * FULL_HZ, start_s=2000, limit_w=400.0))
+    assert (name, at_s <= 2090) == ("slow_clock", True)
+
+
+def test_the_one_capped_gpu_of_a_node_is_not_compared_with_the_others() -> None:
+    watch, capped = node(5), 2
+    readings = [
+        one
+        for gpu in range(5)
+        for one in seconds(300, FULL_HZ * (0.8 if gpu == capped else 1.0), gpu, limit_w=400 if gpu == capped else 700)
+    ]
+    assert confirmed(watch, sorted(readings, key=lambda one: one.at_s)) == []
 
 
 def test_four_percent_slower_is_how_chips_differ() -> None:
