@@ -9,7 +9,9 @@ from telemetry.sample import Reading
 
 SPACING_S = 0.5  # between readings of one GPU, however many alarms it raises
 LOST_AGAIN_S = 0.4  # a lost GPU is tried once more: some answer again
-LINKS_AGAIN_S, LINK_LOOKS = 1.8, 2  # a link that went down or errs is looked at twice more: it may only be training
+# A link that went down or errs is looked at more: it may only be training. Two looks would do, but the first that
+# sees it may come so soon after another that its detector passes it over.
+LINKS_AGAIN_S, LINK_LOOKS = 1.8, 3
 # Cheap to read and so read hot: what rises here has left traces in the counters that are read seldom.
 TELLTALES = ("remapped_uncorrected", "remap_pending", "recovery_action")
 MANY_ERRORS = 100.0  # CRC errors between two readings

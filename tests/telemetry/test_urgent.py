@@ -5,10 +5,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from telemetry.child import where_stuck
 from telemetry.sample import Reading
 from telemetry.urgent import Urgent
+from telemetry.watch import Watch
 from tests.telemetry.agent_runner import Running, free_port, running
 from tests.telemetry.fake_nvml.state import FakeNvml
 from tests.telemetry.samples import hot, lost, warm
@@ -34,16 +37,43 @@ def test_a_lost_gpu_is_tried_once_more_soon() -> None:
 
 
 @pytest.mark.parametrize("fault", [{"up": 0.0}, {"crc": 500.0}])
-def test_a_link_that_goes_down_or_errs_is_looked_at_twice_more(fault: dict[str, float]) -> None:
+def test_a_link_that_goes_down_or_errs_is_looked_at_three_times_more(fault: dict[str, float]) -> None:
     urgent = Urgent()
     urgent.noticed(warm(0), 10.0)
     assert urgent.due_s() == math.inf
-    for at_s in (15.0, 16.8):
+    for at_s in (15.0, 16.8, 18.6):
         urgent.noticed(warm(at_s, link=fault), at_s)
         assert urgent.due_s() == at_s + 1.8
         assert urgent.take(at_s + 1.8) == [0]
-    urgent.noticed(warm(18.6, link=fault), 18.6)
+    urgent.noticed(warm(20.4, link=fault), 20.4)
     assert urgent.due_s() == math.inf
+
+
+def seconds_to_confirmed(down_s: float, alarm_s: float) -> float:
+    """How long a link that goes down is not told of, where warm readings come each 5 s and at an alarm of the GPU."""
+    watch, urgent, due_s = Watch(), Urgent(), 10.0
+    while True:
+        now_s = min(due_s, urgent.due_s(), alarm_s)
+        if now_s == alarm_s:
+            urgent.alarm(bytes([0]), now_s)
+            alarm_s = math.inf
+        if urgent.take(now_s) or now_s == due_s:
+            due_s += 5.0 if now_s == due_s else 0.0
+            reading = warm(now_s, link={"up": float(now_s < down_s)})
+            urgent.noticed(reading, now_s)
+            if any((one.detector, one.after) == ("nvlink_down", "confirmed") for one in watch.read(reading)):
+                return now_s - down_s
+
+
+@given(down_s=st.floats(15.01, 25.0), before_s=st.floats(-10.0, 10.0))
+def test_a_link_that_is_down_is_told_within_ten_seconds_whenever_else_the_gpu_was_read(
+    down_s: float, before_s: float
+) -> None:
+    assert seconds_to_confirmed(down_s, down_s - before_s) <= 10.0
+
+
+def test_a_link_that_goes_down_between_two_readings_close_together_is_told_within_ten_seconds() -> None:
+    assert seconds_to_confirmed(14.3, 14.2) == pytest.approx(0.7 + 3 * 1.8)  # the look at 15.0 comes too soon to count
 
 
 def test_a_row_that_was_replaced_has_the_counters_read_at_once() -> None:
