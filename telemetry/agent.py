@@ -4,9 +4,11 @@ Nothing here calls a driver, so that nothing here can hang with one. Mappings th
 replaced, never changed.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from telemetry import keep
@@ -66,9 +68,13 @@ class Agent:
         self.capper: Capper | None = None
         self.more: tuple[Callable[[], str], ...] = ()  # families that others write
         self.on_change: Callable[[], None] = lambda: None
+        self.history_s = 0.0  # Xids that the kernel logged before are from before the first run
         self._path = Path(settings.state) / STATE_FILE if settings.state else None
         if self._path is not None:
             self._resume(keep.read(self._path), time.time())
+            if self.history_s == math.inf:
+                self.history_s = time.time()
+                self._try_to_save()
 
     def hear(self, message: Message) -> list[Transition]:
         """Take in one message of the reader; what changed by it."""
@@ -88,14 +94,19 @@ class Agent:
                 return self._read(message)
 
     def hear_xid(self, xid: Xid, within_s: float = LIVE_S) -> list[Transition]:
-        """Count an Xid once, whoever tells of it first; the kernel log's words may still change what it means."""
+        """Count an Xid once, whoever tells of it first; the kernel log's words may still change what it means.
+
+        The first run on a node finds Xids of before in the log, that somebody may have cured since: they are counted,
+        and what is still wrong shows in the GPU itself. A later run was only away for a while: it acts on all that came
+        since the first one, and so does one that keeps no state or finds its state broken.
+        """
         key = (xid.gpu, xid.code)
         count, _ = self.xids.get(key, (0, 0.0))
         again = self._pairs.again(xid, within_s)
         if again and policy(self.watch.table, xid.code, xid.text) == policy(self.watch.table, xid.code):
             return []
         self.xids = {**self.xids, key: (count + (not again), xid.at_s)}
-        changes = self.watch.hear(xid)
+        changes = [] if xid.at_s < self.history_s else self.watch.hear(xid)
         self._noted(changes)
         self.save()
         return changes
@@ -147,9 +158,15 @@ class Agent:
         """Put on disk what must survive."""
         if self._path is not None:
             numbers = (self.sequence, self.kernel_sequence, self.expected)
-            keep.write(
-                self._path, keep.Kept(self.boot_id, *numbers, self.xids, self.watch.states, self._pairs.waiting())
+            kept = keep.Kept(
+                self.boot_id, *numbers, self.xids, self.watch.states, self.history_s, self._pairs.waiting()
             )
+            keep.write(self._path, kept)
+
+    def _try_to_save(self) -> None:
+        """So that the next run knows of this one; a folder that can't be written is told of at the next change."""
+        with suppress(OSError):
+            self.save()
 
     def metrics(self) -> bytes:
         """The page /metrics."""
@@ -168,6 +185,7 @@ class Agent:
         return f"not read yet: GPUs {missing}" if missing else "" if self.identity.gpus else "no GPU was read yet"
 
     def _resume(self, kept: keep.Kept, now_s: float) -> None:
+        self.history_s = kept.history_s
         self.sequence, self.expected, self.xids = kept.sequence, kept.gpus, dict(kept.xids)
         self.watch.states.update(kept.states)
         self.heard.overruns.resume(kept.states, now_s)

@@ -5,6 +5,7 @@ in the same boot it goes on as it was; after a reboot every fault goes on probat
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,7 @@ class Kept:
     gpus: int = 0
     xids: Mapping[tuple[int, int], tuple[int, float]] = field(default_factory=dict)
     states: Mapping[Standing, State] = field(default_factory=dict)
+    history_s: float = 0.0  # when the first run began; infinite where there was none
     waiting: tuple[Xid, ...] = ()  # Xids that only one of NVML and the kernel log has told of
 
 
@@ -39,6 +41,7 @@ def write(path: Path, kept: Kept) -> None:
             "sequence": kept.sequence,
             "kernel_sequence": kept.kernel_sequence,
             "gpus": kept.gpus,
+            "history_s": kept.history_s,
             "xids": [[*key, *value] for key, value in kept.xids.items()],
             "waiting": [xid_pairs.row(xid) for xid in kept.waiting],
             "states": [
@@ -68,9 +71,10 @@ def read(path: Path) -> Kept:
         xids = {(int(gpu), int(code)): (int(count), float(last_s)) for gpu, code, count, last_s in found["xids"]}
         sequence, kernel_sequence, gpus = (int(found[name]) for name in ("sequence", "kernel_sequence", "gpus"))
         waiting = tuple(map(xid_pairs.from_row, found.get("waiting", ())))
-        return Kept(str(found["boot_id"]), sequence, kernel_sequence, gpus, xids, states, waiting)
+        history_s = float(found.get("history_s", 0.0))
+        return Kept(str(found["boot_id"]), sequence, kernel_sequence, gpus, xids, states, history_s, waiting)
     except FileNotFoundError:
-        return Kept()
+        return Kept(history_s=math.inf)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         path.replace(path.with_suffix(".broken"))
         return Kept()

@@ -100,6 +100,24 @@ def test_a_killed_agent_knows_its_faults_and_serves_again_within_a_second(
 
 
 @pytest.mark.nvml
+def test_a_first_run_counts_xids_of_before_and_a_later_one_acts_on_those_it_was_away_for(
+    nvml: FakeNvml, nvml_library: Path, tmp_path: Path
+) -> None:
+    log = KernelLog(tmp_path / "kmsg")
+    log.log(3, 79)
+    with killed(nvml, nvml_library, tmp_path, log) as agent:
+        agent.wait_for(lambda a: total(a) == 1)
+        time.sleep(0.5)
+        assert "xid_fatal_node" not in agent.get()
+    log.log(2, 79)
+    with killed(nvml, nvml_library, tmp_path, log) as agent:
+        agent.wait_for(lambda a: "xid_fatal_node" in a.get())
+        page = agent.get()
+        assert total(agent) == 2
+        assert not [line for line in page.splitlines() if 'gpu="3"' in line and 'part="xid 79"' in line]
+
+
+@pytest.mark.nvml
 def test_a_killed_reader_is_replaced_and_nothing_is_counted_twice(
     nvml: FakeNvml, nvml_library: Path, tmp_path: Path
 ) -> None:
