@@ -20,13 +20,17 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from logging import makeLogRecord
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Protocol
 
 from telemetry.lease import Bounds, Bucket, Caps, Lease
 
 LONGEST_LINE, MOST_CLIENTS = 4096, 16
+AUDIT_BYTES = 8 << 20  # then the file is put aside as FILE.1 and begun anew
 CLOSE_W = 1.0  # the driver keeps whole watts
 HOLD_S = 2.0  # between looks at whether limits are still in force
 _PEER = struct.Struct("=iII")
@@ -175,11 +179,8 @@ class Setter:
         except Exception as error:  # whatever the driver says must not end the process that holds the leases
             return {"ok": False, "why": str(error)}
         if abs(enforced_w - watts) > CLOSE_W:
-            return {
-                "ok": False,
-                "why": f"asked for {watts:.0f} W, the driver holds {enforced_w:.0f} W",
-                "watts": enforced_w,
-            }
+            why = f"asked for {watts:.0f} W, the driver holds {enforced_w:.0f} W"
+            return {"ok": False, "why": why, "watts": enforced_w}
         return {"ok": True, "watts": enforced_w}
 
     def _bounds(self, uuid: str) -> Bounds:
@@ -288,10 +289,10 @@ def main() -> None:
         if settings.group >= 0:
             os.chown(settings.path, -1, settings.group)
         listener.listen(MOST_CLIENTS)
-        with open(settings.audit or os.devnull, "a", encoding="utf-8", buffering=1) as audit:
-            setter = Setter(
-                limits, settings, time.clock_gettime(time.CLOCK_BOOTTIME), lambda line: print(line, file=audit)
-            )
+        audit = RotatingFileHandler(settings.audit or os.devnull, "a", AUDIT_BYTES if settings.audit else 0, 1, "utf-8")
+        with closing(audit):
+            now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+            setter = Setter(limits, settings, now_s, lambda line: audit.emit(makeLogRecord({"msg": line})))
             serve(setter, listener, lambda: bool(stopped))
 
 

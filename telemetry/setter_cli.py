@@ -27,7 +27,9 @@ def setter(
         float, typer.Option(help="What a GPU falls to when its lease ends, as a share of its default limit.")
     ] = 0.7,
     group: Annotated[str, typer.Option(help="Group, by name or id, that may connect too.")] = "",
-    audit: Annotated[Path | None, typer.Option(help="Append every request and what came of it to this file.")] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="Append every request and what came of it to this file (8 MiB, then FILE.1).")
+    ] = None,
 ) -> None:
     """Set power limits for the agent, each as a lease that ends in a safe limit.
 

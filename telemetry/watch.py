@@ -21,7 +21,10 @@ from telemetry.view import History, Peer, View
 from telemetry.xid_policy import Policy, catalogue, policy
 
 # What detectors ask about over time.
-COUNTERS = ("ecc_corrected_volatile_all", "ecc_uncorrected_volatile_all", "pcie_replays", "hw_thermal_s", "energy_j")
+COUNTERS = ("ecc_corrected_volatile_all", "pcie_replays", "hw_thermal_s", "energy_j")
+HOT_COUNTER = (
+    "ecc_uncorrected_volatile_all"  # lost data is told within a second, with or without an event of the driver
+)
 LINK_COUNTERS = ("crc", *MENDED)
 GAUGES = ("utilization_ratio", "power_w", "memory_temperature_c", "sm_clock_hz", CLOCK_EVENT_MASK)
 TOGETHER_S = 10.0
@@ -193,7 +196,7 @@ class Watch:
 
 def _remember(history: History, reading: Reading, sample: Sample) -> None:
     at_s, read = reading.at_s, reading.values
-    if reading.tier != "hot":  # all counters are read warm or cold
+    if reading.tier != "hot":  # all counters but one are read warm or cold
         history.note(at_s, {name: read[name] for name in COUNTERS if name in read})
         for link, values in enumerate(reading.links):
             history.note(at_s, {name: values[name] for name in LINK_COUNTERS if name in values}, link)
@@ -201,6 +204,8 @@ def _remember(history: History, reading: Reading, sample: Sample) -> None:
         if LIMIT in read:
             history.held_to(read[LIMIT])
         return
+    if HOT_COUNTER in read:
+        history.note(at_s, {HOT_COUNTER: read[HOT_COUNTER]})
     for name in GAUGES:
         if name in read:
             history.note_gauge(at_s, name, read[name])

@@ -57,7 +57,7 @@ def _soars(view: View) -> Looks:
 
 DETECTORS = (
     Detector(
-        "ecc_uncorrected", "fatal_gpu", "reset_gpu", "warm", UNTIL_RESET, _uncorrected,
+        "ecc_uncorrected", "fatal_gpu", "reset_gpu", "hot", UNTIL_RESET, _uncorrected,
         "An uncorrectable ECC error: data was lost.",
     ),
     Detector(

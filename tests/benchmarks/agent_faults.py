@@ -58,7 +58,9 @@ def xids(quick: bool) -> bool:
 
 def hard_faults(quick: bool) -> list[bool]:
     """A double-bit error, a failed remap, a lost GPU: one after another on every GPU."""
-    found: dict[str, list[float]] = {"double-bit error": [], "remap failure": [], "lost GPU": []}
+    found: dict[str, list[float]] = {
+        name: [] for name in ("double-bit error", "double-bit error without event", "remap failure", "lost GPU")
+    }
     for _ in range(1 if quick else 4):
         with fake() as (nvml, library, folder), agent(nvml, library, state=str(folder), kmsg="") as one:
             one.until_read()
@@ -82,7 +84,9 @@ def _hard(nvml: FakeNvml, gpu: int) -> list[tuple[str, Callable[[], None], str]]
         nvml.gpu(gpu).error = LOST
 
     return [
-        ("double-bit error", double_bit, "ecc_uncorrected"),
+        ("double-bit error", double_bit, "ecc_uncorrected")
+        if gpu % 2
+        else ("double-bit error without event", lambda: nvml.set_field(gpu, 4, 1), "ecc_uncorrected"),
         ("remap failure", lambda: nvml.set_field(gpu, 145, 1), "row_remap_failed"),
         ("lost GPU", lost, "gpu_lost"),
     ]

@@ -5,7 +5,7 @@ from telemetry.watch import Watch
 
 START_S = 1e9  # Unix time of the first reading, long after boot
 COUNTERS = {
-    "ecc_uncorrected_volatile_all": 0.0, "ecc_corrected_volatile_all": 0.0, "pcie_replays": 0.0, "hw_thermal_s": 0.0,
+    "ecc_corrected_volatile_all": 0.0, "pcie_replays": 0.0, "hw_thermal_s": 0.0,
 }  # fmt: skip
 WARM = {
     **COUNTERS, "pcie_generation": 5.0, "pcie_width": 16.0, "pcie_generation_max": 5.0, "pcie_width_max": 16.0,
@@ -13,7 +13,7 @@ WARM = {
 }  # fmt: skip
 HOT = {
     "utilization_ratio": 0.9, "power_w": 500.0, "memory_temperature_c": 60.0, "temperature_c": 55.0,
-    "clock_event_mask": 0.0, "sm_clock_hz": 1.98e9,
+    "clock_event_mask": 0.0, "sm_clock_hz": 1.98e9, "ecc_uncorrected_volatile_all": 0.0,
     "remap_pending": 0.0, "remap_failed": 0.0, "remapped_uncorrected": 0.0, "recovery_action": 0.0,
 }  # fmt: skip
 LINK = {"up": 1.0, "crc": 0.0, "replay": 0.0, "recovery": 0.0}

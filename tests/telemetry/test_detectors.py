@@ -39,11 +39,11 @@ def test_every_detector_says_what_it_is_for_and_can_clear() -> None:
 
 
 def test_an_uncorrectable_error_is_fatal_at_the_first_reading() -> None:
-    assert confirmed([warm(0), warm(5, ecc_uncorrected_volatile_all=1)]) == [("ecc_uncorrected", 5)]
+    assert confirmed([hot(0), hot(1, ecc_uncorrected_volatile_all=1)]) == [("ecc_uncorrected", 1)]
 
 
 def test_errors_from_before_the_agent_came_are_not_new() -> None:
-    assert confirmed([warm(t, ecc_uncorrected_volatile_all=7) for t in every(5, 600)]) == []
+    assert confirmed([hot(t, ecc_uncorrected_volatile_all=7) for t in every(5, 600)]) == []
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry.lease import Bounds, Bucket, Caps
-from telemetry.setter import Setter, SetterSettings
+from telemetry.setter import AUDIT_BYTES, Setter, SetterSettings
 from tests.telemetry.fake_nvml.state import FakeNvml
 
 SAFE_W, FULL_W = 490.0, 700.0  # 0.7 of the default
@@ -94,6 +94,19 @@ def test_a_cap_is_in_force_at_once_and_falls_to_the_safe_one_when_its_lease_ends
     audit = (tmp_path / "audit").read_text("utf-8")
     assert "lease_ended" in audit
     assert '"user": 0' in audit or f'"user": {os.getuid()}' in audit
+
+
+@pytest.mark.nvml
+def test_the_audit_is_bounded_and_the_older_half_is_put_aside(
+    nvml: FakeNvml, nvml_library: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "audit").write_bytes(b"x" * AUDIT_BYTES)
+    with running(nvml, nvml_library, tmp_path, (os.getuid(),)), socket.socket(socket.AF_UNIX) as one:
+        one.connect(str(tmp_path / "socket"))
+        one.sendall(b"nonsense\n")
+        assert b'"ok": false' in one.recv(4096)
+    assert (tmp_path / "audit.1").stat().st_size == AUDIT_BYTES
+    assert "refused" in (tmp_path / "audit").read_text("utf-8")
 
 
 @pytest.mark.nvml

@@ -131,6 +131,14 @@ def _again(nvml: FakeNvml, agent: Running) -> bool:
 
 
 @pytest.mark.nvml
+def test_a_double_bit_error_is_told_by_the_hot_look_where_no_event_comes(nvml: FakeNvml, nvml_library: Path) -> None:
+    with running(nvml, nvml_library, free_port(), hot_s=0.2, warm_s=60.0) as agent:
+        agent.wait_for(lambda a: len(a.values("muster_gpu_power_watts")) == 8)
+        nvml.set_field(5, 4, 1)
+        agent.wait_for(lambda a: 'detector="ecc_uncorrected"' in a.get(), within_s=5)
+
+
+@pytest.mark.nvml
 def test_gpus_lost_together_are_one_fault_of_the_node_on_the_page(nvml: FakeNvml, nvml_library: Path) -> None:
     with running(nvml, nvml_library, free_port(), hot_s=0.2) as agent:
         agent.wait_for(lambda a: len(a.values("muster_gpu_power_watts")) == 8)
