@@ -29,6 +29,7 @@ from planner.spec.fields import (
     shares_sum,
     twins,
 )
+from planner.spec.serving import ServingShape
 from planner.units import DURATION
 
 _LATENCIES = "at least one of ttft, tpot, e2e"
@@ -229,6 +230,8 @@ class ServiceShape(Shape):
     """online: people wait, latency counts. batch: only throughput counts."""
     approval: Literal["Auto", "Manual"] = "Auto"
     """Manual: a changed plan waits for a person before it is applied."""
+    serving: ServingShape | None = None
+    """How the engines run in a cluster; a plan does not depend on it."""
 
     def problems(self, context: Context) -> Iterator[Problem]:
         if self.deployment == "batch" and self.slos is not None:

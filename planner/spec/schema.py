@@ -19,7 +19,7 @@ SHAPES: Mapping[str, type[BaseModel]] = {
 }
 
 
-class _Terse(GenerateJsonSchema):
+class Terse(GenerateJsonSchema):
     """No titles that repeat the key, and no null for editors to fill in where a key is better left out."""
 
     def field_title_should_be_set(self, schema: object) -> bool:
@@ -35,5 +35,5 @@ def schema(kind: str) -> dict[str, Any]:
     """The JSON Schema of "gpuservice", "inventory" or "plan"; raises UnknownName for another kind."""
     if kind not in SHAPES:
         raise UnknownName("kind", kind, SHAPES)
-    generated = SHAPES[kind].model_json_schema(by_alias=True, schema_generator=_Terse)
+    generated = SHAPES[kind].model_json_schema(by_alias=True, schema_generator=Terse)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}

@@ -215,7 +215,7 @@ def test_a_message_has_file_line_and_path(tmp_path: Path) -> None:
         "apiVersion: muster.dev/v1alpha1\nkind: GPUService\nmetadata:\n  name: a\n  nam: b\nspec: 3\n", "utf-8"
     )
     head = "name, namespace, labels, annotations"
-    fields = "model, workload, slos, qualityFloor, priority, constraints, engine, deployment, approval"
+    fields = "model, workload, slos, qualityFloor, priority, constraints, engine, deployment, approval, serving"
     assert validate(path, CATALOG) == [
         f"{path}:5: metadata.nam: got the key 'nam', allowed: {head}; did you mean 'name'?",
         f"{path}:6: spec: got 3, allowed: a mapping with {fields}",

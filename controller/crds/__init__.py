@@ -1,0 +1,1 @@
+"""Custom resources: their types, structural schemas, rules, and manifests."""
