@@ -108,8 +108,9 @@ def _below(shape: ShapeType, path: tuple[str | int, ...]) -> ShapeType:
     """The shape at a path that validation walked."""
     for step in path:
         if isinstance(step, str):
-            field = next(info for info in shape.model_fields.values() if info.alias == step)
-            shape = next(_shapes(field.annotation))
+            field = next((info for info in shape.model_fields.values() if info.alias == step), None)
+            if field is not None:  # else the key of a mapping, whose values are of the shape already found
+                shape = next(_shapes(field.annotation), shape)
     return shape
 
 

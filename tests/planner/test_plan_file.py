@@ -187,3 +187,11 @@ def test_a_damaged_plan_is_refused_or_read_never_a_traceback(
     path = tmp_path_factory.mktemp("plans") / "plan.yaml"
     path.write_text(dump(top), encoding="utf-8")
     assert all(line.isprintable() and ("allowed: " in line or "known: " in line) for line in said_of(path))
+
+
+def test_a_mapping_from_service_to_nothing_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(dump(changed(document(), ("spec", "efficiency", "chat"), None)), encoding="utf-8")
+    said = said_of(path)
+    assert len(said) == 1
+    assert "spec.efficiency.chat: got nothing, allowed: a mapping with memoryUtilisationRatio" in said[0]
