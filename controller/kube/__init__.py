@@ -1,0 +1,1 @@
+"""Muster's runtime on the Kubernetes API."""

@@ -1,0 +1,113 @@
+"""A queue of keys to reconcile: each waits at most once and is worked on by one worker at a time."""
+
+import heapq
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from controller.kube.backoff import Backoff
+
+RETRY = Backoff(first_s=0.005, most_s=1000.0)
+
+
+class WorkQueue:
+    """Keys, not events. A key added while it is worked on is given out again after `done`.
+
+    Thread-safe. `clock` is monotonic; `draw` gives [0, 1) for the jitter of `retry`.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+        backoff: Backoff = RETRY,
+    ) -> None:
+        self._clock, self._draw, self._backoff = clock, draw, backoff
+        self._changed = threading.Condition()
+        self._due_s: dict[str, float] = {}  # the keys that wait, and from when each may be given out
+        self._heap: list[tuple[float, str]] = []  # the same by time; entries that _due_s does not bear out are stale
+        self._busy: set[str] = set()
+        self._again_s: dict[str, float] = {}  # added while busy
+        self._failures: dict[str, int] = {}
+        self._closed = False
+        self.retries_total = 0
+
+    def add(self, key: str, delay_s: float = 0.0) -> None:
+        """Have `key` worked on in `delay_s`; of several times for a key the earliest counts."""
+        with self._changed:
+            if self._closed:
+                return
+            due_s = self._clock() + delay_s
+            waiting = self._again_s if key in self._busy else self._due_s
+            if due_s < waiting.get(key, float("inf")):
+                waiting[key] = due_s
+                if waiting is self._due_s:
+                    self._push(key, due_s)
+
+    def retry(self, key: str) -> float:
+        """Have `key`, which failed, worked on again after its own back-off; gives the wait."""
+        with self._changed:
+            self._failures[key] = self._failures.get(key, 0) + 1
+            self.retries_total += 1
+            wait_s = self._backoff.wait_s(self._failures[key], self._draw)
+        self.add(key, wait_s)
+        return wait_s
+
+    def forget(self, key: str) -> None:
+        """Let the next failure of `key` count as the first."""
+        with self._changed:
+            self._failures.pop(key, None)
+
+    def get(self, timeout_s: float | None = None) -> tuple[str, float] | None:
+        """The next key and how long it was overdue (s); None after `timeout_s` or once the queue is closed.
+
+        The caller owes a `done` for it.
+        """
+        until_s = None if timeout_s is None else self._clock() + timeout_s
+        with self._changed:
+            while not self._closed:
+                now_s = self._clock()
+                self._drop_stale()
+                if self._heap and self._heap[0][0] <= now_s:
+                    due_s, key = heapq.heappop(self._heap)
+                    del self._due_s[key]
+                    self._busy.add(key)
+                    return key, now_s - due_s
+                if until_s is not None and now_s >= until_s:
+                    return None
+                ends = [at_s for at_s in (self._heap[0][0] if self._heap else None, until_s) if at_s is not None]
+                self._changed.wait(min(ends) - now_s if ends else None)
+            return None
+
+    def done(self, key: str) -> None:
+        """Say that the work on `key` ended, well or not."""
+        with self._changed:
+            self._busy.discard(key)
+            again_s = self._again_s.pop(key, None)
+            if again_s is not None and not self._closed:
+                self._due_s[key] = again_s
+                self._push(key, again_s)
+            self._changed.notify_all()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Give out nothing more and wait for the work begun; whether all of it ended in `timeout_s`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._busy, timeout_s)
+
+    @property
+    def depth(self) -> int:
+        """How many keys are due and not given out; those that wait for a later time do not count."""
+        with self._changed:
+            now_s = self._clock()
+            return sum(due_s <= now_s for due_s in self._due_s.values())
+
+    def _push(self, key: str, due_s: float) -> None:
+        heapq.heappush(self._heap, (due_s, key))
+        self._changed.notify_all()  # the one woken may be giving up at this moment, and the key not due yet
+
+    def _drop_stale(self) -> None:
+        while self._heap and self._due_s.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
