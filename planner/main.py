@@ -136,3 +136,7 @@ def _muster(
     ] = False,
 ) -> None:
     """Plan mixed GPU fleets for language models: the cheapest allocation that keeps every latency objective, proved."""
+
+
+if __name__ == "__main__":
+    main()
