@@ -121,8 +121,11 @@ def test_kubectl_shows_columns_and_explains_and_scales(served: Plane) -> None:
     assert table[0].split() == ["NAME", "MODEL", "DESIRED", "READY", "GPUS", "SLO", "PLAN", "REASON", "AGE"]
     assert "meta-llama/Llama-3.1-8B-Instruct" in table[1]
     assert "shown" in served.kubectl("get", "muster").stdout
-    explained = served.kubectl("explain", "gpuservices.spec.qualityFloor").stdout
-    assert "Least accuracy kept against the 16-bit model" in explained, explained
+    end_s = time.monotonic() + 20  # the server publishes the schemas of new kinds a while after it serves them
+    while not (explained := served.kubectl("explain", "gpuservices.spec.qualityFloor")).stdout:
+        assert time.monotonic() < end_s, explained.stderr
+        time.sleep(0.5)
+    assert "Least accuracy kept against the 16-bit model" in explained.stdout
     code, _ = served.request(
         "PATCH", f"{SERVICES}/shown/scale", {"spec": {"replicas": 3}}, kind="application/merge-patch+json"
     )

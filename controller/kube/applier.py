@@ -1,0 +1,141 @@
+"""Writes objects: only what differs, by server-side apply, while this process leads, and never over what it has not seen.
+
+A leader that was frozen may wake after another took over, with a write already on its way. So an update names the
+resource version that it was decided on, and a new leader first stamps its epoch on everything (`stamp`): what the old
+one still sends meets a newer version and is refused by the server. A new object is created by its fixed name, which
+fails if it exists.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Protocol, TypeAlias
+
+import orjson
+
+from controller import names
+from controller.kube.discovery import Served
+from controller.kube.rest import APPLY, JSON, MERGE, Api, ApiError
+from planner.errors import MusterError
+
+Object: TypeAlias = Mapping[str, Any]
+_WRITE_S = 2.0  # a write that takes longer is given up well before another may lead
+
+
+class NotLeading(MusterError):
+    """A write by a process that does not lead, or no longer."""
+
+
+class Leader(Protocol):
+    """Who may write: `controller.kube.elector.Elector`."""
+
+    epoch: int | None
+
+    def may_write(self) -> bool:
+        """Whether this process leads, now."""
+
+
+class Applier:
+    """One writer: `manager` owns the fields that it writes, and takes them from others that wrote them."""
+
+    def __init__(self, api: Api, served: Served, leader: Leader, manager: str = names.CONTROLLER) -> None:
+        self._api, self._served, self._leader, self._manager = api, served, leader, manager
+        self.writes = 0
+
+    def apply(self, desired: Object, live: Object | None) -> Object:
+        """Make the object so; `live` is it as last seen, None if it is not there. Gives it as it is afterwards.
+
+        Raises ApiError: 409 where it changed or came since it was seen, so look again; NotLeading.
+        """
+        wanted = self._stamped(desired)
+        if live is None:
+            return self._create(wanted)
+        if covers(live, wanted):
+            return live
+        meta = {**wanted["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}
+        return self._send("PATCH", wanted, {**wanted, "metadata": meta}, APPLY, self._query())
+
+    def status(self, live: Object, status: Object) -> Object:
+        """Have what this writer owns of an object's status be so."""
+        if covers(live.get("status") or {}, status):
+            return live
+        meta = live["metadata"]
+        body = {
+            "apiVersion": live["apiVersion"],
+            "kind": live["kind"],
+            "metadata": {key: meta[key] for key in ("name", "namespace", "resourceVersion") if key in meta},
+            "status": status,
+        }
+        return self._send("PATCH", live, body, APPLY, self._query(), "status")
+
+    def stamp(self, live: Object) -> Object:
+        """Mark an object with this leader's epoch, so that writes decided before are refused."""
+        if live["metadata"].get("annotations", {}).get(names.EPOCH) == str(self._leader.epoch):
+            return live
+        meta = {
+            "resourceVersion": live["metadata"]["resourceVersion"],
+            "annotations": {names.EPOCH: str(self._leader.epoch)},
+        }
+        return self._send("PATCH", live, {"metadata": meta}, MERGE)
+
+    def delete(self, live: Object) -> None:
+        """Delete an object as it was seen, with what it owns in the background; gone already is well."""
+        meta = live["metadata"]
+        seen = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background", "preconditions": seen}
+        try:
+            self._send("DELETE", live, body)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def _stamped(self, desired: Object) -> dict[str, Any]:
+        """The object with what tells whose and which write it is."""
+        meta = desired["metadata"]
+        marks = {names.EPOCH: str(self._leader.epoch), names.HASH: digest(desired)}
+        return {**desired, "metadata": {**meta, "annotations": {**meta.get("annotations", {}), **marks}}}
+
+    def _create(self, wanted: Object) -> Object:
+        self._may_write()
+        resource, meta = self._served.of(wanted), wanted["metadata"]
+        query = {"fieldManager": self._manager}
+        self.writes += 1
+        path = resource.path(meta.get("namespace", ""))
+        return self._api.request("POST", path, wanted, query=query, timeout_s=_WRITE_S)
+
+    def _query(self) -> Mapping[str, str]:
+        return {"fieldManager": self._manager, "force": "true"}
+
+    def _send(
+        self,
+        method: str,
+        of: Object,
+        body: Object,
+        content_type: str = JSON,
+        query: Mapping[str, str] | None = None,
+        subresource: str = "",
+    ) -> Object:
+        self._may_write()
+        meta = of["metadata"]
+        path = self._served.of(of).path(meta.get("namespace", ""), meta["name"], subresource)
+        self.writes += 1
+        return self._api.request(method, path, body, query=query, content_type=content_type, timeout_s=_WRITE_S)
+
+    def _may_write(self) -> None:
+        if not self._leader.may_write():
+            raise NotLeading("write: got a process that does not lead, allowed: the holder of the lease")
+
+
+def covers(live: Any, wanted: Any) -> bool:
+    """Whether everything in `wanted` is so in `live`; a server adds defaults, so more may be there."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(
+            key in live and covers(live[key], value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(covers, live, wanted))
+    return bool(live == wanted)
+
+
+def digest(desired: Object) -> str:
+    """Sixteen hexadecimal digits that change with anything in the object."""
+    return sha256(orjson.dumps(desired, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
