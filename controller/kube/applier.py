@@ -1,9 +1,10 @@
-"""Writes objects: only what differs, by server-side apply, while this process leads, and never over what it has not seen.
+"""Writes objects: only what differs, by server-side apply, while this process leads, never over what it has not seen.
 
 A leader that was frozen may wake after another took over, with a write already on its way. So an update names the
 resource version that it was decided on, and a new leader first stamps its epoch on everything (`stamp`): what the old
-one still sends meets a newer version and is refused by the server. A new object is created by its fixed name, which
-fails if it exists.
+one still sends meets a newer version and is refused by the server. What takes GPUs is made by `create`, which fails
+where the name is taken; fields given there are owned for good (an update does not drop them), so it suits objects whose
+every change is a value of a field that stays.
 """
 
 from collections.abc import Mapping
@@ -48,11 +49,19 @@ class Applier:
         """
         wanted = self._stamped(desired)
         if live is None:
-            return self._create(wanted)
+            return self._send("PATCH", wanted, wanted, APPLY, self._query())
         if covers(live, wanted):
             return live
         meta = {**wanted["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}
         return self._send("PATCH", wanted, {**wanted, "metadata": meta}, APPLY, self._query())
+
+    def create(self, desired: Object) -> Object:
+        """Make a new object; raises ApiError 409 if there is one of its name."""
+        wanted = self._stamped(desired)
+        self._may_write()
+        path = self._served.of(wanted).path(wanted["metadata"].get("namespace", ""))
+        self.writes += 1
+        return self._api.request("POST", path, wanted, query={"fieldManager": self._manager}, timeout_s=_WRITE_S)
 
     def status(self, live: Object, status: Object) -> Object:
         """Have what this writer owns of an object's status be so."""
@@ -93,14 +102,6 @@ class Applier:
         meta = desired["metadata"]
         marks = {names.EPOCH: str(self._leader.epoch), names.HASH: digest(desired)}
         return {**desired, "metadata": {**meta, "annotations": {**meta.get("annotations", {}), **marks}}}
-
-    def _create(self, wanted: Object) -> Object:
-        self._may_write()
-        resource, meta = self._served.of(wanted), wanted["metadata"]
-        query = {"fieldManager": self._manager}
-        self.writes += 1
-        path = resource.path(meta.get("namespace", ""))
-        return self._api.request("POST", path, wanted, query=query, timeout_s=_WRITE_S)
 
     def _query(self) -> Mapping[str, str]:
         return {"fieldManager": self._manager, "force": "true"}

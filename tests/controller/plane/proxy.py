@@ -21,6 +21,7 @@ class Proxy:
     bytes_per_s: float | None = None
     connections: int = 0
     _pairs: set[tuple[socket.socket, socket.socket]] = field(default_factory=set)
+    _stranded: set[socket.socket] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> "Proxy":
@@ -43,6 +44,11 @@ class Proxy:
         for pair in pairs:
             for end in pair:
                 _close(end)
+
+    def strand(self) -> None:
+        """Leave every connection there is open for ever, with nothing passed on: what a lost NAT entry does."""
+        with self._lock:
+            self._stranded |= {end for pair in self._pairs for end in pair}
 
     def stop(self) -> None:
         self.closed = True
@@ -75,6 +81,8 @@ class Proxy:
             while data := source.recv(1 << 14):
                 while self.frozen:
                     time.sleep(0.02)
+                if source in self._stranded:
+                    continue
                 if to_client and self.bytes_per_s:
                     time.sleep(len(data) / self.bytes_per_s)
                 sink.sendall(data)
