@@ -27,8 +27,9 @@ class Room:
 
     def __init__(self, nodes: Sequence[Node], running: Sequence[Running]) -> None:
         self._free: dict[str, dict[str, int]] = {}
-        self._whole = {node.group: max(n.gpus for n in nodes if n.group == node.group) for node in nodes}
+        self._whole: dict[str, int] = {}
         for node in nodes:
+            self._whole[node.group] = max(self._whole.get(node.group, 0), node.gpus)
             self._free.setdefault(node.group, {})[node.name] = node.free
         for one in sorted(running, key=lambda r: -r.kind.gpus):  # told to run, no node found yet: they come first
             for _ in range(one.replicas - one.bound):

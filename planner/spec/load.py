@@ -19,7 +19,7 @@ from planner.spec.plan_shape import PlanObject, plan
 from planner.spec.report import problems_of
 from planner.techniques import techniques
 from planner.units import got
-from planner.yaml_text import Document, read
+from planner.yaml_text import Document, Plain, read
 
 CATALOG = Catalog(gpu, model, techniques)
 SHOWN_PROBLEMS = 20
@@ -111,7 +111,11 @@ def _again(found: Object, before: Sequence[Object]) -> Iterator[Problem]:
 
 def _object(document: Document, context: Context) -> tuple[Object | None, list[Problem]]:
     """What one document holds, or its problems."""
-    top = document.root.plain()
+    return parse(document.root.plain(), context)
+
+
+def parse(top: Plain, context: Context) -> tuple[Object | None, list[Problem]]:
+    """What an object holds that was read already, or its problems, each with its path."""
     if not isinstance(top, dict):
         what = "a list" if isinstance(top, list) else got(top)
         return None, [((), f"got {what}, allowed: a mapping with apiVersion, kind, metadata and spec")]

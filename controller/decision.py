@@ -1,0 +1,113 @@
+"""One decision about the fleet, from a snapshot of all that it depends on. Pure.
+
+The same snapshot gives the same plan, to the last bit, here or offline. A snapshot is plain JSON: the GPUService objects to plan, each with the rate to plan for, the hardware that they may use
+(what others hold is taken off), the replicas that run now, prices of change, and how far to look. The search is bounded
+by nodes, not by time, so a slow machine decides alike. Its digest is the id of the decision.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from controller.specs import service
+from planner.catalog import gpu, model
+from planner.errors import BadInput
+from planner.hardware import Inventory
+from planner.options import Objective
+from planner.plan import Plan
+from planner.planning import plan
+from planner.search import Search
+from planner.service import ServiceSpec
+from planner.spec.fields import Catalog, Context
+from planner.spec.load import parse
+from planner.techniques import techniques
+from planner.yaml_text import show_path
+
+Object = Mapping[str, Any]
+FORMAT = 1
+_DIGITS = 12
+_CONTEXT = Context(Catalog(gpu, model, techniques), Path("/nonexistent"))
+
+
+def snapshot(
+    services: Sequence[tuple[Object, float | None]],
+    hardware: Object,
+    current: Mapping[tuple[str, str, str, str], int],
+    *,
+    start_usd: float = 0.5,
+    stop_usd: float = 0.0,
+    horizon_s: float = 3600.0,
+    gap_ratio: float = 0.005,
+    nodes: int = 200,
+) -> Object:
+    """What a decision depends on. `current`: (service, recipe, pool, node group) -> replicas that run."""
+    return {
+        "format": FORMAT,
+        "services": [
+            {"object": _kept(obj), "ratePerSecond": rate_per_s}
+            for obj, rate_per_s in sorted(services, key=lambda row: _name(row[0]))
+        ],
+        "hardware": hardware,
+        "current": [[*key, count] for key, count in sorted(current.items())],
+        "startUsd": start_usd,
+        "stopUsd": stop_usd,
+        "horizonS": horizon_s,
+        "gapRatio": gap_ratio,
+        "nodes": nodes,
+    }
+
+
+def _name(obj: Object) -> tuple[str, str]:
+    return obj["metadata"].get("namespace", "default"), obj["metadata"]["name"]
+
+
+def _kept(obj: Object) -> Object:
+    """What a plan depends on: how the engines run is not of it."""
+    namespace, name = _name(obj)
+    spec = {key: value for key, value in obj["spec"].items() if key != "serving"}
+    meta = {"name": name, "namespace": namespace}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta, "spec": spec}
+
+
+def decision_id(taken: Object) -> str:
+    """The name of the decision that follows from a snapshot."""
+    return sha256(orjson.dumps(taken, option=orjson.OPT_SORT_KEYS)).hexdigest()[:_DIGITS]
+
+
+def decide(taken: Object) -> Plan:
+    """The plan for a snapshot; raises BadInput for one that cannot be read."""
+    if taken.get("format") != FORMAT:
+        raise BadInput(f"snapshot: got format {taken.get('format')!r}, allowed: {FORMAT}")
+    services, hardware = _services(taken["services"]), _hardware(taken["hardware"])
+    current = {(row[0], row[1], row[2], row[3]): row[4] for row in taken["current"]}
+    objective = Objective(
+        usd_per_joule=hardware.usd_per_joule,
+        start_usd=taken["startUsd"],
+        stop_usd=taken["stopUsd"],
+        horizon_s=taken["horizonS"],
+    )
+    search = Search(gap_ratio=taken["gapRatio"], nodes=taken["nodes"])
+    return replace(
+        plan(services, hardware, objective=objective, current=current, search=search, compare=False), solve_s=0.0
+    )
+
+
+def _services(rows: Sequence[Object]) -> list[ServiceSpec]:
+    found = []
+    for row in rows:
+        read = service(row["object"], row["ratePerSecond"])
+        if not isinstance(read, ServiceSpec):
+            raise BadInput(f"snapshot: {_name(row['object'])}: {'; '.join(read)}")
+        found.append(read)
+    return found
+
+
+def _hardware(document: Object) -> Inventory:
+    found, problems = parse(dict(document), _CONTEXT)
+    if problems or not isinstance(found, Inventory):
+        raise BadInput("; ".join(f"hardware: {show_path(path)}: {text}" for path, text in problems))
+    return found

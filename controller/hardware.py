@@ -1,0 +1,181 @@
+"""Nodes of a cluster and what ClusterInventory and PowerDomain say of them, as an inventory to plan on. Pure.
+
+How many nodes there are, and with how many GPUs, the nodes say; prices, zones and power, the inventory. Nodes of a
+group that offer other numbers of GPUs (some are faulty, or held by pods that stay) become groups of their own, such as
+`group.free5`, since the planner's groups are of equal nodes; `Offer.group_of` leads back.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller import names
+from controller.cluster import Node
+from planner.units import POWER
+
+Object = Mapping[str, Any]
+GPU_RESOURCE = "nvidia.com/gpu"
+PRODUCT = "nvidia.com/gpu.product"
+ZONE = "topology.kubernetes.io/zone"
+_NO_ZONE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An inventory as a document of kind ClusterInventory, and the group of the cluster behind each of its groups.
+
+    `names`: node -> the document's group that it is in.
+    """
+
+    document: Object
+    group_of: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+def groups_of(inventories: Sequence[Object]) -> dict[str, Object]:
+    """Group name -> its entry, over all inventories by name; of two groups of one name the first counts."""
+    found: dict[str, Object] = {}
+    for inventory in sorted(inventories, key=lambda one: one["metadata"]["name"]):
+        for group in inventory["spec"]["nodeGroups"]:
+            found.setdefault(group["name"], group)
+    return found
+
+
+def group_of(node: Object, groups: Mapping[str, Object]) -> str:
+    """The first group whose selector a node's labels meet; empty for none."""
+    labels = node["metadata"].get("labels") or {}
+    for name, group in groups.items():
+        if all(labels.get(key) == value for key, value in group["nodeSelector"].items()):
+            return name
+    return ""
+
+
+def gpus_of(pod: Object) -> int:
+    """GPUs that a pod's containers ask for."""
+    containers = pod["spec"].get("containers") or ()
+    return sum(int(((one.get("resources") or {}).get("limits") or {}).get(GPU_RESOURCE, 0)) for one in containers)
+
+
+def holds(pod: Object) -> bool:
+    """Whether a pod has GPUs of a node."""
+    phase = (pod.get("status") or {}).get("phase")
+    return bool(pod["spec"].get("nodeName")) and phase not in ("Succeeded", "Failed")
+
+
+def held_by_node(pods: Iterable[Object]) -> dict[str, int]:
+    """Node -> GPUs that pods on it hold."""
+    held: dict[str, int] = {}
+    for pod in pods:
+        if holds(pod) and (gpus := gpus_of(pod)):
+            held[pod["spec"]["nodeName"]] = held.get(pod["spec"]["nodeName"], 0) + gpus
+    return held
+
+
+def is_open(node: Object) -> bool:
+    """Whether a node takes new replicas: it is ready, and neither cordoned nor tainted by us."""
+    spec = node.get("spec") or {}
+    taints = {taint["key"] for taint in spec.get("taints") or ()}
+    ready = any(
+        one["type"] == "Ready" and one["status"] == "True" for one in (node.get("status") or {}).get("conditions") or ()
+    )
+    return ready and not spec.get("unschedulable") and names.TAINT not in taints
+
+
+def node_gpus(node: Object) -> int:
+    """GPUs that a node's device plugin offers: it withdraws those that it knows to be faulty."""
+    return int(((node.get("status") or {}).get("allocatable") or {}).get(GPU_RESOURCE, 0))
+
+
+def nodes_of(nodes: Iterable[Object], groups: Mapping[str, Object], held: Mapping[str, int]) -> tuple[Node, ...]:
+    """The nodes that belong to a group, as the rollout sees them."""
+    found = []
+    for node in nodes:
+        name = node["metadata"]["name"]
+        if group := group_of(node, groups):
+            found.append(Node(name, group, node_gpus(node), held.get(name, 0), is_open(node)))
+    return tuple(sorted(found, key=lambda one: one.name))
+
+
+def offer(
+    inventories: Sequence[Object],
+    domains: Sequence[Object],
+    nodes: Sequence[Object],
+    taken: Mapping[str, int],
+    drawn_w: Mapping[str, float],
+    gpu_of_product: Callable[[str], str | None],
+    without: Collection[str] = (),
+) -> Offer:
+    """What may be planned on: open nodes but `without`, less GPUs `taken` by node and watts `drawn_w` by power domain.
+
+    A group whose GPU type is stated neither by the inventory nor by a product label that is known is left out.
+    """
+    groups = groups_of(inventories)
+    counted: dict[tuple[str, int], list[Object]] = {}
+    for node in sorted(nodes, key=lambda one: str(one["metadata"]["name"])):
+        name = node["metadata"]["name"]
+        group, free = group_of(node, groups), node_gpus(node) - taken.get(name, 0)
+        if group and free > 0 and is_open(node) and name not in without:
+            counted.setdefault((group, free), []).append(node)
+    rows: list[dict[str, Any]] = []
+    backs: dict[str, str] = {}
+    where: dict[str, str] = {}
+    largest = {group: max(free for other, free in counted if other == group) for group, _ in counted}
+    for (group, free), members in sorted(counted.items()):
+        first = free == largest[group]
+        title = group if first else f"{group}.free{free}"
+        row = _row(groups[group], title, free, members, gpu_of_product, first)
+        if row is not None:
+            rows.append(row)
+            backs[title] = group
+            where |= {one["metadata"]["name"]: title for one in members}
+    zones = {row["zone"] for row in rows}
+    used = {row["powerDomain"] for row in rows if "powerDomain" in row}
+    spec: dict[str, Any] = {
+        "nodeGroups": rows,
+        "links": [
+            link for one in inventories for link in one["spec"].get("links") or () if set(link["between"]) <= zones
+        ],
+        "powerDomains": [
+            {"name": one["metadata"]["name"], "budget": _left(one, drawn_w)}
+            for one in sorted(domains, key=lambda one: str(one["metadata"]["name"]))
+            if one["metadata"]["name"] in used
+        ],
+    }
+    known = {domain["name"] for domain in spec["powerDomains"]}
+    for row in rows:
+        if row.get("powerDomain") not in known:
+            row.pop("powerDomain", None)  # nobody states its budget yet
+    prices = [one["spec"]["energyPrice"] for one in inventories if one["spec"].get("energyPrice")]
+    spec |= {"energyPrice": prices[0]} if prices else {}
+    head = {"apiVersion": names.API_VERSION, "kind": "ClusterInventory", "metadata": {"name": "cluster"}}
+    return Offer({**head, "spec": spec}, backs, where)
+
+
+def _left(domain: Object, drawn_w: Mapping[str, float]) -> str:
+    """What a domain may still draw, as people write it."""
+    budget_w = POWER.parse(domain["spec"]["budget"])
+    return f"{max(budget_w - drawn_w.get(domain['metadata']['name'], 0.0), 1.0):.6g}W"
+
+
+def _row(
+    group: Object,
+    title: str,
+    free: int,
+    members: Sequence[Object],
+    gpu_of_product: Callable[[str], str | None],
+    whole: bool,
+) -> dict[str, Any] | None:
+    """A group of the planner's; commitments go with the nodes that are whole."""
+    labels = members[0]["metadata"].get("labels") or {}
+    gpu = group.get("gpu") or gpu_of_product(labels.get(PRODUCT, ""))
+    if gpu is None:
+        return None
+    kept = ("pricePerHour", "owned", "spot", "powerDomain", "networkBandwidth")
+    row = {key: group[key] for key in kept if key in group}
+    if whole and "commitment" in group:
+        row["commitment"] = {
+            **group["commitment"],
+            "gpus": min(group["commitment"]["gpus"], free * len(members)),
+        }
+    zone = group.get("zone") or labels.get(ZONE, _NO_ZONE)
+    return {"name": title, "gpu": gpu, "gpusPerNode": free, "nodes": len(members), "zone": zone, **row}
