@@ -1,8 +1,9 @@
 """One decision about the fleet, from a snapshot of all that it depends on. Pure.
 
-The same snapshot gives the same plan, to the last bit, here or offline. A snapshot is plain JSON: the GPUService objects to plan, each with the rate to plan for, the hardware that they may use
-(what others hold is taken off), the replicas that run now, prices of change, and how far to look. The search is bounded
-by nodes, not by time, so a slow machine decides alike. Its digest is the id of the decision.
+The same snapshot gives the same plan, to the last bit, here or offline. It is plain JSON: the GPUService objects to
+plan, each with the rate to plan for, the hardware that they may use (what others hold is taken off), the replicas that
+run now, prices of change, and how far to look. The search is bounded by nodes, not by time, so a slow machine decides
+alike. Its digest is the id of the decision.
 """
 
 from collections.abc import Mapping, Sequence

@@ -15,6 +15,9 @@ APPROVED = (
     f"{GROUP}/approved"  # annotation on a GPUService or Node: the decision that a person approved; on a node, why
 )
 POWER_LIMIT = f"{GROUP}/power-limit-watts"  # annotation on a Node: the caps of its GPUs
+KIND_SPEC = f"{GROUP}/kind-spec"  # annotation on a workload: its `controller.cluster.Kind` as JSON
+DEADLINE = f"{GROUP}/ready-within-seconds"  # annotation on a workload: a replica that takes longer is stalled
+SIZE = f"{GROUP}/pods-per-replica"  # annotation on a workload, where that is not 1
 RECIPE = f"{GROUP}/recipe"  # annotation: how a replica runs, in words
 
 TAINT = f"{GROUP}/gpu-fault"  # on nodes that are out for a fault

@@ -86,6 +86,40 @@ class ServiceStatus(StatusShape):
     """Dollars per hour of all replicas."""
 
 
+class PlannedShape(Shape):
+    """What a plan was made for: another state of these is a reason to plan again."""
+
+    generation: CountOrZero
+    """Generation of the service's spec."""
+    rate_per_second: Figure
+    """Requests per second, all sizes together."""
+    at: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})]
+    """When it was made."""
+    cause: Annotated[str, Field(max_length=64)]
+    """Law that asked for it, such as rate_step."""
+    reason: Annotated[str, Field(max_length=4096)]
+    """Why, for people."""
+    hardware: Annotated[str, Field(max_length=64)] = ""
+    """Digest of the nodes that it could use."""
+    prices: Annotated[str, Field(max_length=64)] = ""
+    """Digest of the prices that it was made with."""
+    faulty: list[str] = Field(default=[], max_length=1000)
+    """Nodes that were out for faults."""
+
+
+class OutcomeShape(Shape):
+    """An earlier or a proposed outcome of planning."""
+
+    decision_id: Label
+    """The decision."""
+    planned: PlannedShape | None = None
+    """What it was made for."""
+    allocations: Annotated[list[AllocationShape], Field(max_length=256)]
+    """What runs where."""
+    usd_per_hour: Figure | None = None
+    """Dollars per hour of this service."""
+
+
 class PlanSpec(Shape):
     """One service's part of a decision about the fleet."""
 
@@ -101,6 +135,14 @@ class PlanSpec(Shape):
     """Why there is no plan."""
     usd_per_hour: Figure | None = None
     """Dollars per hour of this service."""
+    planned: PlannedShape | None = None
+    """What the plan was made for."""
+    floor_per_second: Figure | None = None
+    """Requests per second that stay ready while the plan is being applied."""
+    proposal: OutcomeShape | None = None
+    """A plan that waits for a person's approval."""
+    previous: OutcomeShape | None = None
+    """What ran before, to go back to."""
 
 
 class GroupShape(Shape):

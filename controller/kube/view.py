@@ -1,0 +1,93 @@
+"""Workloads and their pods as the rollout sees them: kinds, and how many replicas run, serve, leave or stall. Pure.
+
+A workload carries its kind in an annotation, so that what runs is known without any plan: after a restart, and for
+kinds that no plan names any more.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from controller import names
+from controller.cluster import Kind, Running
+from controller.hardware import holds
+from planner.service import Bucket
+
+Object = Mapping[str, Any]
+GROUP_INDEX = "leaderworkerset.sigs.k8s.io/group-index"
+_DEADLINE_S = 3600.0
+
+
+def kind_text(kind: Kind) -> str:
+    """A kind as its annotation."""
+    shares = [[*bucket, share] for bucket, share in sorted(kind.shares.items())]
+    row = [kind.name, kind.service, kind.recipe, kind.pool, kind.node_group, kind.gpus, kind.per_s, shares]
+    return orjson.dumps(row).decode()
+
+
+def kind_of(workload: Object) -> Kind | None:
+    """The kind of a workload; None for one that is not ours."""
+    text = (workload["metadata"].get("annotations") or {}).get(names.KIND_SPEC)
+    if text is None:
+        return None
+    name, service, recipe, pool, node_group, gpus, per_s, rows = orjson.loads(text)
+    shares = {Bucket(row[0], row[1], row[2]): row[3] for row in rows}
+    return Kind(name, service, recipe, pool, node_group, gpus, per_s, shares)
+
+
+def running(workload: Object, pods: Sequence[Object], now: datetime) -> Running | None:
+    """How far a workload is; `pods` are those with its label. None for a workload that is not ours."""
+    kind = kind_of(workload)
+    if kind is None:
+        return None
+    notes = workload["metadata"].get("annotations") or {}
+    size, deadline_s = int(notes.get(names.SIZE, 1)), float(notes.get(names.DEADLINE, _DEADLINE_S))
+    told = int((workload.get("spec") or {}).get("replicas", 1))
+    told = told // size if workload["kind"] == "StatefulSet" else told
+    if workload["metadata"].get("deletionTimestamp"):
+        told = 0
+    replicas: dict[str, list[Object]] = {}
+    for pod in pods:
+        replicas.setdefault(_replica(pod, size), []).append(pod)
+    staying = [group for group in replicas.values() if not any(map(_leaves, group)) and not all(map(_over, group))]
+    leaving = sum(any(map(_leaves, group)) and any(map(holds, group)) for group in replicas.values())
+    ready = sum(len(group) >= size and all(map(_ready, group)) for group in staying)
+    bound = sum(len(group) >= size and all(map(holds, group)) for group in staying)
+    late = sum(not all(map(_ready, group)) and _age_s(group, now) > deadline_s for group in staying)
+    excess = max(len(staying) - told, 0)  # told to go, and not marked yet
+    return Running(kind, told, min(bound, told), min(ready, told), leaving + excess, min(late, told - min(ready, told)))
+
+
+def _replica(pod: Object, size: int) -> str:
+    """Which replica a pod is of."""
+    meta = pod["metadata"]
+    if size == 1:
+        return str(meta["name"])
+    if (group := (meta.get("labels") or {}).get(GROUP_INDEX)) is not None:
+        return str(group)
+    ordinal = meta["name"].rpartition("-")[2]
+    return str(int(ordinal) // size) if ordinal.isdecimal() else str(meta["name"])
+
+
+def _leaves(pod: Object) -> bool:
+    return bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def _over(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _age_s(pods: Iterable[Object], now: datetime) -> float:
+    return max((now - when(pod["metadata"]["creationTimestamp"])).total_seconds() for pod in pods)
+
+
+def when(text: str) -> datetime:
+    """A time as the API writes it."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
