@@ -1,0 +1,126 @@
+"""All that the controller looks at, kept current: one informer for each resource, and what is kept of each object."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller import names
+from controller.hardware import GPU_RESOURCE
+from controller.kube.discovery import Served
+from controller.kube.informer import Informer, Object, whole
+from controller.kube.rest import Api
+from planner.errors import MusterError
+
+OURS = "app.kubernetes.io/managed-by=muster"
+WORKLOADS = ("deployments", "statefulsets", "leaderworkersets")
+_SCALERS = ("horizontalpodautoscalers", "scaledobjects")
+_WATCHED: Mapping[str, str] = {
+    "gpuservices": "", "plans": "", "clusterinventories": "", "powerdomains": "", "nodes": "", "pods": "",
+    **dict.fromkeys((*WORKLOADS, "configmaps", "services", "poddisruptionbudgets", "httproutes"), OURS),
+    **dict.fromkeys(_SCALERS, ""),
+}  # fmt: skip
+_NEEDED = ("gpuservices", "plans", "clusterinventories", "powerdomains", "nodes", "pods", "deployments", "configmaps")
+_POD_META = ("name", "namespace", "uid", "resourceVersion", "labels", "creationTimestamp", "deletionTimestamp")
+_NODE_META = ("name", "uid", "resourceVersion", "labels", "annotations", "creationTimestamp")
+
+Changed = Callable[[str, Object | None, Object | None], None]
+"""Called with a resource's plural and an object of it before and after."""
+
+
+class Unsynced(MusterError):
+    """The caches were not filled in time."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything as last seen, by plural; lists are of this moment."""
+
+    objects: Mapping[str, list[Object]] = field(default_factory=dict)
+
+    def __getitem__(self, plural: str) -> list[Object]:
+        return self.objects.get(plural, [])
+
+    @property
+    def workloads(self) -> list[Object]:
+        """Workloads of all kinds."""
+        return [obj for plural in WORKLOADS for obj in self[plural]]
+
+
+class Cache:
+    """The informers of all resources that are served."""
+
+    def __init__(self, api: Api, served: Served, changed: Changed, silent_s: float = 15.0) -> None:
+        self.informers: dict[str, Informer] = {}
+        for plural in _NEEDED:
+            served.need(plural)
+        for plural, selector in _WATCHED.items():
+            if (resource := served.get(plural)) is not None:
+                trim = {"pods": pod, "nodes": node}.get(plural, whole)
+                made = Informer(api, resource, selector=selector, trim=trim, silent_s=silent_s)
+                made.on_change(lambda old, new, plural=plural: changed(plural, old, new))  # type: ignore[misc]
+                self.informers[plural] = made
+
+    def start(self, timeout_s: float = 60.0) -> None:
+        """Fill all caches; raises Unsynced."""
+        for one in self.informers.values():
+            one.start()
+        end_s = time.monotonic() + timeout_s
+        for plural, one in self.informers.items():
+            if not one.wait(max(end_s - time.monotonic(), 0.0)):
+                raise Unsynced(f"{plural}: not listed within {timeout_s:g} s; see the controller's role and the server")
+
+    def stop(self) -> None:
+        """End all threads."""
+        threads = [threading.Thread(target=one.stop) for one in self.informers.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def kick(self) -> None:
+        """Watch everything anew: the network came back."""
+        for one in self.informers.values():
+            one.kick()
+
+    def get(self, plural: str, namespace: str, name: str) -> Object | None:
+        """One object as last seen."""
+        found = self.informers.get(plural)
+        return None if found is None else found.get(namespace, name)
+
+    def world(self) -> World:
+        """All objects as last seen."""
+        return World({plural: one.items() for plural, one in self.informers.items()})
+
+
+def pod(obj: dict[str, Any]) -> Object:
+    """What is kept of a pod; of one that neither is ours nor has GPUs, hardly anything."""
+    meta, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
+    containers = [
+        {"name": one["name"], "resources": one.get("resources") or {}} for one in spec.get("containers") or ()
+    ]
+    ours = names.SERVICE in (meta.get("labels") or {})
+    gpus = any(GPU_RESOURCE in (one["resources"].get("limits") or {}) for one in containers)
+    head = {"apiVersion": "v1", "kind": "Pod"}
+    if not (ours or gpus):
+        kept = {key: meta[key] for key in ("name", "namespace", "resourceVersion")}
+        return {**head, "metadata": kept, "spec": {}, "status": {}}
+    return {
+        **head,
+        "metadata": {key: meta[key] for key in _POD_META if key in meta},
+        "spec": {"nodeName": spec.get("nodeName", ""), "containers": containers},
+        "status": {key: value for key, value in status.items() if key not in ("podIPs", "hostIP", "qosClass")},
+    }
+
+
+def node(obj: dict[str, Any]) -> Object:
+    """What is kept of a node: no images, no addresses."""
+    meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {key: meta[key] for key in _NODE_META if key in meta},
+        "spec": {key: spec[key] for key in ("taints", "unschedulable") if key in spec},
+        "status": {key: status[key] for key in ("allocatable", "conditions") if key in status},
+    }
