@@ -31,7 +31,7 @@ from planner.yaml_text import show_path
 Object = Mapping[str, Any]
 FORMAT = 1
 _DIGITS = 12
-_CONTEXT = Context(Catalog(gpu, model, techniques), Path("/nonexistent"))
+CONTEXT = Context(Catalog(gpu, model, techniques), Path("/nonexistent"))
 
 
 def snapshot(
@@ -108,7 +108,7 @@ def _services(rows: Sequence[Object]) -> list[ServiceSpec]:
 
 
 def _hardware(document: Object) -> Inventory:
-    found, problems = parse(dict(document), _CONTEXT)
+    found, problems = parse(dict(document), CONTEXT)
     if problems or not isinstance(found, Inventory):
         raise BadInput("; ".join(f"hardware: {show_path(path)}: {text}" for path, text in problems))
     return found

@@ -5,7 +5,6 @@ kinds that no plan names any more.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -13,6 +12,7 @@ import orjson
 from controller import names
 from controller.cluster import Kind, Running
 from controller.hardware import holds
+from controller.when import seconds
 from planner.service import Bucket
 
 Object = Mapping[str, Any]
@@ -37,7 +37,7 @@ def kind_of(workload: Object) -> Kind | None:
     return Kind(name, service, recipe, pool, node_group, gpus, per_s, shares)
 
 
-def running(workload: Object, pods: Sequence[Object], now: datetime) -> Running | None:
+def running(workload: Object, pods: Sequence[Object], now_s: float) -> Running | None:
     """How far a workload is; `pods` are those with its label. None for a workload that is not ours."""
     kind = kind_of(workload)
     if kind is None:
@@ -55,7 +55,7 @@ def running(workload: Object, pods: Sequence[Object], now: datetime) -> Running 
     leaving = sum(any(map(_leaves, group)) and any(map(holds, group)) for group in replicas.values())
     ready = sum(len(group) >= size and all(map(_ready, group)) for group in staying)
     bound = sum(len(group) >= size and all(map(holds, group)) for group in staying)
-    late = sum(not all(map(_ready, group)) and _age_s(group, now) > deadline_s for group in staying)
+    late = sum(not all(map(_ready, group)) and _age_s(group, now_s) > deadline_s for group in staying)
     excess = max(len(staying) - told, 0)  # told to go, and not marked yet
     return Running(kind, told, min(bound, told), min(ready, told), leaving + excess, min(late, told - min(ready, told)))
 
@@ -84,10 +84,5 @@ def _ready(pod: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def _age_s(pods: Iterable[Object], now: datetime) -> float:
-    return max((now - when(pod["metadata"]["creationTimestamp"])).total_seconds() for pod in pods)
-
-
-def when(text: str) -> datetime:
-    """A time as the API writes it."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
+def _age_s(pods: Iterable[Object], now_s: float) -> float:
+    return max(now_s - seconds(pod["metadata"]["creationTimestamp"]) for pod in pods)

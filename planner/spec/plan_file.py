@@ -24,10 +24,14 @@ _AS_WRITTEN = {
 }  # keys are names of GPUs, services and flags
 
 
+def plan_document(plan: Plan, name: str) -> dict[str, Plain]:
+    """The plan as an object of kind Plan."""
+    return {"apiVersion": API_VERSION, "kind": "Plan", "metadata": {"name": name}, "spec": _camel(plan_json(plan))}
+
+
 def plan_text(plan: Plan, name: str) -> str:
     """The plan as YAML."""
-    spec = _camel(plan_json(plan))
-    return dump({"apiVersion": API_VERSION, "kind": "Plan", "metadata": {"name": name}, "spec": spec})
+    return dump(plan_document(plan, name))
 
 
 def load_plan(path: Path) -> Plan:

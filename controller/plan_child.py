@@ -1,0 +1,96 @@
+"""Plans in a process of its own: a decision takes seconds of CPU, and the controller's threads must not wait for it.
+
+One snapshot in, one answer out, a line of JSON each. The process ends when its standard input does, so it never
+outlives the controller.
+"""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from planner.errors import MusterError
+
+_LONGEST_S = 300.0
+
+
+class PlanningFailed(MusterError):
+    """No answer: the snapshot could not be read, the planner failed, or it took too long."""
+
+
+class PlanChild:
+    """Decides, one snapshot at a time; the process is started when it is needed, and anew after it failed."""
+
+    def __init__(self, longest_s: float = _LONGEST_S) -> None:
+        self._longest_s = longest_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def decide(self, snapshot: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The decision as an object of kind Plan; raises PlanningFailed."""
+        with self._lock:
+            process = self._started()
+            timer = threading.Timer(self._longest_s, process.kill)
+            timer.start()
+            try:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(orjson.dumps(snapshot) + b"\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except OSError:
+                line = b""
+            finally:
+                timer.cancel()
+            if not line:
+                code = process.wait()
+                self.stop()
+                raise PlanningFailed(f"planning ended with exit code {code}; allowed are {self._longest_s:g} s")
+        answer = orjson.loads(line)
+        if "error" in answer:
+            raise PlanningFailed(answer["error"])
+        plan: Mapping[str, Any] = answer["plan"]
+        return plan
+
+    def stop(self) -> None:
+        """End the process, also in the middle of a decision."""
+        if (process := self._process) is not None:
+            process.kill()
+            process.wait()
+            for end in (process.stdin, process.stdout):
+                if end is not None:
+                    end.close()
+            self._process = None
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "controller.plan_child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        return self._process
+
+
+def answer(line: bytes) -> Mapping[str, Any]:
+    """What to say to one snapshot."""
+    from controller.decision import decide, decision_id
+    from planner.spec.plan_file import plan_document
+
+    snapshot = orjson.loads(line)
+    try:
+        return {"plan": plan_document(decide(snapshot), decision_id(snapshot))}
+    except MusterError as error:
+        return {"error": str(error)}
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    for line in sys.stdin.buffer:
+        sys.stdout.buffer.write(orjson.dumps(answer(line)) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
