@@ -61,7 +61,7 @@ class Applier:
         self._may_write()
         path = self._served.of(wanted).path(wanted["metadata"].get("namespace", ""))
         self.writes += 1
-        return self._api.request("POST", path, wanted, query={"fieldManager": self._manager}, timeout_s=_WRITE_S)
+        return self._api.request("POST", path, wanted, query=self._owned(), timeout_s=_WRITE_S)
 
     def status(self, live: Object, status: Object) -> Object:
         """Have what this writer owns of an object's status be so."""
@@ -84,7 +84,17 @@ class Applier:
             "resourceVersion": live["metadata"]["resourceVersion"],
             "annotations": {names.EPOCH: str(self._leader.epoch)},
         }
-        return self._send("PATCH", live, {"metadata": meta}, MERGE)
+        return self._send("PATCH", live, {"metadata": meta}, MERGE, self._owned())
+
+    def scale(self, live: Object, replicas: int) -> Object:
+        """Have so many replicas of a workload."""
+        if live["spec"].get("replicas") == replicas:
+            return live
+        meta = {
+            "resourceVersion": live["metadata"]["resourceVersion"],
+            "annotations": {names.EPOCH: str(self._leader.epoch)},
+        }
+        return self._send("PATCH", live, {"metadata": meta, "spec": {"replicas": replicas}}, MERGE, self._owned())
 
     def delete(self, live: Object) -> None:
         """Delete an object as it was seen, with what it owns in the background; gone already is well."""
@@ -103,8 +113,11 @@ class Applier:
         marks = {names.EPOCH: str(self._leader.epoch), names.HASH: digest(desired)}
         return {**desired, "metadata": {**meta, "annotations": {**meta.get("annotations", {}), **marks}}}
 
+    def _owned(self) -> Mapping[str, str]:
+        return {"fieldManager": self._manager}
+
     def _query(self) -> Mapping[str, str]:
-        return {"fieldManager": self._manager, "force": "true"}
+        return {**self._owned(), "force": "true"}
 
     def _send(
         self,

@@ -55,6 +55,17 @@ class WeightsShape(Shape):
     """In an OCI image."""
 
 
+class GatewayShape(Shape):
+    """A Gateway of the Gateway API that requests come in by."""
+
+    name: DNSLabel
+    """Name of the Gateway."""
+    namespace: DNSLabel | None = None
+    """Its namespace; left out, that of the service."""
+    hostnames: list[Annotated[str, Field(max_length=253)]] = Field(default=[], max_length=16)
+    """Host names of the service; left out, those of the Gateway."""
+
+
 class ServingShape(Shape):
     """How the engines of a service run in a cluster; a plan does not depend on it."""
 
@@ -66,6 +77,14 @@ class ServingShape(Shape):
     """Where the weights are; left out, the model's Hugging Face id."""
     queue: DNSLabel | None = None
     """Kueue LocalQueue that the pods are charged to."""
+    priority_class: DNSLabel | None = None
+    """PriorityClass of the pods."""
+    device_class: DNSLabel | None = None
+    """DeviceClass to claim GPUs by (dynamic resource allocation); left out, the resource nvidia.com/gpu."""
+    gateway: GatewayShape | None = None
+    """Gateway whose HTTPRoute Muster weighs; left out, the router reads the weights from a ConfigMap alone."""
+    max_unavailable: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Replicas that may be missing while the service is moved; with 0, a move waits for spare GPUs."""
     tolerations: list[dict[str, Any]] = Field(default=[], max_length=32)
     """Tolerations of the pods, as Kubernetes has them."""
     pod_template: dict[str, Any] | None = None

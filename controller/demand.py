@@ -1,0 +1,170 @@
+"""What planning some services needs to know of a cluster: what the others hold, and the snapshot of the rest. Pure."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from controller import names
+from controller.cluster import Node, Running
+from controller.decision import snapshot
+from controller.hardware import Offer, gpus_of, group_of, groups_of, held_by_node, holds, nodes_of, offer
+from planner.plan import Allocation
+
+Object = Mapping[str, Any]
+_PRICED = ("pricePerHour", "owned", "spot", "commitment")
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What the cluster has, and what runs and is decided there. `decided`: service -> its allocations in force."""
+
+    inventories: Sequence[Object]
+    domains: Sequence[Object]
+    nodes: Sequence[Object]
+    pods: Sequence[Object]
+    running: Sequence[Running]
+    decided: Mapping[str, Sequence[Allocation]]
+    gpu_of_product: Callable[[str], str | None]
+    without: frozenset[str] = field(default_factory=frozenset)  # nodes that are about to be taken out
+
+
+def service_of(pod: Object) -> str:
+    """The service that a pod is of; empty for none."""
+    name = (pod["metadata"].get("labels") or {}).get(names.SERVICE)
+    return f"{pod['metadata'].get('namespace')}/{name}" if name else ""
+
+
+def taken(fleet: Fleet, planned: Collection[str]) -> dict[str, int]:
+    """Node -> GPUs that other services than those to be planned hold, or will hold when what was decided is done."""
+    others = [pod for pod in fleet.pods if service_of(pod) not in planned]
+    held = held_by_node(others)
+    groups = groups_of(fleet.inventories)
+    free = [
+        Node(one.name, one.group, one.gpus, held.get(one.name, 0), one.open)
+        for one in nodes_of(fleet.nodes, groups, {})
+    ]
+    waiting = []
+    have = {one.kind.name: one for one in fleet.running}
+    for service, allocations in fleet.decided.items():
+        if service not in planned:
+            waiting += _waiting(allocations, [one for one in have.values() if one.kind.service == service])
+    for node, gpus in reserved(free, waiting).items():
+        held[node] = held.get(node, 0) + gpus
+    return held
+
+
+def _waiting(allocations: Iterable[Allocation], running: Sequence[Running]) -> list[tuple[str, int]]:
+    """(node group, GPUs) of each replica that is decided and has no place yet."""
+    found = []
+    for one in allocations:
+        bound = sum(
+            r.bound
+            for r in running
+            if (r.kind.recipe, r.kind.pool, r.kind.node_group) == (str(one.recipe), one.pool, one.node_group)
+        )
+        found += [(one.node_group, one.gpus_per_replica)] * max(one.replicas - bound, 0)
+    return found
+
+
+def reserved(nodes: Sequence[Node], starts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Node -> GPUs that replicas to start would take, the largest first, each where the least room is left over."""
+    room = {(one.group, one.name): one.free for one in nodes}
+    whole: dict[str, int] = {}
+    for one in nodes:
+        whole[one.group] = max(whole.get(one.group, 0), one.gpus)
+    got: dict[str, int] = {}
+    for group, gpus in sorted(starts, key=lambda start: -start[1]):
+        need = (
+            [gpus]
+            if gpus <= whole.get(group, 0)
+            else [whole[group]] * -(-gpus // whole[group])
+            if whole.get(group)
+            else []
+        )
+        for part in need:
+            fits = [(free, name) for (other, name), free in room.items() if other == group and free >= part]
+            if fits:
+                _, name = min(fits)
+                room[group, name] -= part
+                got[name] = got.get(name, 0) + part
+    return got
+
+
+def drawn_w(fleet: Fleet, planned: Collection[str]) -> dict[str, float]:
+    """Power domain -> watts that the other services draw at full load."""
+    domain = {name: group.get("powerDomain") for name, group in groups_of(fleet.inventories).items()}
+    drawn: dict[str, float] = {}
+    for service, allocations in fleet.decided.items():
+        for one in allocations if service not in planned else ():
+            if (where := domain.get(one.node_group)) is not None:
+                drawn[where] = drawn.get(where, 0.0) + one.power_w
+    return drawn
+
+
+def ask(fleet: Fleet, services: Sequence[tuple[str, Object, float | None]]) -> tuple[Object, Offer]:
+    """The snapshot for planning services (key, object, rate) with all that the others leave, and its hardware."""
+    planned = {key for key, _, _ in services}
+    made = offer(
+        fleet.inventories, fleet.domains, fleet.nodes, taken(fleet, planned), drawn_w(fleet, planned),
+        fleet.gpu_of_product, fleet.without,
+    )  # fmt: skip
+    current = _current(fleet, planned, made)
+    return snapshot([(obj, rate) for _, obj, rate in services], made.document, current), made
+
+
+def _current(fleet: Fleet, planned: Collection[str], made: Offer) -> dict[tuple[str, str, str, str], int]:
+    """Replicas that run and have a place, in the groups of the offer, so that staying is free."""
+    kinds = {one.kind.name: one.kind for one in fleet.running}
+    found: dict[tuple[str, str, str, str], float] = {}
+    for pod in fleet.pods:
+        kind = kinds.get(
+            f"{pod['metadata'].get('namespace')}/{(pod['metadata'].get('labels') or {}).get(names.KIND, '')}"
+        )
+        group = made.names.get(pod["spec"].get("nodeName", ""))
+        if kind is None or group is None or kind.service not in planned or not holds(pod):
+            continue
+        key = (kind.service, kind.recipe, kind.pool, group)
+        found[key] = found.get(key, 0.0) + gpus_of(pod) / kind.gpus  # a replica over several nodes has several pods
+    return {key: round(count) for key, count in found.items() if round(count)}
+
+
+def prices(inventories: Sequence[Object]) -> str:
+    """A digest that changes with any price."""
+    priced = {
+        name: {key: group[key] for key in _PRICED if key in group} for name, group in groups_of(inventories).items()
+    }
+    energy = sorted(str(one["spec"].get("energyPrice", "")) for one in inventories)
+    return _digest([priced, energy])
+
+
+def hardware(fleet: Fleet, counts: bool) -> str:
+    """A digest of the groups that offer GPUs; with `counts`, also of how many, for who waits for some."""
+    groups = groups_of(fleet.inventories)
+    seen = nodes_of(fleet.nodes, groups, {})
+    offered: dict[str, int] = dict.fromkeys(groups, 0)
+    for one in seen:
+        offered[one.group] += one.free
+    return _digest(offered if counts else sorted(name for name, gpus in offered.items() if gpus))
+
+
+def faulty(fleet: Fleet, service: str, known: frozenset[str]) -> frozenset[str]:
+    """Nodes out for faults that hold replicas of a service, or did when it was last planned."""
+    out = {
+        node["metadata"]["name"]
+        for node in fleet.nodes
+        if names.TAINT in {taint["key"] for taint in (node.get("spec") or {}).get("taints") or ()}
+    } | fleet.without
+    mine = {pod["spec"].get("nodeName") for pod in fleet.pods if service_of(pod) == service and holds(pod)}
+    return frozenset(out & (mine | known))
+
+
+def belongs(node: Object, fleet: Fleet) -> str:
+    """The group of a node; empty for none."""
+    return group_of(node, groups_of(fleet.inventories))
+
+
+def _digest(value: object) -> str:
+    return sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]

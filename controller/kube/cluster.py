@@ -1,0 +1,108 @@
+"""The Kubernetes cluster behind the protocol of `controller.cluster`: observe from the caches, act through the applier."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from controller import names
+from controller.cluster import Action, Live, Route, Running, Scale
+from controller.hardware import groups_of, held_by_node, nodes_of
+from controller.kube.applier import Applier
+from controller.kube.cache import Cache, World
+from controller.kube.discovery import Served
+from controller.kube.rest import ApiError
+from controller.kube.view import kind_of, running
+from controller.manifests.service import route, table, table_name, weights_of
+from controller.manifests.workload import Made, workload
+from controller.specs import key_of
+from planner.service import Bucket
+
+Object = Mapping[str, Any]
+
+
+class KubernetesCluster:
+    """Workloads, pods and tables of weights. `made`: the kinds that plans ask for, by name, with how to run them.
+
+    `rates`: a service's planned requests/s by bucket, for weights that know no sizes. `clock` is Unix time.
+    """
+
+    def __init__(self, cache: Cache, served: Served, applier: Applier, clock: Callable[[], float]) -> None:
+        self._cache, self._served, self._applier, self._clock = cache, served, applier, clock
+        self.made: Mapping[str, Made] = {}
+        self.rates: Mapping[str, Mapping[Bucket, float]] = {}
+
+    def observe(self) -> Live:
+        """What runs now."""
+        return live(self._cache.world(), self._clock())
+
+    def act(self, actions: Sequence[Action]) -> None:
+        """Do them in their order; what changed since it was seen is left to the next round."""
+        for action in actions:
+            try:
+                if isinstance(action, Scale):
+                    self._scale(action)
+                else:
+                    self._route(action)
+            except ApiError as error:
+                if error.status != 409:
+                    raise
+
+    def _scale(self, action: Scale) -> None:
+        space, _, name = action.kind.name.partition("/")
+        found = self.workload(space, name)
+        if found is None:
+            made, owner = self.made.get(action.kind.name), self._service(action.kind.service)
+            if action.replicas and made is not None and owner is not None:
+                self._applier.create(workload(made, action.replicas, owner, self._served))
+        elif action.replicas == 0 and not (found.get("spec") or {}).get("replicas"):
+            self._applier.delete(found)
+        else:
+            size = int(found["metadata"]["annotations"].get(names.SIZE, 1)) if found["kind"] == "StatefulSet" else 1
+            self._applier.scale(found, action.replicas * size)
+
+    def _route(self, action: Route) -> None:
+        owner = self._service(action.service)
+        if owner is None:
+            return
+        space, name = owner["metadata"]["namespace"], owner["metadata"]["name"]
+        self._applier.apply(table(owner, action.weights), self._cache.get("configmaps", space, table_name(name)))
+        made = route(owner, action.weights, self.rates.get(action.service, {}), self._served)
+        if made is not None:
+            self._applier.apply(made, self._cache.get("httproutes", space, name))
+
+    def workload(self, space: str, name: str) -> Object | None:
+        """A workload of any kind as last seen."""
+        for plural in ("deployments", "statefulsets", "leaderworkersets"):
+            if (found := self._cache.get(plural, space, name)) is not None:
+                return found
+        return None
+
+    def _service(self, key: str) -> Object | None:
+        space, _, name = key.partition("/")
+        return self._cache.get("gpuservices", space, name)
+
+
+def live(world: World, now_s: float) -> Live:
+    """The cluster at one moment, from what was seen of it."""
+    nodes = nodes_of(world["nodes"], groups_of(world["clusterinventories"]), held_by_node(world["pods"]))
+    tables = {
+        key_of({"metadata": {"namespace": one["metadata"]["namespace"], "name": one["metadata"]["labels"][names.SERVICE]}}):
+        weights_of(one)
+        for one in world["configmaps"]
+        if names.SERVICE in (one["metadata"].get("labels") or {})
+    }  # fmt: skip
+    return Live(tuple(runs(world, now_s)), nodes, tables)
+
+
+def runs(world: World, now_s: float) -> list[Running]:
+    """Every kind that has a workload."""
+    pods: dict[str, list[Object]] = {}
+    for pod in world["pods"]:
+        if (kind := (pod["metadata"].get("labels") or {}).get(names.KIND)) is not None:
+            pods.setdefault(f"{pod['metadata']['namespace']}/{kind}", []).append(pod)
+    found = []
+    for one in sorted(world.workloads, key=lambda obj: (obj["metadata"]["namespace"], obj["metadata"]["name"])):
+        kind = kind_of(one)
+        mine = running(one, pods.get(kind.name, ()), now_s) if kind is not None else None
+        if mine is not None:
+            found.append(mine)
+    return found

@@ -1,0 +1,1 @@
+"""What a service's plan becomes in Kubernetes, as plain objects. Pure."""

@@ -1,0 +1,199 @@
+"""The pod of a replica: the engine with its exact flags, the weights, and where it may run."""
+
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller import names
+from controller.hardware import GPU_RESOURCE, PRODUCT
+from controller.manifests.merge import merged
+from planner.catalog import checkpoint, gpu
+from planner.catalog.engines import engine_options
+from planner.plan import Allocation
+from planner.techniques import techniques
+
+Object = Mapping[str, Any]
+PORT = 8000
+MODELS = "/models"
+ENGINE = "engine"
+_INIT_PORT = 20000
+_LEAST_START_S, _START_FACTOR = 600.0, 3.0  # a cold start is predicted; networks and disks are not
+_PROBE_S = 10
+_DRAIN_S, _GRACE_S = 10, 150
+_IMAGES = {"vllm": "vllm/vllm-openai:v{}", "sglang": "lmsysorg/sglang:v{}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The template of a replica's pods; `size` pods make a replica. `deadline_s`: by when a replica should serve.
+
+    Of several pods, the first serves (`template`) and the others (`worker`) follow it.
+    """
+
+    template: Object
+    worker: Object | None
+    size: int
+    gpus: int
+    deadline_s: float
+
+
+def pod(service: Object, allocation: Allocation, group: Object, gpus_per_node: int) -> Pod:
+    """The pods of one replica of an allocation; `group` is the entry of the inventory that it runs in."""
+    serving = service["spec"].get("serving") or {}
+    size = max(math.ceil(allocation.gpus_per_replica / gpus_per_node), 1)
+    gpus = allocation.gpus_per_replica // size
+    deadline_s = max(_LEAST_START_S, _START_FACTOR * allocation.predicted.cold_start_s)
+    first = _template(service, serving, allocation, group, gpus, size, deadline_s, worker=False)
+    rest = _template(service, serving, allocation, group, gpus, size, deadline_s, worker=True) if size > 1 else None
+    return Pod(first, rest, size, gpus, deadline_s)
+
+
+def unservable(service: Object, allocation: Allocation) -> str:
+    """Why the engine could not be started as planned, in words; empty if it can."""
+    known = techniques()
+    wants = [name for name in allocation.recipe.techniques if name in known and known[name].quantised]
+    weights = (service["spec"].get("serving") or {}).get("weights")
+    if weights is None and wants:
+        return (
+            f"{', '.join(wants)} needs a checkpoint that somebody quantised; "
+            "say which under spec.serving.weights, or leave the technique out of spec.constraints.techniques"
+        )
+    if weights is None and checkpoint(allocation.model) is None:
+        return f"no published checkpoint of {allocation.model} is known; say where it is under spec.serving.weights"
+    return ""
+
+
+def image(serving: Object, engine: str) -> str:
+    """The engine's image: the one asked for, or the published one of the release that its flags were checked with."""
+    return str(
+        serving.get("image") or _IMAGES[engine].format(serving.get("engineVersion") or engine_options(engine).version)
+    )
+
+
+def _template(
+    service: Object,
+    serving: Object,
+    allocation: Allocation,
+    group: Object,
+    gpus: int,
+    size: int,
+    deadline_s: float,
+    worker: bool,
+) -> Object:
+    name = service["metadata"]["name"]
+    model, volumes, mounts, env = _weights(serving, allocation.model)
+    container: dict[str, Any] = {
+        "name": ENGINE,
+        "image": image(serving, allocation.engine),
+        "command": _command(allocation, name, model, size),
+        "env": env,
+        "resources": _resources(serving, gpus),
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *mounts],
+    }
+    if not worker:
+        container |= {
+            "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+            "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_DRAIN_S)]}}},
+            "startupProbe": _probe(_PROBE_S, math.ceil(deadline_s / _PROBE_S)),
+            "readinessProbe": _probe(5, 2),
+            "livenessProbe": _probe(_PROBE_S, 6),
+        }
+    spec: dict[str, Any] = {
+        "containers": [container],
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}, *volumes],
+        "affinity": {"nodeAffinity": _affinity(allocation, group)},
+        "topologySpreadConstraints": [] if worker else [_spread(name, key) for key in _SPREAD],
+        "tolerations": [
+            {"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}, *(serving.get("tolerations") or ())
+        ],
+        "terminationGracePeriodSeconds": _GRACE_S,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+    }  # fmt: skip
+    if serving.get("priorityClass"):
+        spec["priorityClassName"] = serving["priorityClass"]
+    if serving.get("deviceClass"):
+        spec["resourceClaims"] = [{"name": "gpus", "resourceClaimTemplateName": f"{name}-{gpus}-gpus"}]
+    labels = {**names.labels(name), names.ROLE: allocation.pool, "app.kubernetes.io/component": allocation.pool}
+    if serving.get("queue"):
+        labels["kueue.x-k8s.io/queue-name"] = serving["queue"]
+    template = {"metadata": {"labels": labels, "annotations": {names.RECIPE: str(allocation.recipe)}}, "spec": spec}
+    return merged(template, serving.get("podTemplate") or {})
+
+
+_SPREAD = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+
+
+def _resources(serving: Object, gpus: int) -> Object:
+    if serving.get("deviceClass"):
+        return {"claims": [{"name": "gpus"}]}
+    return {"limits": {GPU_RESOURCE: str(gpus)}, "requests": {GPU_RESOURCE: str(gpus)}}
+
+
+def _probe(period_s: int, failures: int) -> Object:
+    return {
+        "httpGet": {"path": "/health", "port": "http"}, "periodSeconds": period_s, "failureThreshold": failures,
+        "timeoutSeconds": 5,
+    }  # fmt: skip
+
+
+def _affinity(allocation: Allocation, group: Object) -> Object:
+    """The nodes of the group, and of them those with the planned GPU: a group's selector may be wider than that."""
+    terms = [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(group["nodeSelector"].items())]
+    if not group.get("gpu"):  # the group did not say, so the nodes' labels did
+        products = sorted(alias for alias in gpu(allocation.recipe.gpu).aliases if " " not in alias)
+        terms.append({"key": PRODUCT, "operator": "In", "values": products})
+    return {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": terms}]},
+    }
+
+
+def _spread(service: str, key: str) -> Object:
+    return {
+        "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {names.SERVICE: service}},
+    }  # fmt: skip
+
+
+def _weights(serving: Object, model: str) -> tuple[str, list[Object], list[Object], list[Object]]:
+    """What the engine is told to load; volumes, mounts and environment that lead there."""
+    weights = serving.get("weights") or {}
+    mount = {"name": "weights", "mountPath": MODELS, "readOnly": True}
+    if (claim := weights.get("pvc")) is not None:
+        volume = {"name": "weights", "persistentVolumeClaim": {"claimName": claim["claimName"], "readOnly": True}}
+        return "/".join([MODELS, *([claim["path"]] if claim.get("path") else [])]), [volume], [mount], []
+    if (oci := weights.get("image")) is not None:
+        return MODELS, [{"name": "weights", "image": {"reference": oci["reference"]}}], [mount], []
+    remote = weights.get("huggingFace") or {"id": checkpoint(model) or model}
+    env: list[Object] = [{"name": "HF_HOME", "value": "/cache"}]
+    if (secret := remote.get("secretRef")) is not None:
+        source = {"secretKeyRef": {"name": secret["name"], "key": secret.get("key", "token")}}
+        env.append({"name": "HF_TOKEN", "valueFrom": source})
+    cache = {"name": "cache", "emptyDir": {}}
+    return remote["id"], [cache], [{"name": "cache", "mountPath": "/cache"}], env
+
+
+def arguments(allocation: Allocation, service: str, model: str) -> list[str]:
+    """The engine's command line for a replica on one node, as a list."""
+    told = {**allocation.flags, "served-model-name": service}
+    if allocation.engine == "sglang":
+        told |= {"host": "0.0.0.0", "port": str(PORT), "enable-metrics": ""}
+        start = ["python3", "-m", "sglang.launch_server", "--model-path", model]
+    else:
+        start = ["vllm", "serve", model, "--port", str(PORT)]
+    return start + [word for flag, value in told.items() for word in ([f"--{flag}", value] if value else [f"--{flag}"])]
+
+
+def _command(allocation: Allocation, service: str, model: str, size: int) -> list[str]:
+    """Of several pods, the workload sets which of them this is (RANK), where the first is (LEADER), and HEADLESS."""
+    words = arguments(allocation, service, model)
+    if size == 1:
+        return words
+    line = f"exec {shlex.join(words)} --nnodes {size} --node-rank $RANK"
+    if allocation.engine == "sglang":
+        return ["/bin/sh", "-c", f"{line} --dist-init-addr $LEADER:{_INIT_PORT}"]
+    return ["/bin/sh", "-c", f"{line} --master-addr $LEADER $HEADLESS"]

@@ -1,0 +1,151 @@
+"""What stands around a service's replicas: names to reach them by, disruption budgets, and the router's weights."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from controller import names
+from controller.cluster import Weights
+from controller.kube.discovery import Served
+from controller.manifests.pod import PORT
+from controller.manifests.workload import Made
+from controller.plans import owner
+from planner.service import Bucket
+
+Object = Mapping[str, Any]
+TABLE = "weights.json"
+_ENTRY = ("serve", "prefill")  # the pools that requests are sent to
+
+
+def around(service: Object, made: Sequence[Made], served: Served) -> list[Object]:
+    """Services, disruption budget and claim templates of a service; the same for the same plan."""
+    meta, serving = service["metadata"], service["spec"].get("serving") or {}
+    found = [_service(service, meta["name"], {names.SERVICE: meta["name"]})]
+    found += [_service(service, one.name, {names.KIND: one.name}, headless=one.pod.size > 1) for one in made]
+    found.append(_budget(service, served, int(serving.get("maxUnavailable", 0))))
+    if serving.get("deviceClass") and (claims := served.get("resourceclaimtemplates")) is not None:
+        found += [
+            _claims(service, gpus, str(serving["deviceClass"]), claims.version)
+            for gpus in sorted({one.pod.gpus for one in made})
+        ]
+    return found
+
+
+def _meta(service: Object, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": service["metadata"]["namespace"],
+        "labels": names.labels(service["metadata"]["name"]),
+        "ownerReferences": [owner(service)],
+    }
+
+
+def _service(service: Object, name: str, selector: Mapping[str, str], headless: bool = False) -> Object:
+    spec: dict[str, Any] = {
+        "selector": dict(selector),
+        "ports": [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": "http"}],
+    }
+    if headless:  # the pods of a replica find each other by name before they serve
+        spec |= {"clusterIP": "None", "publishNotReadyAddresses": True}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": _meta(service, name), "spec": spec}
+
+
+def _budget(service: Object, served: Served, most: int) -> Object:
+    resource = served.need("poddisruptionbudgets")
+    return {
+        "apiVersion": resource.version,
+        "kind": resource.kind,
+        "metadata": _meta(service, service["metadata"]["name"]),
+        "spec": {
+            "maxUnavailable": max(most, 1),  # with none, nobody could ever drain a node
+            "selector": {"matchLabels": {names.SERVICE: service["metadata"]["name"]}},
+        },
+    }
+
+
+def _claims(service: Object, gpus: int, device_class: str, version: str) -> Object:
+    exactly = {"deviceClassName": device_class, "allocationMode": "ExactCount", "count": gpus}
+    return {
+        "apiVersion": version,
+        "kind": "ResourceClaimTemplate",
+        "metadata": _meta(service, f"{service['metadata']['name']}-{gpus}-gpus"),
+        "spec": {"spec": {"devices": {"requests": [{"name": "gpus", "exactly": exactly}]}}},
+    }
+
+
+def table_name(service: str) -> str:
+    """The name of a service's ConfigMap of weights."""
+    return f"{service[:243]}-routing"
+
+
+def table(service: Object, weights: Weights) -> Object:
+    """The router's table: for each size of request, the share of each kind's Service."""
+    rows = [
+        {
+            "sloClass": bucket.slo_class,
+            "inputTokens": bucket.input_tokens,
+            "outputTokens": bucket.output_tokens,
+            "backends": {kind.rpartition("/")[2]: round(share, 6) for kind, share in sorted(shares.items())},
+        }
+        for bucket, shares in sorted(weights.items())
+    ]
+    text = orjson.dumps({"port": PORT, "buckets": rows}, option=orjson.OPT_INDENT_2).decode()
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _meta(service, table_name(service["metadata"]["name"])),
+        "data": {TABLE: text},
+    }
+
+
+def weights_of(obj: Object) -> Weights:
+    """The weights behind `table`, kinds by their names in the cluster; nothing for a table that cannot be read."""
+    space = obj["metadata"]["namespace"]
+    try:
+        rows = orjson.loads((obj.get("data") or {}).get(TABLE) or "{}").get("buckets") or ()
+        return {
+            Bucket(row["sloClass"], row["inputTokens"], row["outputTokens"]): {
+                f"{space}/{name}": float(share) for name, share in row["backends"].items()
+            }
+            for row in rows
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def route(service: Object, weights: Weights, rates_per_s: Mapping[Bucket, float], served: Served) -> Object | None:
+    """The HTTPRoute of a service with a Gateway, weighed by requests of all sizes; None without one."""
+    gateway = (service["spec"].get("serving") or {}).get("gateway")
+    resource = served.get("httproutes")
+    if gateway is None or resource is None:
+        return None
+    total: dict[str, float] = {}
+    for bucket, shares in weights.items():
+        for kind, share in shares.items():
+            total[kind] = total.get(kind, 0.0) + share * (rates_per_s.get(bucket) or 1e-9)
+    summed = sum(total.values())
+    backends = [
+        {"name": kind.rpartition("/")[2], "port": PORT, "weight": round(1000 * rate / summed)}
+        for kind, rate in sorted(total.items())
+    ]
+    parent = {key: gateway[key] for key in ("name", "namespace") if gateway.get(key)}
+    spec: dict[str, Any] = {
+        "parentRefs": [parent],
+        "rules": [{"backendRefs": backends or [{"name": service["metadata"]["name"], "port": PORT, "weight": 1}]}],
+    }
+    if gateway.get("hostnames"):
+        spec["hostnames"] = list(gateway["hostnames"])
+    meta = _meta(service, service["metadata"]["name"])
+    return {"apiVersion": resource.version, "kind": resource.kind, "metadata": meta, "spec": spec}
+
+
+def foreign_scalers(workloads: Iterable[str], scalers: Iterable[Object]) -> list[str]:
+    """Autoscalers that set replicas of workloads, which Muster owns: `kind name targets workload`."""
+    ours = set(workloads)
+    found = []
+    for one in scalers:
+        target = str(((one.get("spec") or {}).get("scaleTargetRef") or {}).get("name", ""))
+        if target in ours:
+            found.append(f"{one.get('kind', 'autoscaler')} {one['metadata']['name']} targets {target}")
+    return sorted(found)

@@ -1,0 +1,202 @@
+"""The workload of a kind of replicas: a Deployment, or where a replica spans nodes a LeaderWorkerSet or a StatefulSet.
+
+A kind never restarts in place: whatever would restart its pods is another kind with another name. So `replicas` is all
+that changes, and the rollout changes it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from controller import names
+from controller.cluster import Kind
+from controller.kube.discovery import Served
+from controller.kube.view import kind_text
+from controller.manifests.pod import ENGINE, PORT, Pod, pod
+from controller.plans import owner, rate_of
+from controller.specs import key_of
+from planner.plan import Allocation
+from planner.service import Bucket
+
+Object = Mapping[str, Any]
+_MOST_NAME = 52  # a pod adds up to eleven characters of its own
+_LATE_S = 600  # after which the API server itself calls a Deployment stuck
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A kind that a plan asks for, how many replicas of it, and what a replica is."""
+
+    kind: Kind
+    replicas: int
+    pod: Pod
+
+    @property
+    def name(self) -> str:
+        """The name of its workload."""
+        return self.kind.name.rpartition("/")[2]
+
+
+def kinds(
+    service: Object,
+    allocations: Sequence[Allocation],
+    rates_per_s: Mapping[Bucket, float],
+    groups: Mapping[str, Object],
+    gpus_per_node: Mapping[str, int],
+) -> list[Made]:
+    """The kinds of a service's plan. `rates_per_s`: what was planned for; `gpus_per_node`: by node group.
+
+    An allocation in a group that is gone has no kind: nobody could say where it runs.
+    """
+    found = []
+    for one in allocations:
+        if one.node_group in groups:
+            of_node = gpus_per_node.get(one.node_group) or one.gpus_per_replica
+            found.append(_made(service, one, rates_per_s, pod(service, one, groups[one.node_group], of_node)))
+    return found
+
+
+def _made(service: Object, one: Allocation, rates_per_s: Mapping[Bucket, float], made: Pod) -> Made:
+    meta = service["metadata"]
+    what = [str(one.recipe), one.pool, one.node_group, made.size, made.template, made.worker]
+    mark = sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
+    name = f"{meta['name'][: _MOST_NAME - len(one.pool) - 10]}-{one.pool}-{mark}"
+    busy = one.replicas * one.busy_ratio
+    kind = Kind(
+        name=f"{meta['namespace']}/{name}",
+        service=key_of(service),
+        recipe=str(one.recipe),
+        pool=one.pool,
+        node_group=one.node_group,
+        gpus=one.gpus_per_replica,
+        per_s=rate_of(one.shares, rates_per_s) / busy if busy else 0.0,
+        shares={bucket: share / one.replicas for bucket, share in one.shares.items()} if one.replicas else {},
+    )
+    return Made(kind, one.replicas, made)
+
+
+def workload(made: Made, replicas: int, service: Object, served: Served) -> Object:
+    """The object that runs so many replicas of a kind."""
+    size = made.pod.size
+    if size == 1:
+        return _deployment(made, replicas, service)
+    if (resource := served.get("leaderworkersets")) is not None:
+        return _leader_worker_set(made, replicas, service, resource.version)
+    return _stateful_set(made, replicas, service)
+
+
+def _head(made: Made, service: Object, version: str, kind: str) -> dict[str, Any]:
+    labels = {**_labels(made, service), "app.kubernetes.io/component": made.kind.pool, names.ROLE: made.kind.pool}
+    notes = {
+        names.KIND_SPEC: kind_text(made.kind),
+        names.RECIPE: made.kind.recipe,
+        names.DEADLINE: f"{made.pod.deadline_s:g}",
+    }
+    if made.pod.size > 1:
+        notes[names.SIZE] = str(made.pod.size)
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {
+            "name": made.name,
+            "namespace": service["metadata"]["namespace"],
+            "labels": labels,
+            "annotations": notes,
+            "ownerReferences": [owner(service)],
+        },
+    }
+
+
+def _labels(made: Made, service: Object) -> dict[str, str]:
+    return {**names.labels(service["metadata"]["name"]), names.KIND: made.name}
+
+
+def _labelled(template: Object, made: Made) -> dict[str, Any]:
+    meta = template["metadata"]
+    return {**template, "metadata": {**meta, "labels": {**meta["labels"], names.KIND: made.name}}}
+
+
+def _deployment(made: Made, replicas: int, service: Object) -> Object:
+    return {
+        **_head(made, service, "apps/v1", "Deployment"),
+        "spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 1,
+            "progressDeadlineSeconds": int(made.pod.deadline_s) + _LATE_S,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "selector": {"matchLabels": {names.KIND: made.name}},
+            "template": _labelled(made.pod.template, made),
+        },
+    }
+
+
+def _leader_worker_set(made: Made, replicas: int, service: Object, version: str) -> Object:
+    assert made.pod.worker is not None
+    first = 'export RANK="$LWS_WORKER_INDEX" LEADER="$LWS_LEADER_ADDRESS" HEADLESS=""'
+    rest = 'export RANK="$LWS_WORKER_INDEX" LEADER="$LWS_LEADER_ADDRESS" HEADLESS="--headless"'
+    return {
+        **_head(made, service, version, "LeaderWorkerSet"),
+        "spec": {
+            "replicas": replicas,
+            "startupPolicy": "LeaderCreated",
+            "rolloutStrategy": {
+                "type": "RollingUpdate",
+                "rollingUpdateConfiguration": {"maxSurge": 0, "maxUnavailable": 1},
+            },
+            "leaderWorkerTemplate": {
+                "size": made.pod.size,
+                "restartPolicy": "RecreateGroupOnPodRestart",
+                "leaderTemplate": _before(_labelled(made.pod.template, made), first),
+                "workerTemplate": _before(_labelled(made.pod.worker, made), rest),
+            },
+        },
+    }
+
+
+def _stateful_set(made: Made, replicas: int, service: Object) -> Object:
+    """Consecutive ordinals make a replica; scaling down takes away the highest, which is a whole replica."""
+    size, name = made.pod.size, made.name
+    find = (
+        f'ORDINAL="${{HOSTNAME##*-}}"; RANK=$((ORDINAL % {size})); LEADER="{name}-$((ORDINAL - RANK)).{name}"; '
+        'HEADLESS=""; [ "$RANK" = 0 ] || HEADLESS="--headless"'
+    )
+    template = _before(_labelled(made.pod.template, made), find)
+    ask = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{PORT}/health', timeout=4)"
+    script = f'[ $(( ${{HOSTNAME##*-}} % {size} )) -gt 0 ] || exec python3 -c "{ask}"'
+    containers = [_asking(one, ["/bin/sh", "-c", script]) for one in template["spec"]["containers"]]
+    return {
+        **_head(made, service, "apps/v1", "StatefulSet"),
+        "spec": {
+            "replicas": replicas * size,
+            "revisionHistoryLimit": 1,
+            "podManagementPolicy": "Parallel",  # the first pod waits for the others
+            "serviceName": name,
+            "updateStrategy": {"type": "OnDelete"},
+            "selector": {"matchLabels": {names.KIND: name}},
+            "template": {**template, "spec": {**template["spec"], "containers": containers}},
+        },
+    }
+
+
+def _before(template: Object, script: str) -> dict[str, Any]:
+    """The engine's command after a line of shell."""
+    containers = []
+    for one in template["spec"]["containers"]:
+        if one["name"] == ENGINE:
+            *shell, line = one["command"]
+            one = {**one, "command": [*shell, f"{script}; {line}"]}
+        containers.append(one)
+    return {**template, "spec": {**template["spec"], "containers": containers}}
+
+
+def _asking(container: Object, command: Sequence[str]) -> Object:
+    """Probes by a command: only a replica's first pod answers HTTP."""
+    probes = {
+        key: {**{k: v for k, v in probe.items() if k != "httpGet"}, "exec": {"command": list(command)}}
+        for key, probe in container.items()
+        if key.endswith("Probe")
+    }
+    return {**container, **probes}
