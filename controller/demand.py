@@ -10,7 +10,8 @@ import orjson
 from controller import names
 from controller.cluster import Node, Running
 from controller.decision import snapshot
-from controller.hardware import Offer, gpus_of, group_of, groups_of, held_by_node, holds, nodes_of, offer
+from controller.hardware import Offer, gpus_of, groups_of, held_by_node, holds, nodes_of, offer
+from controller.specs import service_of
 from planner.plan import Allocation
 
 Object = Mapping[str, Any]
@@ -29,12 +30,6 @@ class Fleet:
     decided: Mapping[str, Sequence[Allocation]]
     gpu_of_product: Callable[[str], str | None]
     without: frozenset[str] = field(default_factory=frozenset)  # nodes that are about to be taken out
-
-
-def service_of(pod: Object) -> str:
-    """The service that a pod is of; empty for none."""
-    name = (pod["metadata"].get("labels") or {}).get(names.SERVICE)
-    return f"{pod['metadata'].get('namespace')}/{name}" if name else ""
 
 
 def taken(fleet: Fleet, planned: Collection[str]) -> dict[str, int]:
@@ -104,11 +99,17 @@ def drawn_w(fleet: Fleet, planned: Collection[str]) -> dict[str, float]:
     return drawn
 
 
-def ask(fleet: Fleet, services: Sequence[tuple[str, Object, float | None]]) -> tuple[Object, Offer]:
-    """The snapshot for planning services (key, object, rate) with all that the others leave, and its hardware."""
+def ask(
+    fleet: Fleet, services: Sequence[tuple[str, Object, float | None]], freed: Collection[str] = ()
+) -> tuple[Object, Offer]:
+    """The snapshot for planning services (key, object, rate) with all that the others leave, and its hardware.
+
+    `freed`: services that may lose their places.
+    """
     planned = {key for key, _, _ in services}
+    gone = {*planned, *freed}
     made = offer(
-        fleet.inventories, fleet.domains, fleet.nodes, taken(fleet, planned), drawn_w(fleet, planned),
+        fleet.inventories, fleet.domains, fleet.nodes, taken(fleet, gone), drawn_w(fleet, gone),
         fleet.gpu_of_product, fleet.without,
     )  # fmt: skip
     current = _current(fleet, planned, made)
@@ -150,20 +151,10 @@ def hardware(fleet: Fleet, counts: bool) -> str:
     return _digest(offered if counts else sorted(name for name, gpus in offered.items() if gpus))
 
 
-def faulty(fleet: Fleet, service: str, known: frozenset[str]) -> frozenset[str]:
-    """Nodes out for faults that hold replicas of a service, or did when it was last planned."""
-    out = {
-        node["metadata"]["name"]
-        for node in fleet.nodes
-        if names.TAINT in {taint["key"] for taint in (node.get("spec") or {}).get("taints") or ()}
-    } | fleet.without
-    mine = {pod["spec"].get("nodeName") for pod in fleet.pods if service_of(pod) == service and holds(pod)}
+def faulty(out: frozenset[str], pods: Iterable[Object], known: frozenset[str]) -> frozenset[str]:
+    """Nodes of `out` that hold a service's pods, or did when it was last planned."""
+    mine = {pod["spec"].get("nodeName") for pod in pods if holds(pod)}
     return frozenset(out & (mine | known))
-
-
-def belongs(node: Object, fleet: Fleet) -> str:
-    """The group of a node; empty for none."""
-    return group_of(node, groups_of(fleet.inventories))
 
 
 def _digest(value: object) -> str:

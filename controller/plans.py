@@ -62,9 +62,16 @@ def rows(allocations: Sequence[Allocation]) -> list[Object]:
     plan = Plan("feasible", None, None, None, None, 0.0, tuple(allocations))
     made: Any = plan_document(plan, "plan")["spec"]
     return [
-        {**row, "shares": [dict(zip(_SHARE, share, strict=True)) for share in row["shares"]]}
+        {**_said(row), "shares": [dict(zip(_SHARE, share, strict=True)) for share in row["shares"]]}
         for row in made["allocations"]
     ]
+
+
+def _said(value: Any) -> Any:
+    """Without what is None: a server takes no null where a schema says number."""
+    if isinstance(value, Mapping):
+        return {key: _said(one) for key, one in value.items() if one is not None}
+    return value
 
 
 def allocations(found: Sequence[Object]) -> tuple[Allocation, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.crds.rules import broken
+from controller.names import SERVICE
 from planner.catalog import gpu, model
 from planner.service import ServiceSpec
 from planner.spec.fields import Catalog, Context
@@ -24,6 +25,13 @@ _CONTEXT = Context(Catalog(gpu, lambda name, _: model(name, None), techniques), 
 def key_of(obj: Object) -> str:
     """How a service is called across namespaces: `namespace/name`."""
     return f"{obj['metadata'].get('namespace', 'default')}/{obj['metadata']['name']}"
+
+
+def service_of(obj: Object) -> str:
+    """The service that an object of ours belongs to, by its label; empty for none."""
+    meta = obj["metadata"]
+    name = (meta.get("labels") or {}).get(SERVICE)
+    return f"{meta.get('namespace')}/{name}" if name else ""
 
 
 def service(obj: Object, rate_per_s: float | None = None) -> ServiceSpec | list[str]:

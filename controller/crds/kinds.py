@@ -27,6 +27,14 @@ REASONS = {  # reason of a condition -> what it says
     "WaitingForGPU": "pods wait for GPUs",
     "WaitingForWeights": "pods load their weights",
     "ReplicaFailed": "a replica fails; the message says which and how",
+    "ImageFailed": "the engine's image cannot be pulled",
+    "OutOfMemory": "an engine was killed for memory",
+    "PodsRefused": "the API server refuses the pods: a quota, Pod Security or an admission rule",
+    "PlanningFailed": "planning ended without an answer; it is tried again",
+    "NoPlan": "there is no plan to apply",
+    "NoFault": "no fault is known",
+    "NothingHeld": "nothing is held back",
+    "NeverHeard": "no metrics were heard yet, or none are looked at",
     "HardwareFault": "GPUs of the plan are faulty",
     "Paused": "the annotation muster.dev/paused stops changes",
     "NoSpareCapacity": "a move would take capacity below the floor",
@@ -84,6 +92,8 @@ class ServiceStatus(StatusShape):
     """Watts of all replicas at full load."""
     usd_per_hour: Figure | None = None
     """Dollars per hour of all replicas."""
+    why: Annotated[str, Field(max_length=128)] | None = None
+    """Why the service is not ready, in a few words."""
 
 
 class PlannedShape(Shape):
@@ -99,9 +109,9 @@ class PlannedShape(Shape):
     """Law that asked for it, such as rate_step."""
     reason: Annotated[str, Field(max_length=4096)]
     """Why, for people."""
-    hardware: Annotated[str, Field(max_length=64)] = ""
+    hardware: Annotated[str, Field(max_length=64)] | None = None
     """Digest of the nodes that it could use."""
-    prices: Annotated[str, Field(max_length=64)] = ""
+    prices: Annotated[str, Field(max_length=64)] | None = None
     """Digest of the prices that it was made with."""
     faulty: list[str] = Field(default=[], max_length=1000)
     """Nodes that were out for faults."""
@@ -236,6 +246,7 @@ KINDS = (
             Column("SLO", ".status.slo"),
             Column("Plan", ".status.plan"),
             _reason("Ready"),
+            Column("Why", ".status.why"),
             Column("Power", ".status.powerW", "number", 1),
             Column("Cost", ".status.usdPerHour", "number", 1),
         ),

@@ -76,6 +76,20 @@ class Applier:
         }
         return self._send("PATCH", live, body, APPLY, self._query(), "status")
 
+    @property
+    def epoch(self) -> int:
+        """The leadership under which this writes."""
+        return self._leader.epoch or 0
+
+    def finalizer(self, live: Object, present: bool) -> Object:
+        """Have an object wait for us before it goes, or let it go."""
+        have = [name for name in live["metadata"].get("finalizers") or () if name != names.FINALIZER]
+        meta = {
+            "resourceVersion": live["metadata"]["resourceVersion"],
+            "finalizers": [*have, names.FINALIZER] if present else have,
+        }
+        return self._send("PATCH", live, {"metadata": meta}, MERGE, self._owned())
+
     def stamp(self, live: Object) -> Object:
         """Mark an object with this leader's epoch, so that writes decided before are refused."""
         if live["metadata"].get("annotations", {}).get(names.EPOCH) == str(self._leader.epoch):

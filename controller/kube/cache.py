@@ -4,13 +4,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from controller import names
 from controller.hardware import GPU_RESOURCE
 from controller.kube.discovery import Served
-from controller.kube.informer import Informer, Object, whole
+from controller.kube.informer import Informer, Key, Object, whole
 from controller.kube.rest import Api
+from controller.specs import service_of
 from planner.errors import MusterError
 
 OURS = "app.kubernetes.io/managed-by=muster"
@@ -53,13 +55,16 @@ class Cache:
 
     def __init__(self, api: Api, served: Served, changed: Changed, silent_s: float = 15.0) -> None:
         self.informers: dict[str, Informer] = {}
+        self._of: dict[tuple[str, str], dict[Key, Object]] = {}  # (plural, service) -> its objects
+        self._lock = threading.Lock()
         for plural in _NEEDED:
             served.need(plural)
         for plural, selector in _WATCHED.items():
             if (resource := served.get(plural)) is not None:
                 trim = {"pods": pod, "nodes": node}.get(plural, whole)
                 made = Informer(api, resource, selector=selector, trim=trim, silent_s=silent_s)
-                made.on_change(lambda old, new, plural=plural: changed(plural, old, new))  # type: ignore[misc]
+                made.on_change(partial(self._index, plural))
+                made.on_change(partial(changed, plural))
                 self.informers[plural] = made
 
     def start(self, timeout_s: float = 60.0) -> None:
@@ -88,6 +93,23 @@ class Cache:
         """One object as last seen."""
         found = self.informers.get(plural)
         return None if found is None else found.get(namespace, name)
+
+    def of(self, service: str, *plurals: str) -> list[Object]:
+        """A service's objects of some resources, as last seen."""
+        with self._lock:
+            return [obj for plural in plurals for obj in self._of.get((plural, service), {}).values()]
+
+    def _index(self, plural: str, old: Object | None, new: Object | None) -> None:
+        obj = new or old
+        if obj is None or (service := service_of(obj)) == "":
+            return
+        key = obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+        with self._lock:
+            mine = self._of.setdefault((plural, service), {})
+            if new is None:
+                mine.pop(key, None)
+            else:
+                mine[key] = new
 
     def world(self) -> World:
         """All objects as last seen."""

@@ -1,4 +1,4 @@
-"""The Kubernetes cluster behind the protocol of `controller.cluster`: observe from the caches, act through the applier."""
+"""Kubernetes behind the protocol of `controller.cluster`: observe from the caches, act through the applier."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,6 @@ from controller.kube.rest import ApiError
 from controller.kube.view import kind_of, running
 from controller.manifests.service import route, table, table_name, weights_of
 from controller.manifests.workload import Made, workload
-from controller.specs import key_of
 from planner.service import Bucket
 
 Object = Mapping[str, Any]
@@ -85,11 +84,10 @@ def live(world: World, now_s: float) -> Live:
     """The cluster at one moment, from what was seen of it."""
     nodes = nodes_of(world["nodes"], groups_of(world["clusterinventories"]), held_by_node(world["pods"]))
     tables = {
-        key_of({"metadata": {"namespace": one["metadata"]["namespace"], "name": one["metadata"]["labels"][names.SERVICE]}}):
-        weights_of(one)
+        f"{one['metadata']['namespace']}/{service}": weights_of(one)
         for one in world["configmaps"]
-        if names.SERVICE in (one["metadata"].get("labels") or {})
-    }  # fmt: skip
+        if (service := (one["metadata"].get("labels") or {}).get(names.SERVICE)) is not None
+    }
     return Live(tuple(runs(world, now_s)), nodes, tables)
 
 

@@ -48,7 +48,9 @@ def _service(service: Object, name: str, selector: Mapping[str, str], headless: 
     }
     if headless:  # the pods of a replica find each other by name before they serve
         spec |= {"clusterIP": "None", "publishNotReadyAddresses": True}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": _meta(service, name), "spec": spec}
+    meta = _meta(service, name)
+    meta["labels"] |= {key: value for key, value in selector.items() if key == names.KIND}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
 
 
 def _budget(service: Object, served: Served, most: int) -> Object:

@@ -118,7 +118,7 @@ def test_a_bad_spec_is_refused_by_field_value_and_range(
 def test_kubectl_shows_columns_and_explains_and_scales(served: Plane) -> None:
     served.request("POST", SERVICES, named("shown"))
     table = served.kubectl("get", "gsvc", "shown").stdout.split("\n")
-    assert table[0].split() == ["NAME", "MODEL", "DESIRED", "READY", "GPUS", "SLO", "PLAN", "REASON", "AGE"]
+    assert table[0].split() == ["NAME", "MODEL", "DESIRED", "READY", "GPUS", "SLO", "PLAN", "REASON", "WHY", "AGE"]
     assert "meta-llama/Llama-3.1-8B-Instruct" in table[1]
     assert "shown" in served.kubectl("get", "muster").stdout
     end_s = time.monotonic() + 20  # the server publishes the schemas of new kinds a while after it serves them

@@ -1,0 +1,66 @@
+"""What all services share of a cluster at one moment: hardware, prices, and nodes that are out. Pure.
+
+It is made anew when nodes or inventories change.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controller import names
+from controller.demand import Fleet, hardware, prices
+from controller.hardware import group_of, groups_of, node_gpus
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`groups`: by name, as the inventory has them; `gpus_per_node`: the most that a node of a group has.
+
+    `offered`, `counted`: digests of the groups, without and with how many GPUs they offer.
+    """
+
+    groups: Mapping[str, Object]
+    gpus_per_node: Mapping[str, int]
+    out: frozenset[str]
+    prices: str
+    offered: str
+    counted: str
+
+
+def facts(inventories: Sequence[Object], nodes: Sequence[Object], gpu_of_product: Callable[[str], str | None]) -> Facts:
+    """From the objects."""
+    groups = groups_of(inventories)
+    most: dict[str, int] = {}
+    for node in nodes:
+        if group := group_of(node, groups):
+            most[group] = max(most.get(group, 0), node_gpus(node))
+    fleet = Fleet(inventories, (), nodes, (), (), {}, gpu_of_product)
+    return Facts(
+        groups=groups,
+        gpus_per_node=most,
+        out=frozenset(node["metadata"]["name"] for node in nodes if is_out(node)),
+        prices=prices(inventories),
+        offered=hardware(fleet, counts=False),
+        counted=hardware(fleet, counts=True),
+    )
+
+
+def is_out(node: Object) -> bool:
+    """Whether a node carries our taint."""
+    return names.TAINT in {taint["key"] for taint in (node.get("spec") or {}).get("taints") or ()}
+
+
+def matters(old: Object | None, new: Object | None) -> bool:
+    """Whether a change of a node can change a plan: heartbeats cannot."""
+    return _looked_at(old) != _looked_at(new)
+
+
+def _looked_at(node: Object | None) -> object:
+    if node is None:
+        return None
+    ready = [c["status"] for c in (node.get("status") or {}).get("conditions") or () if c["type"] == "Ready"]
+    taints = sorted(taint["key"] for taint in (node.get("spec") or {}).get("taints") or ())
+    spec = node.get("spec") or {}
+    return node["metadata"].get("labels"), spec.get("unschedulable"), taints, ready, node_gpus(node)

@@ -1,0 +1,82 @@
+"""What the leader does about the fleet: one round of moving it from what runs to what is decided."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from controller import names
+from controller.cluster import Action, Desired, Disruption, Route, Running, Target
+from controller.kube.applier import Applier
+from controller.kube.cluster import KubernetesCluster
+from controller.kube.known import Known
+from controller.kube.rest import ApiError
+from controller.manifests.pod import unservable
+from controller.manifests.workload import Made
+from controller.rollout import next_round
+from controller.specs import key_of
+
+Object = Mapping[str, Any]
+_NEXT_S = 5.0  # deadlines of replicas pass without an event
+
+
+class FleetRound:
+    """`again`: look at a key once more in so many seconds."""
+
+    def __init__(self, known: Known, applier: Applier, again: Callable[[str, float], None]) -> None:
+        self._known, self._again = known, again
+        self.cluster = KubernetesCluster(known.cache, known.served, applier, known.clock)
+
+    def run(self) -> None:
+        """One round."""
+        now = self.cluster.observe()
+        desired, self.cluster.made = self._desired(now.running)
+        self.cluster.rates = dict(self._known.rates)
+        step = next_round(desired, now)
+        self._act(step.actions)
+        before, self._known.held = self._known.held, step.held
+        for key in before.keys() | step.held.keys():
+            if before.get(key) != step.held.get(key):
+                self._again(f"service/{key}", 0.0)
+        if step.actions or step.held or any(one.moving for one in now.running):
+            self._again("fleet", _NEXT_S)
+
+    def _act(self, actions: Sequence[Action]) -> None:
+        """Do what can be done; what the server refuses is told by its service and tried again."""
+        for action in actions:
+            key = action.service if isinstance(action, Route) else action.kind.service
+            worse = ""
+            try:
+                self.cluster.act([action])
+            except ApiError as error:
+                if error.status == 0 or error.status >= 500 or error.status == 429:
+                    raise
+                worse = str(error)
+            if self._known.errors.get(key, "") != worse:
+                self._known.errors[key] = worse
+                self._again(f"service/{key}", 0.0)
+
+    def _desired(self, running: Sequence[Running]) -> tuple[Desired, dict[str, Made]]:
+        """What is decided, as the rules of the rollout take it; a service that is paused or broken stays as it is."""
+        targets: list[Target] = []
+        floors: dict[str, float] = {}
+        bears: dict[str, Disruption] = {}
+        made: dict[str, Made] = {}
+        for obj in self._known.items("gpuservices"):
+            if obj["metadata"].get("deletionTimestamp"):
+                continue
+            key = key_of(obj)
+            plan = self._known.plan(key)
+            mine = self._known.made(obj, plan)
+            if plan is None or self._frozen(obj, plan):
+                targets += [Target(one.kind, one.replicas) for one in running if one.kind.service == key]
+                continue
+            made |= {one.kind.name: one for one in mine}
+            targets += [Target(one.kind, one.replicas) for one in mine]
+            floors[key] = float(plan["spec"].get("floorPerSecond") or 0.0)
+            most = (obj["spec"].get("serving") or {}).get("maxUnavailable", 0)
+            bears[key] = Disruption(int(most), int(obj["spec"].get("priority", 0)))
+        return Desired("fleet", tuple(targets), floors, bears, self._known.settings.most_moving), made
+
+    def _frozen(self, obj: Object, plan: Object) -> bool:
+        if names.PAUSED in (obj["metadata"].get("annotations") or {}) or isinstance(self._known.spec(obj), list):
+            return True
+        return any(unservable(obj, one) for one in self._known.decided(plan))

@@ -1,0 +1,178 @@
+"""What the leader knows besides the caches: specs as read, kinds as made, what waits to be planned, what was heard."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.demand import Fleet, faulty
+from controller.facts import Facts, facts
+from controller.kube.cache import Cache
+from controller.kube.cluster import runs
+from controller.kube.discovery import Served
+from controller.manifests.merge import refused
+from controller.manifests.workload import Made, kinds
+from controller.plans import allocations, planned
+from controller.specs import at_rate, key_of, service
+from controller.trigger import Laws, Reason, Sample
+from planner.catalog import gpu
+from planner.errors import UnknownName
+from planner.plan import Allocation
+from planner.service import Bucket, ServiceSpec
+
+Object = Mapping[str, Any]
+_MOST_SAMPLES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator of the fleet chooses. `most_moving`: replicas that may start or stop at once."""
+
+    laws: Laws = field(default_factory=Laws)
+    most_moving: int = 8
+
+
+class Known:
+    """Thread-safe. Everything here can be lost: it is found again from the cluster, or heard again."""
+
+    def __init__(self, cache: Cache, served: Served, clock: Callable[[], float], settings: Settings) -> None:
+        self.cache, self.served, self.clock, self.settings = cache, served, clock, settings
+        self.held: Mapping[str, str] = {}  # by the last round of the fleet
+        self.errors: dict[str, str] = {}  # of what was last written for a service
+        self.planning_failed = ""
+        self.rates: dict[str, Mapping[Bucket, float]] = {}
+        self._wanted: dict[str, Reason] = {}
+        self._samples: dict[str, deque[Sample]] = {}
+        self._specs: dict[str, tuple[object, ServiceSpec | list[str]]] = {}
+        self._made: dict[str, tuple[object, list[Made]]] = {}
+        self._decided: dict[str, tuple[object, tuple[Allocation, ...]]] = {}
+        self._facts: Facts | None = None
+        self._lock = threading.Lock()
+
+    def service(self, key: str) -> Object | None:
+        """A GPUService by its key."""
+        space, _, name = key.partition("/")
+        return self.cache.get("gpuservices", space, name)
+
+    def plan(self, key: str) -> Object | None:
+        """The Plan of a service."""
+        space, _, name = key.partition("/")
+        return self.cache.get("plans", space, name)
+
+    def items(self, plural: str) -> list[Object]:
+        """All objects of a resource."""
+        found = self.cache.informers.get(plural)
+        return [] if found is None else found.items()
+
+    def changed_hardware(self) -> None:
+        """Nodes or inventories changed."""
+        self._facts = None
+
+    def facts(self) -> Facts:
+        """What all services share now."""
+        if (found := self._facts) is None:
+            found = facts(self.items("clusterinventories"), self.items("nodes"), gpu_of_product)
+            self._facts = found
+        return found
+
+    def fleet(self) -> Fleet:
+        """What planning sees."""
+        world = self.cache.world()
+        decided = {key_of(one): self.decided(one) for one in world["plans"]}
+        return Fleet(
+            world["clusterinventories"], world["powerdomains"], world["nodes"], world["pods"],
+            runs(world, self.clock()), decided, gpu_of_product,
+        )  # fmt: skip
+
+    def spec(self, obj: Object) -> ServiceSpec | list[str]:
+        """A service's spec or its problems, read once for each generation."""
+        key, mark = key_of(obj), (obj["metadata"]["uid"], obj["metadata"].get("generation"))
+        found = self._specs.get(key)
+        if found is None or found[0] != mark:
+            read = service(obj)
+            template = (obj["spec"].get("serving") or {}).get("podTemplate") or {}
+            if more := [f"spec.serving.podTemplate.{text}" for text in refused(template)]:
+                read = [*(read if isinstance(read, list) else ()), *more]
+            found = self._specs[key] = (mark, read)
+        return found[1]
+
+    def made(self, obj: Object, plan: Object | None) -> list[Made]:
+        """The kinds that a service's plan asks for."""
+        spec = self.spec(obj)
+        if plan is None or isinstance(spec, list):
+            return []
+        key, facts = key_of(obj), self.facts()
+        meta = obj["metadata"]
+        mark = (meta["uid"], meta.get("generation"), _version(plan), facts.groups, facts.gpus_per_node)
+        found = self._made.get(key)
+        if found is None or found[0] != mark:
+            rate_per_s = (plan["spec"].get("planned") or {}).get("ratePerSecond")
+            rates = at_rate(spec, rate_per_s).workload.rates_per_s
+            here = kinds(obj, self.decided(plan), rates, facts.groups, facts.gpus_per_node)
+            found = self._made[key] = (mark, here)
+            self.rates[key] = rates
+        return found[1]
+
+    def decided(self, plan: Object) -> tuple[Allocation, ...]:
+        """The allocations of a Plan that are in force, read once for each version."""
+        key = key_of(plan)
+        found = self._decided.get(key)
+        if found is None or found[0] != _version(plan):
+            found = self._decided[key] = (_version(plan), allocations(plan["spec"].get("allocations") or ()))
+        return found[1]
+
+    def faulty(self, key: str) -> frozenset[str]:
+        """Nodes out for faults that hold a service's replicas, or did when it was last planned."""
+        plan = self.plan(key)
+        before = planned(plan) if plan is not None else None
+        return faulty(self.facts().out, self.cache.of(key, "pods"), before.faulty if before else frozenset())
+
+    def hear(self, key: str, sample: Sample) -> None:
+        """Keep what was heard of a service."""
+        with self._lock:
+            self._samples.setdefault(key, deque(maxlen=_MOST_SAMPLES)).append(sample)
+
+    def samples(self, key: str) -> tuple[Sample, ...]:
+        """What was heard of a service lately, the oldest first."""
+        with self._lock:
+            return tuple(self._samples.get(key, ()))
+
+    def want(self, key: str, reason: Reason) -> None:
+        """Have a service planned."""
+        with self._lock:
+            self._wanted[key] = reason
+
+    def wanted(self) -> dict[str, Reason]:
+        """The services that wait to be planned."""
+        with self._lock:
+            return dict(self._wanted)
+
+    def answered(self, key: str, reason: Reason | None = None) -> None:
+        """A service was planned for a reason, unless there is a newer one; None for whatever reason."""
+        with self._lock:
+            if reason is None or self._wanted.get(key) == reason:
+                self._wanted.pop(key, None)
+
+    def forget(self, key: str) -> None:
+        """A service is gone."""
+        self.answered(key)
+        with self._lock:
+            self._samples.pop(key, None)
+        self.errors.pop(key, None)
+        self.rates.pop(key, None)
+        self._specs.pop(key, None)
+        self._made.pop(key, None)
+        self._decided.pop(key, None)
+
+
+def _version(obj: Object) -> tuple[str, str]:
+    return obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]
+
+
+def gpu_of_product(label: str) -> str | None:
+    """The catalogue's name of a GPU by its node label; None for one that is not known."""
+    try:
+        return gpu(label).name
+    except UnknownName:
+        return None

@@ -1,0 +1,89 @@
+"""What the leader does about planning: take the services that wait, have them planned, write their Plans."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from controller.kube.applier import Applier
+from controller.kube.known import Known
+from controller.kube.planning import TOGETHER, Answer, Planner, Wanted, plan_of, rate_to_plan
+from controller.kube.rest import ApiError
+from controller.plan_child import PlanningFailed
+from controller.specs import key_of
+from controller.trigger import Reason
+from planner.service import ServiceSpec
+
+_SEEN_S = 5.0  # the caches show a write long before
+
+
+class PlanRound:
+    """`again`: look at a key once more in so many seconds."""
+
+    def __init__(self, known: Known, applier: Applier, planner: Planner, again: Callable[[str, float], None]) -> None:
+        self._known, self._applier, self._planner, self._again = known, applier, planner, again
+
+    def run(self) -> bool:
+        """Plan the most important services that wait; whether more wait."""
+        batch = self._batch()[:TOGETHER]
+        if not batch:
+            return False
+        try:
+            answers = self._planner.answers(batch, self._others)
+        except PlanningFailed as error:
+            self._known.planning_failed = str(error)
+            for one in batch:
+                self._again(f"service/{one.key}", 0.0)
+            raise
+        self._known.planning_failed = ""
+        for answer in answers:
+            self._write(answer)
+        self._again("fleet", 0.0)
+        return bool(self._known.wanted())
+
+    def _batch(self) -> list[Wanted]:
+        found = [one for key, reason in self._known.wanted().items() if (one := self._wanted(key, reason)) is not None]
+        return sorted(found, key=lambda one: (-one.priority, one.key))
+
+    def _others(self, priority: int) -> list[Wanted]:
+        """Services of a lower priority that have a plan."""
+        reason = Reason("nodes_changed", "a service of higher priority needs its places")
+        found = [self._wanted(key_of(plan), reason) for plan in self._known.items("plans")]
+        return [one for one in found if one is not None and one.priority < priority]
+
+    def _wanted(self, key: str, reason: Reason) -> Wanted | None:
+        """What planning needs to know of a service; None for one that is gone or whose spec is refused."""
+        known = self._known
+        obj = known.service(key)
+        spec = None if obj is None else known.spec(obj)
+        if obj is None or not isinstance(spec, ServiceSpec):
+            known.answered(key)
+            return None
+        plan = known.plan(key)
+        rate_per_s = rate_to_plan(reason, plan, obj["metadata"].get("generation", 1))
+        return Wanted(
+            key, obj, reason, rate_per_s, spec.workload.rate_per_s, plan, spec.priority, known.faulty(key)
+        )  # fmt: skip
+
+    def _write(self, answer: Answer) -> None:
+        """Put an answer into its Plan, and wait until the caches show it: the next batch takes what this one left."""
+        one, facts = answer.wanted, self._known.facts()
+        old = self._known.plan(one.key)
+        mine = [run for run in self._known.fleet().running if run.kind.service == one.key]
+        hardware = f"{facts.offered}.{facts.counted}"
+        made = plan_of(
+            replace(answer, wanted=replace(one, old=old)), mine, self._known.clock(), self._applier.epoch, hardware,
+            facts.prices,
+        )  # fmt: skip
+        try:
+            stored = self._applier.apply(made, old)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+            return  # the service or its plan changed meanwhile, so it is looked at and planned again
+        self._known.answered(one.key, one.reason)
+        end_s = time.monotonic() + _SEEN_S
+        while time.monotonic() < end_s:
+            seen = self._known.plan(one.key)
+            if seen is not None and seen["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]:
+                return
+            time.sleep(0.005)

@@ -1,0 +1,178 @@
+"""Plans services that ask for it: a snapshot, a decision in the child process, a Plan object for each service.
+
+Few are planned together, the most important first, and each batch takes what the ones before left. Where one does not
+fit, it is planned anew together with all services of lower priority, which then may lose their places. What does not
+fit at all keeps what runs and is told why.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.capacity import capacity_per_s
+from controller.cluster import Running
+from controller.decision import decision_id
+from controller.demand import Fleet, ask
+from controller.plan_child import PlanChild, PlanningFailed
+from controller.plans import by_service, plan_object, planned, planned_row, read, rows
+from controller.trigger import Planned, Reason
+from planner.plan import Allocation, Infeasible
+
+Object = Mapping[str, Any]
+TOGETHER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A service to plan: why, for which rate (None: that of its spec), and what holds of it now."""
+
+    key: str
+    service: Object
+    reason: Reason
+    rate_per_s: float | None
+    spec_rate_per_s: float
+    old: Object | None  # its Plan
+    priority: int
+    faulty: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of planning one service. `displaced`: what it held goes to one of higher priority."""
+
+    wanted: Wanted
+    decision: str
+    allocations: tuple[Allocation, ...] = ()
+    infeasible: Infeasible | None = None
+    displaced: bool = False
+
+
+@dataclass
+class Planner:
+    """Decides for batches. `keep` is given each snapshot with its decision, for replay; `fleet` what there is now."""
+
+    child: PlanChild
+    fleet: Callable[[], Fleet]
+    keep: Callable[[str, Object], None]
+
+    def answers(self, wanted: Sequence[Wanted], others: Callable[[int], Sequence[Wanted]]) -> list[Answer]:
+        """An answer for each; `others` gives the services of lower priority than a number. Raises PlanningFailed."""
+        batch = sorted(wanted, key=lambda one: (-one.priority, one.key))
+        fleet = self.fleet()
+        found = self._decide(batch, fleet, ())
+        if all(one.infeasible is None for one in found):
+            return found
+        if len(batch) == 1:
+            return self._displacing(found[0], fleet, others)
+        answers: list[Answer] = []
+        for one in batch:
+            done = {answer.wanted.key for answer in answers}
+            if one.key not in done:
+                answers += self._displacing(self._decide([one], _after(fleet, answers), ())[0], fleet, others)
+        return answers
+
+    def _displacing(self, refused: Answer, fleet: Fleet, others: Callable[[int], Sequence[Wanted]]) -> list[Answer]:
+        """Give a service that does not fit the places of those of lower priority, which take what it leaves."""
+        one = refused.wanted
+        lower = sorted(others(one.priority), key=lambda other: (-other.priority, other.key))
+        if refused.infeasible is None or not lower:
+            return [refused]
+        answers = self._decide([one], fleet, [other.key for other in lower])
+        if answers[0].infeasible is not None:
+            return [refused]  # their places do not help
+        for place, other in enumerate(lower):
+            later = [last.key for last in lower[place + 1 :]]
+            found = self._decide([other], _after(fleet, answers), later)
+            answers += [replace(answer, displaced=answer.infeasible is not None) for answer in found]
+        return answers
+
+    def _decide(self, batch: Sequence[Wanted], fleet: Fleet, freed: Sequence[str]) -> list[Answer]:
+        """One decision for all of a batch."""
+        taken, made = ask(fleet, [(one.key, one.service, one.rate_per_s) for one in batch], freed)
+        decision = decision_id(taken)
+        if not made.document["spec"]["nodeGroups"]:
+            return [Answer(one, decision, infeasible=_NOTHING) for one in batch]
+        self.keep(decision, taken)
+        plan = read(self.child.decide(taken))
+        if plan.status in ("optimal", "feasible"):
+            found = by_service(plan, made.group_of)
+            return [Answer(one, decision, found.get(one.key, ())) for one in batch]
+        return [Answer(one, decision, infeasible=plan.infeasible or _UNKNOWN) for one in batch]
+
+
+_NOTHING = Infeasible(
+    "no open node belongs to a group of a ClusterInventory whose GPU type is known",
+    (),
+    "label nodes, or add a group to a ClusterInventory",
+)
+_UNKNOWN = Infeasible("no plan was found within the limits of the search", (), "")
+
+
+def _after(fleet: Fleet, answers: Sequence[Answer]) -> Fleet:
+    """The fleet once the answers are in force."""
+    decided = {answer.wanted.key: answer.allocations for answer in answers if answer.infeasible is None}
+    return replace(fleet, decided={**fleet.decided, **decided})
+
+
+def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int, hardware: str, prices: str) -> Object:
+    """The Plan object for an answer. What runs goes on where nothing better is known, or a person must approve."""
+    one = answer.wanted
+    old = {} if one.old is None else one.old["spec"]
+    rate_per_s = one.spec_rate_per_s if one.rate_per_s is None else one.rate_per_s
+    made_for = Planned(rate_per_s, now_s, one.service["metadata"].get("generation", 1), hardware, prices, one.faulty)
+    asked = planned_row(made_for, one.reason.cause, one.reason.text)
+    kept = {
+        key: old[key]
+        for key in ("allocations", "usdPerHour", "decisionId", "floorPerSecond", "previous", "planned")
+        if key in old
+    }
+    spec: dict[str, Any] = {"decisionId": answer.decision, "epoch": epoch, "planned": asked, "allocations": []} | kept
+    if answer.infeasible is not None:
+        why = answer.infeasible
+        spec |= {"epoch": epoch, "planned": asked, "infeasible": _infeasible(why)}
+        if answer.displaced:
+            spec |= {"allocations": [], "usdPerHour": 0.0, "floorPerSecond": 0.0}
+        return plan_object(one.service, spec)
+    fresh = {
+        "decisionId": answer.decision,
+        "planned": asked,
+        "allocations": rows(answer.allocations),
+        "usdPerHour": sum(row.usd_per_hour for row in answer.allocations),
+    }
+    if one.service["spec"].get("approval") == "Manual":
+        return plan_object(one.service, spec | {"epoch": epoch, "proposal": fresh})
+    return plan_object(one.service, enacted(fresh, old, running, epoch))
+
+
+def enacted(fresh: Object, old: Object, running: Sequence[Running], epoch: int) -> Object:
+    """A Plan's spec with a new outcome in force: what ran before is kept to go back to, and a floor is set."""
+    spec: dict[str, Any] = {**fresh, "epoch": epoch}
+    if (before := old.get("planned")) is not None and old.get("allocations"):
+        ready = capacity_per_s((one.kind, one.ready) for one in running)
+        spec["floorPerSecond"] = min(float(before["ratePerSecond"]), ready)
+        spec["previous"] = {
+            key: old[key] for key in ("decisionId", "planned", "allocations", "usdPerHour") if key in old
+        }
+    return spec
+
+
+def _infeasible(why: Infeasible) -> Object:
+    return {
+        "why": why.why,
+        "constraints": list(why.constraints)[:64],
+        "relaxation": why.relaxation,
+        "changes": [{"kind": c.kind, "target": c.target, "value": c.value} for c in why.changes],
+    }
+
+
+def rate_to_plan(reason: Reason, old: Object | None, generation: int) -> float | None:
+    """The rate to plan for: what was observed, if anything was; None for that of the spec, as when it is new."""
+    if reason.rate_per_s is not None:
+        return reason.rate_per_s
+    before = planned(old) if old is not None else None
+    return before.rate_per_s if before is not None and before.generation == generation else None
+
+
+def failed(error: PlanningFailed) -> str:
+    """What to say of a planner that failed."""
+    return f"planning failed and is tried again: {error}"

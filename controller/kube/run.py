@@ -1,0 +1,220 @@
+"""The controller as a process: caches, a candidate for the lease, and the leader's threads.
+
+A process that led and lost the lease ends at once, and is started again by whoever runs it: nothing it knew is needed.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from controller.facts import matters
+from controller.kube.applier import Applier, NotLeading
+from controller.kube.cache import WORKLOADS, Cache
+from controller.kube.discovery import Served, discover
+from controller.kube.elector import Elector
+from controller.kube.fleet_round import FleetRound
+from controller.kube.known import Known, Settings
+from controller.kube.lease import Terms
+from controller.kube.plan_round import PlanRound
+from controller.kube.planning import Planner
+from controller.kube.rest import Api, ApiError
+from controller.kube.service_round import ServiceRound
+from controller.kube.workqueue import WorkQueue
+from controller.plan_child import PlanChild
+from controller.snapshots import Snapshots
+from controller.specs import key_of, service_of
+from planner.errors import MusterError
+
+Object = Mapping[str, Any]
+LOST = 3  # exit code of a leader that lost its lease
+_LOG = logging.getLogger("muster")
+_FLEET, _PLAN = "fleet", "plan"
+_SOON_S = 0.05  # changes of the fleet come in bursts, and one round answers all
+_STAMPS = ("gpuservices", "plans", *WORKLOADS, "configmaps")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the controller runs. `identity` is of this process alone."""
+
+    namespace: str = "muster-system"
+    identity: str = field(default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}-{time.time_ns():x}")
+    terms: Terms = field(default_factory=Terms)
+    settings: Settings = field(default_factory=Settings)
+    workers: int = 3
+    tick_s: float = 15.0
+    snapshots: Path | None = None
+    silent_s: float = 15.0
+
+
+class Controller:
+    """One process. `lost` is called when leadership was lost; by default it ends the process at once."""
+
+    def __init__(self, api: Api, options: Options, lost: Callable[[], None] | None = None) -> None:
+        self.options, self.queue, self.plans = options, WorkQueue(), WorkQueue()
+        self.served: Served = discover(api)
+        self.cache = Cache(api, self.served, self._changed, options.silent_s)
+        self.known = Known(self.cache, self.served, time.time, options.settings)
+        self.elector = Elector(
+            api, self.served.need("leases"), options.namespace, "muster-controller", options.identity,
+            terms=options.terms, on_led=self._led, on_lost=lost or _end,
+        )  # fmt: skip
+        self.applier = Applier(api, self.served, self.elector)
+        self.child = PlanChild()
+        keep = Snapshots(options.snapshots)
+        self._services = ServiceRound(self.known, self.applier, self._ask_plan, self._again)
+        self._fleet = FleetRound(self.known, self.applier, self._again)
+        self._planning = PlanRound(
+            self.known, self.applier, Planner(self.child, self.known.fleet, keep.keep), self._again
+        )
+        self._stopped = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._leading = threading.Event()
+        self._failing = False
+
+    def start(self) -> None:
+        """Fill the caches, then stand for election; raises what keeps it from that."""
+        self.cache.start()
+        self.elector.start()
+        self._spawn("tick", self._tick)
+
+    def stop(self, patience_s: float = 10.0) -> None:
+        """End the work begun, let another lead, and end."""
+        self._stopped.set()
+        self.child.stop()
+        self.queue.drain(patience_s)
+        self.plans.drain(patience_s)
+        self.elector.stop()
+        self.cache.stop()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+
+    def _spawn(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _led(self, epoch: int) -> None:
+        """Begin to lead. Another thread does it, since the lease must be renewed meanwhile."""
+        _LOG.info("leading: epoch %d", epoch)
+        self._spawn("lead", self._lead)
+
+    def _lead(self) -> None:
+        """Mark everything as this leader's, so that nothing its predecessor sent is accepted any more, then work."""
+        while not self._stopped.is_set():
+            try:
+                self._stamp()
+                break
+            except ApiError as error:
+                _LOG.warning("stamping: %s", error)
+                time.sleep(0.2)
+        self._leading.set()
+        for index in range(self.options.workers):
+            self._spawn(f"worker-{index}", lambda: self._work(self.queue))
+        self._spawn("planner", lambda: self._work(self.plans))
+        self._all()
+
+    def _stamp(self) -> None:
+        found = [obj for plural in _STAMPS if plural in self.cache.informers for obj in self.known.items(plural)]
+        found = [obj for obj in found if obj["kind"] == "GPUService" or service_of(obj)]
+        with ThreadPoolExecutor(8) as pool:
+            for error in pool.map(self._stamped, found):
+                if error is not None and error.status not in (404, 409):
+                    raise error
+
+    def _stamped(self, obj: Object) -> ApiError | None:
+        try:
+            self.applier.stamp(obj)
+        except ApiError as error:
+            return error  # 409: it changed since; the old leader's sight of it is as old
+        return None
+
+    def _work(self, queue: WorkQueue) -> None:
+        while (found := queue.get()) is not None:
+            key, _ = found
+            try:
+                self._one(key)
+                queue.forget(key)
+            except NotLeading:
+                return
+            except MusterError as error:
+                if not (isinstance(error, ApiError) and error.status == 409):  # seen too early: the caches come after
+                    _LOG.warning("%s: %s", key, error)
+                queue.retry(key)
+            except Exception:  # a defect in one service must not stop the others; it is told and tried again later
+                _LOG.exception("%s", key)
+                queue.retry(key)
+            finally:
+                queue.done(key)
+
+    def _one(self, key: str) -> None:
+        if key == _FLEET:
+            self._fleet.run()
+        elif key == _PLAN:
+            if self._planning.run():
+                self._ask_plan()
+        else:
+            self._services.run(key.partition("/")[2])
+
+    def _tick(self) -> None:
+        """Look at everything now and then: time passes without events. See when the network comes back."""
+        next_s = 0.0
+        while not self._stopped.wait(0.5):
+            if self._failing and not self.elector.failing:
+                self.cache.kick()
+            self._failing = self.elector.failing
+            if self._leading.is_set() and time.monotonic() > next_s:
+                next_s = time.monotonic() + self.options.tick_s
+                self._all()
+
+    def _all(self) -> None:
+        for obj in self.known.items("gpuservices"):
+            self.queue.add(f"service/{key_of(obj)}")
+        self.queue.add(_FLEET, _SOON_S)
+
+    def _again(self, key: str, delay_s: float) -> None:
+        self.queue.add(key, max(delay_s, _SOON_S) if key == _FLEET else delay_s)
+
+    def _ask_plan(self) -> None:
+        self.plans.add(_PLAN, _SOON_S)
+
+    def _changed(self, plural: str, old: Object | None, new: Object | None) -> None:
+        """What to look at when an object changed. Only keys are kept, so it does not matter how often."""
+        obj = new or old
+        if obj is None:
+            return
+        if plural == "gpuservices":
+            self._again(f"service/{key_of(obj)}", 0.0)
+            if old is None or new is None or _not_status(old) != _not_status(new):
+                self._again(_FLEET, 0.0)
+        elif plural in ("nodes", "clusterinventories", "powerdomains"):
+            if plural != "nodes" or matters(old, new):
+                self.known.changed_hardware()
+                if self._leading.is_set():
+                    self._all()
+        elif plural == "plans":
+            self._again(f"service/{key_of(obj)}", 0.0)
+            self._again(_FLEET, 0.0)
+        elif service := service_of(obj):
+            self._again(f"service/{service}", 0.0)
+            self._again(_FLEET, 0.0)
+
+
+def _not_status(obj: Object) -> object:
+    return (
+        obj["metadata"].get("generation"),
+        obj["metadata"].get("annotations"),
+        obj["metadata"].get("deletionTimestamp"),
+    )
+
+
+def _end() -> None:
+    _LOG.error("the lease is lost: ending, since another may lead")
+    logging.shutdown()
+    os._exit(LOST)  # no thread may write another byte
