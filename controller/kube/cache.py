@@ -139,10 +139,14 @@ def pod(obj: dict[str, Any]) -> Object:
 def node(obj: dict[str, Any]) -> Object:
     """What is kept of a node: no images, no addresses."""
     meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    offered = {part: status.get(part) or {} for part in ("capacity", "allocatable")}
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {key: meta[key] for key in _NODE_META if key in meta},
         "spec": {key: spec[key] for key in ("taints", "unschedulable") if key in spec},
-        "status": {key: status[key] for key in ("allocatable", "conditions") if key in status},
+        "status": {
+            **{part: {GPU_RESOURCE: have[GPU_RESOURCE]} for part, have in offered.items() if GPU_RESOURCE in have},
+            "conditions": status.get("conditions") or [],
+        },
     }

@@ -25,7 +25,7 @@ from planner.errors import BadInput, MusterError
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 MERGE = "application/merge-patch+json"
-PATCH = "application/json-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
 
 _CONNECTIONS = 32
 _CONNECT_S = 2.0

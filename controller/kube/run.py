@@ -7,26 +7,30 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from controller.facts import matters
+from controller.identity import Identities
 from controller.kube.applier import Applier, NotLeading
 from controller.kube.cache import WORKLOADS, Cache
+from controller.kube.desk import KubernetesDesk
 from controller.kube.discovery import Served, discover
 from controller.kube.elector import Elector
 from controller.kube.fleet_round import FleetRound
 from controller.kube.known import Known, Settings
 from controller.kube.lease import Terms
+from controller.kube.node_round import NodeRound, NodeSettings
 from controller.kube.plan_round import PlanRound
 from controller.kube.planning import Planner
 from controller.kube.rest import Api, ApiError
 from controller.kube.service_round import ServiceRound
 from controller.kube.workqueue import WorkQueue
 from controller.plan_child import PlanChild
+from controller.server import Listen, Server
 from controller.snapshots import Snapshots
 from controller.specs import key_of, service_of
 from planner.errors import MusterError
@@ -34,7 +38,7 @@ from planner.errors import MusterError
 Object = Mapping[str, Any]
 LOST = 3  # exit code of a leader that lost its lease
 _LOG = logging.getLogger("muster")
-_FLEET, _PLAN = "fleet", "plan"
+_FLEET, _PLAN, _NODES = "fleet", "plan", "nodes"
 _SOON_S = 0.05  # changes of the fleet come in bursts, and one round answers all
 _STAMPS = ("gpuservices", "plans", *WORKLOADS, "configmaps")
 
@@ -51,6 +55,10 @@ class Options:
     tick_s: float = 15.0
     snapshots: Path | None = None
     silent_s: float = 15.0
+    nodes: NodeSettings = field(default_factory=NodeSettings)
+    listen: Listen | None = None  # for agents; None: nobody reports
+    agents: Sequence[str] = ("muster-agents:muster-agent",)
+    audience: str = "muster"
 
 
 class Controller:
@@ -73,6 +81,16 @@ class Controller:
         self._planning = PlanRound(
             self.known, self.applier, Planner(self.child, self.known.fleet, keep.keep), self._again
         )
+        self.nodes = WorkQueue()
+        self.rounds = NodeRound(
+            self.known, api, self.served, self.elector, options.nodes, lambda: self.nodes.add(_NODES)
+        )
+        self.desk = KubernetesDesk(
+            self.known, self.rounds, Identities(api, options.agents, options.audience), self._takes_reports,
+            lambda: self._filled,
+        )  # fmt: skip
+        self.server = None if options.listen is None else Server(self.desk, options.listen)
+        self._filled = False
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._leading = threading.Event()
@@ -80,7 +98,10 @@ class Controller:
 
     def start(self) -> None:
         """Fill the caches, then stand for election; raises what keeps it from that."""
+        if self.server is not None:
+            self.port = self.server.start()
         self.cache.start()
+        self._filled = True
         self.elector.start()
         self._spawn("tick", self._tick)
 
@@ -88,8 +109,10 @@ class Controller:
         """End the work begun, let another lead, and end."""
         self._stopped.set()
         self.child.stop()
-        self.queue.drain(patience_s)
-        self.plans.drain(patience_s)
+        if self.server is not None:
+            self.server.stop()
+        for queue in (self.queue, self.plans, self.nodes):
+            queue.drain(patience_s)
         self.elector.stop()
         self.cache.stop()
         for thread in self._threads:
@@ -118,6 +141,7 @@ class Controller:
         for index in range(self.options.workers):
             self._spawn(f"worker-{index}", lambda: self._work(self.queue))
         self._spawn("planner", lambda: self._work(self.plans))
+        self._spawn("nodes", lambda: self._work(self.nodes))
         self._all()
 
     def _stamp(self) -> None:
@@ -156,6 +180,8 @@ class Controller:
     def _one(self, key: str) -> None:
         if key == _FLEET:
             self._fleet.run()
+        elif key == _NODES:
+            self.rounds.run()
         elif key == _PLAN:
             if self._planning.run():
                 self._ask_plan()
@@ -177,6 +203,10 @@ class Controller:
         for obj in self.known.items("gpuservices"):
             self.queue.add(f"service/{key_of(obj)}")
         self.queue.add(_FLEET, _SOON_S)
+        self.nodes.add(_NODES)
+
+    def _takes_reports(self) -> bool:
+        return self._leading.is_set() and self.elector.may_write()
 
     def _again(self, key: str, delay_s: float) -> None:
         self.queue.add(key, max(delay_s, _SOON_S) if key == _FLEET else delay_s)

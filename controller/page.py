@@ -1,0 +1,54 @@
+"""The controller's own metrics."""
+
+from controller.grants import Grants
+from controller.kube.known import Known
+from controller.kube.node_round import NodeRound
+
+
+def page(known: Known, rounds: NodeRound, grants: Grants) -> str:
+    """As Prometheus reads it."""
+    informers = known.cache.informers
+    lines: list[str] = []
+
+    def family(name: str, kind: str, text: str, rows: list[tuple[str, float]]) -> None:
+        lines.append(f"# HELP muster_{name} {text}\n# TYPE muster_{name} {kind}")
+        lines.extend(f"muster_{name}{labels} {value:.15g}" for labels, value in rows)
+
+    family(
+        "watch_restarts_total", "counter", "Watches begun anew, by resource and cause.",
+        [
+            (f'{{resource="{plural}",cause="{cause}"}}', float(count))
+            for plural, one in informers.items()
+            for cause, count in dict(one.counts.restarts).items()
+        ],
+    )  # fmt: skip
+    family(
+        "relist_total", "counter", "Whole lists of a resource.",
+        [(f'{{resource="{plural}"}}', float(one.counts.relists)) for plural, one in informers.items()],
+    )  # fmt: skip
+    family(
+        "cached_objects", "gauge", "Objects in the cache.",
+        [(f'{{resource="{plural}"}}', float(len(one.items()))) for plural, one in informers.items()],
+    )  # fmt: skip
+    family("plans_wanted", "gauge", "Services that wait to be planned.", [("", float(len(known.wanted())))])
+    family("moves_held", "gauge", "Services whose moves wait for room.", [("", float(len(known.held)))])
+    family("nodes_out", "gauge", "Nodes out for faults.", [("", float(len(known.facts().out)))])
+    family(
+        "nodes_held",
+        "gauge",
+        "Nodes whose faults or silence are told and not acted on.",
+        [("", float(len(rounds.held)))],
+    )
+    family("evictions_blocked", "gauge", "Replicas on nodes that are out that a disruption budget keeps.",
+           [("", float(len(rounds.blocked)))])  # fmt: skip
+    family(
+        "nodes_reporting",
+        "gauge",
+        "Nodes whose agents were heard since this process began.",
+        [("", float(len(rounds.kept)))],
+    )
+    family(
+        "power_over_budget_watts", "gauge", "Watts that GPUs of a power domain may draw above its budget.",
+        [(f'{{domain="{name}"}}', watts) for name, watts in sorted(grants.over_w.items()) if name],
+    )  # fmt: skip
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,166 @@
+"""Where agents report: one POST of a node's whole state, answered with the power caps that its GPUs are leased.
+
+Whose report it is the token says (`controller.identity`); a report of another node's is refused. Only the leader takes
+reports: others close the connection, so that the agent's next try may find the leader.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+from controller.identity import NotKnown
+from controller.kube.rest import ApiError
+from controller.reports import MAX_BYTES, BadReport, Kept, Report, parse
+
+PATH = "/v1/report"
+_MOST_WAITING = 512  # reports in hand; more are told to come back
+_NEXT_S = 10.0
+
+
+class Desk(Protocol):
+    """What becomes of reports."""
+
+    def leads(self) -> bool:
+        """Whether this process takes reports."""
+
+    def remembered(self, token: str) -> str | None:
+        """The node of a token that was checked lately."""
+
+    def node(self, token: str) -> str:
+        """The node of a token. Raises NotKnown, ApiError. May wait for the API server."""
+
+    def hear(self, report: Report, node: str) -> Kept:
+        """Take a report. Raises BadReport."""
+
+    def caps(self, report: Report) -> Sequence[dict[str, object]]:
+        """The caps of a node's GPUs."""
+
+    def metrics(self) -> str:
+        """What Prometheus is told."""
+
+    def ready(self) -> bool:
+        """Whether the caches are filled."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where to listen, and the certificate's files; without them plain HTTP, for the loopback or behind a proxy."""
+
+    host: str = "127.0.0.1"
+    port: int = 8443
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def app(desk: Desk, next_s: float = _NEXT_S) -> FastAPI:
+    """The application. `next_s`: when agents are asked to report again."""
+    made = FastAPI(title="Muster controller", docs_url=None, redoc_url=None, openapi_url=None)
+    waiting = [0]
+
+    @made.post(PATH)
+    async def report(request: Request) -> Response:
+        if not desk.leads():
+            return _said(503, "this replica does not lead", {"Connection": "close", "Retry-After": "1"})
+        if waiting[0] >= _MOST_WAITING:
+            return _said(429, f"got more than {_MOST_WAITING} reports at once", {"Retry-After": "1"})
+        waiting[0] += 1
+        try:
+            return await _report(desk, request, next_s)
+        finally:
+            waiting[0] -= 1
+
+    @made.get("/healthz")
+    async def healthz() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @made.get("/readyz")
+    async def readyz() -> Response:
+        good = desk.ready()
+        return Response("ok\n" if good else "caches are being filled\n", 200 if good else 503, media_type="text/plain")
+
+    @made.get("/metrics")
+    async def metrics() -> Response:
+        return Response(desk.metrics(), media_type="text/plain; version=0.0.4")
+
+    return made
+
+
+async def _report(desk: Desk, request: Request, next_s: float) -> Response:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        return _said(401, "got no token, allowed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+    try:
+        body = await _body(request)
+        node = desk.remembered(token)
+        if node is None:  # asks the API server, which others must not wait for
+            node = await asyncio.get_running_loop().run_in_executor(None, desk.node, token)
+        read = parse(body)
+        if read.node != node:
+            return _said(403, f"node: got {read.node}, allowed: {node}, which the token is bound to")
+        desk.hear(read, node)
+    except NotKnown as error:
+        return _said(403 if error.known else 401, str(error))
+    except BadReport as error:
+        old = str(error).startswith(("sequence", "boot_id"))
+        return _said(409 if old else 400, str(error))
+    except ApiError as error:
+        return _said(503, f"the API server cannot be asked: {error}", {"Retry-After": "2"})
+    return Response(orjson.dumps({"caps": desk.caps(read), "next_s": next_s}), media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    """The body, as far as it is allowed to go. Raises BadReport."""
+    read = bytearray()
+    async for chunk in request.stream():
+        read += chunk
+        if len(read) > MAX_BYTES:
+            raise BadReport(f"a report of more than {MAX_BYTES:,} bytes, allowed: up to {MAX_BYTES:,}")
+    return bytes(read)
+
+
+def _said(status: int, words: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps({"error": words}), status, headers=headers, media_type="application/json")
+
+
+class Server:
+    """The application on a port, in a thread of its own."""
+
+    def __init__(self, desk: Desk, listen: Listen, next_s: float = _NEXT_S) -> None:
+        config = uvicorn.Config(
+            app(desk, next_s), host=listen.host, port=listen.port, http="httptools", ws="none", lifespan="off",
+            log_level="warning", access_log=False, server_header=False, timeout_keep_alive=75,
+            ssl_certfile=None if listen.certificate is None else str(listen.certificate),
+            ssl_keyfile=None if listen.key is None else str(listen.key),
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="server", daemon=True)
+
+    def start(self, patience_s: float = 10.0) -> int:
+        """Listen; gives the port. Raises OSError where that cannot be."""
+        self._thread.start()
+        end_s = time.monotonic() + patience_s
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > end_s:
+                raise OSError(f"cannot listen: {self._failed or 'see above'}")
+            time.sleep(0.01)
+        return int(self._server.servers[0].sockets[0].getsockname()[1])
+
+    def stop(self) -> None:
+        """Answer what is in hand and end."""
+        self._server.should_exit = True
+        self._thread.join(timeout=5.0)
+
+    def _run(self) -> None:
+        try:
+            self._server.run()
+        except BaseException as error:  # uvicorn leaves by SystemExit where the port is taken
+            self._failed = error
