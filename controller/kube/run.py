@@ -23,6 +23,7 @@ from controller.kube.elector import Elector
 from controller.kube.fleet_round import FleetRound
 from controller.kube.known import Known, Settings
 from controller.kube.lease import Terms
+from controller.kube.listening import Listening
 from controller.kube.node_round import NodeRound, NodeSettings
 from controller.kube.plan_round import PlanRound
 from controller.kube.planning import Planner
@@ -30,6 +31,7 @@ from controller.kube.rest import Api, ApiError
 from controller.kube.service_round import ServiceRound
 from controller.kube.workqueue import WorkQueue
 from controller.plan_child import PlanChild
+from controller.prometheus import Prometheus
 from controller.server import Listen, Server
 from controller.snapshots import Snapshots
 from controller.specs import key_of, service_of
@@ -59,6 +61,9 @@ class Options:
     listen: Listen | None = None  # for agents; None: nobody reports
     agents: Sequence[str] = ("muster-agents:muster-agent",)
     audience: str = "muster"
+    prometheus: str = ""  # URL; empty: no rates are heard
+    prometheus_token_file: Path | None = None
+    listen_every_s: float = 15.0
 
 
 class Controller:
@@ -91,6 +96,13 @@ class Controller:
         )  # fmt: skip
         self.server = None if options.listen is None else Server(self.desk, options.listen)
         self._filled = False
+        self._listening = None
+        if options.prometheus:
+            token = options.prometheus_token_file
+            server = Prometheus(options.prometheus, token=lambda: token.read_text("utf-8").strip() if token else "")
+            self._listening = Listening(self.known, server.ask)
+        self.port = 0
+        self.address = api.server
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._leading = threading.Event()
@@ -142,6 +154,8 @@ class Controller:
             self._spawn(f"worker-{index}", lambda: self._work(self.queue))
         self._spawn("planner", lambda: self._work(self.plans))
         self._spawn("nodes", lambda: self._work(self.nodes))
+        if self._listening is not None:
+            self._spawn("listening", self._listen)
         self._all()
 
     def _stamp(self) -> None:
@@ -198,6 +212,16 @@ class Controller:
             if self._leading.is_set() and time.monotonic() > next_s:
                 next_s = time.monotonic() + self.options.tick_s
                 self._all()
+
+    def _listen(self) -> None:
+        assert self._listening is not None
+        while not self._stopped.wait(self.options.listen_every_s):
+            try:
+                self._listening.listen()
+            except Exception:  # what is not heard is not concluded from, and the next round listens again
+                _LOG.exception("listening")
+            for obj in self.known.items("gpuservices"):
+                self.queue.add(f"service/{key_of(obj)}")
 
     def _all(self) -> None:
         for obj in self.known.items("gpuservices"):

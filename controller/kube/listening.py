@@ -1,0 +1,71 @@
+"""Hears services through Prometheus, round after round: rates and latencies become samples for the triggers."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from controller import names
+from controller.kube.cache import WORKLOADS
+from controller.kube.known import Known
+from controller.kube.view import running
+from controller.prometheus import Ask, PrometheusFault
+from controller.rates import Heard, ServiceKey, heard
+from controller.specs import key_of
+from controller.trigger import Sample
+from planner.service import ServiceSpec
+
+Object = Mapping[str, Any]
+_LOG = logging.getLogger("muster")
+
+
+class Listening:
+    """One look at all services that serve. Of a service that is not heard a sample says so: None is not zero."""
+
+    def __init__(self, known: Known, ask: Ask) -> None:
+        self._known, self._ask = known, ask
+        self.failures = 0
+
+    def listen(self) -> None:
+        """Ask once. Where Prometheus cannot be asked, nothing is concluded."""
+        read = {key_of(obj): self._known.spec(obj) for obj in self._known.items("gpuservices")}
+        specs = {key: spec for key, spec in read.items() if isinstance(spec, ServiceSpec)}
+        ready = {ServiceKey(*key.split("/", 1)): count for key in specs if (count := self._ready(key))}
+        if not ready:
+            return
+        quantiles = sorted({slo.percentile for spec in specs.values() for slo in spec.slos})
+        try:
+            found = heard(self._ask, ready, quantiles=quantiles or (0.95,))
+        except PrometheusFault as error:
+            self.failures += 1
+            _LOG.warning("prometheus: %s", error)
+            found = {}
+        now_s = self._known.clock()
+        for key in ready:
+            name = f"{key.namespace}/{key.name}"
+            one = found.get(key)
+            met = None if one is None else slo_met(specs[name], one)
+            self._known.hear(name, Sample(now_s, None if one is None else one.rate_per_s, met))
+
+    def _ready(self, key: str) -> int:
+        pods: dict[str, list[Object]] = {}
+        for pod in self._known.cache.of(key, "pods"):
+            pods.setdefault(pod["metadata"]["labels"].get(names.KIND, ""), []).append(pod)
+        now_s = self._known.clock()
+        workloads = self._known.cache.of(key, *WORKLOADS)
+        counted = (running(one, pods.get(one["metadata"]["name"], ()), now_s) for one in workloads)
+        return sum(one.ready for one in counted if one is not None)
+
+
+def slo_met(spec: ServiceSpec, seen: Heard) -> bool | None:
+    """Whether what was heard meets the loosest objective there is for each latency; None where nothing was heard.
+
+    Engines do not tell classes of requests apart, so a miss is said only where even the loosest is missed.
+    """
+    verdicts = []
+    for metric in ("ttft", "tpot", "e2e"):
+        limits = [(limit, slo.percentile) for slo in spec.slos if (limit := getattr(slo, f"{metric}_s")) is not None]
+        if limits and len(limits) == len(spec.slos):
+            limit, percentile = max(limits)
+            if (latency_s := seen.latency_s.get((metric, percentile))) is not None:
+                verdicts.append(latency_s <= limit)
+    return all(verdicts) if verdicts else None
