@@ -22,7 +22,7 @@ _MOST_WHY, _MOST_MESSAGE = 100, 1024
 class Planning:
     """How far planning is. `words`: why there is no plan, or what waits."""
 
-    state: Literal["solving", "solved", "infeasible", "waiting", "failed"] = "solving"
+    state: Literal["solving", "solved", "infeasible", "waiting", "paused", "failed"] = "solving"
     words: str = ""
     decision: str = ""
 
@@ -119,6 +119,7 @@ def _planned(state: State) -> Said:
         "solved": ("True", "Solved", planning.words),
         "infeasible": ("False", "Infeasible", planning.words),
         "waiting": ("Unknown", "AwaitingApproval", planning.words),
+        "paused": ("Unknown", "Paused", planning.words),
         "failed": ("False", "PlanningFailed", planning.words),
     }[planning.state]
 

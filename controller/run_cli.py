@@ -121,10 +121,18 @@ def approve(
     if decision and decision != plan.decision:
         raise BadInput(f"--decision: got {decision}, allowed: {plan.decision}, which is what waits now")
     typer.echo("\n".join(plan.words))
-    if not yes and not decision and not typer.confirm("Apply it?"):
+    if not yes and not decision and not _agreed():
+        typer.echo(f"nothing was approved; to say it in one go: --decision {plan.decision}", err=True)
         raise typer.Exit(DIFFERS)
     approved(api, space, name, plan.decision)
     typer.echo(f"{space}/{name}: decision {plan.decision} is approved")
+
+
+def _agreed() -> bool:
+    try:
+        return typer.confirm("Apply it?")
+    except typer.Abort:  # nobody is at the keyboard
+        return False
 
 
 def replay(

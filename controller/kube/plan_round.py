@@ -75,7 +75,7 @@ class PlanRound:
             facts.prices,
         )  # fmt: skip
         try:
-            stored = self._applier.apply(made, old)
+            stored = self._applier.replace(made, old)
         except ApiError as error:
             if error.status not in (404, 409):
                 raise

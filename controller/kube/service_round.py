@@ -1,6 +1,7 @@
 """What the leader does about one service: its spec, whether to plan it again, what stands around it, and its status."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from controller import names
@@ -48,13 +49,16 @@ class ServiceRound:
     def _accepted(self, key: str, obj: Object) -> None:
         plan = self._approved(key, obj)
         pods = self._known.cache.of(key, "pods")
-        verdict = Verdict()
+        verdict, paused = Verdict(), ""
         if names.PAUSED not in (obj["metadata"].get("annotations") or {}):
             verdict = self._judged(key, obj, plan, pods)
             if verdict.reason is not None:
                 self._known.want(key, verdict.reason)
+        elif plan is not None and (before := planned(plan)) and before.generation != obj["metadata"].get("generation"):
+            paused = "the spec changed, and changes are paused"
         made = self._known.made(obj, plan)
         state = self._state(key, obj, plan, pods, made, verdict)
+        state = replace(state, planning=Planning("paused", paused)) if paused else state
         seen = self._applier.status(obj, status(obj, state, self._known.clock()))
         if verdict.reason is not None:
             self._ask_plan()
@@ -177,7 +181,7 @@ class ServiceRound:
             "metadata": meta,
             "spec": {"service": plan["spec"]["service"], **spec},
         }
-        return self._applier.apply(wanted, plan)
+        return self._applier.replace(wanted, plan)
 
     def _finish(self, key: str, obj: Object) -> None:
         """Take away what a deleted service left; let it go once all is gone, or after a deadline."""
