@@ -126,7 +126,7 @@ class ServiceRound:
         decided = () if plan is None else self._known.decided(plan)
         out = known.faulty(key) & known.facts().out
         unfit = next((words for one in decided if (words := unservable(obj, one))), "")
-        held = [known.held.get(key, ""), verdict.held, *self._rivals(key, workloads)]
+        held = [known.held.get(key, ""), "" if verdict.stale else verdict.held, *self._rivals(key, workloads)]
         in_force = plan is not None and bool(plan["spec"].get("allocations") or not plan["spec"].get("infeasible"))
         return State(
             planning=self._planning(key, plan),

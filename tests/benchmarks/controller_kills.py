@@ -1,0 +1,244 @@
+"""kill -9 of the leading controller at random moments of large rebalances, beside what must hold whatever happens.
+
+Two `muster controller` processes run against a real control plane with simulated nodes. A service is moved from one GPU
+type to another and back, some hundred replicas each way, while whoever leads is killed and started again. The API
+server's audit log and a watch of the pods are the oracle:
+
+- the next leader leads within the lease and 2 s;
+- no workload is created twice while it is there, and none is left that no plan asks for;
+- what is ready never falls below the floor of the plan;
+- no write of an older leadership is accepted after one of a newer;
+- every move ends: at the end what runs is what is decided.
+
+    python -m tests.benchmarks.controller_kills [--kills 200] [--seed 1]
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from controller.kube.rest import ApiError
+from controller.names import EPOCH, KIND, KIND_SPEC
+from tests.controller.live import Site, until
+from tests.controller.objects import L4
+from tests.controller.plane.audit import mark, writes
+from tests.controller.plane.nodes import Nodes
+from tests.controller.plane.plane import Plane, programs
+
+LEASE_S = 3
+SERVICES = ("moved-a", "moved-b", "moved-c")
+RATE = 260.0  # some hundred L4 carry it, or a handful of H100
+_HELD = "/apis/coordination.k8s.io/v1/namespaces/muster-system/leases/muster-controller"
+
+
+@dataclass
+class Ready:
+    """A watch of a service's pods: the least capacity that was ready, relative to the floor, at any event."""
+
+    site: Site
+    service: str
+    floor_per_s: float = 0.0
+    least_ratio: float = float("inf")
+    below: list[str] = field(default_factory=list)
+    _per_s: dict[str, float] = field(default_factory=dict)
+    _pods: dict[str, tuple[str, bool]] = field(default_factory=dict)
+
+    def start(self) -> None:
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        query = {"watch": "true", "labelSelector": f"muster.dev/service={self.service}"}
+        while True:
+            try:
+                for line in self.site.api.stream("/api/v1/namespaces/default/pods", query, 600.0):
+                    if line:
+                        self._take(orjson.loads(line))
+            except ApiError:
+                time.sleep(0.05)
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        pod = event["object"]
+        name, kind = pod["metadata"]["name"], pod["metadata"]["labels"][KIND]
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or ())
+        self._pods[name] = kind, ready and event["type"] != "DELETED" and not pod["metadata"].get("deletionTimestamp")
+        if event["type"] == "DELETED":
+            del self._pods[name]
+        if kind not in self._per_s:
+            found = self.site.api.request("GET", f"/apis/apps/v1/namespaces/default/deployments/{kind}")
+            self._per_s[kind] = orjson.loads(found["metadata"]["annotations"][KIND_SPEC])[6]
+        if not self.floor_per_s:
+            return
+        have = sum(self._per_s[kind] for kind, ready in self._pods.values() if ready)
+        self.least_ratio = min(self.least_ratio, have / self.floor_per_s)
+        if have < self.floor_per_s * (1 - 1e-9):
+            self.below.append(f"{have:.3g} of {self.floor_per_s:.3g} at {pod['metadata']['resourceVersion']}")
+
+
+class Candidates:
+    """Controllers as processes of their own."""
+
+    def __init__(self, site: Site, folder: Path, count: int = 2) -> None:
+        self._site, self._folder = site, folder
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        for index in range(count):
+            self.start(index)
+
+    def start(self, index: int) -> None:
+        words = ["controller", "--kubeconfig", str(self._site.plane.kubeconfig()), "--lease", str(LEASE_S)]
+        words += ["--listen", "127.0.0.1:0", "--most-moving", "12"]
+        with (self._folder / f"controller-{index}.log").open("ab") as log:
+            command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "planner.main", *words]
+            self._running[str(index)] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def leader(self) -> str:
+        """The identity of who leads; empty for nobody."""
+        try:
+            return str(self._site.api.request("GET", _HELD)["spec"].get("holderIdentity") or "")
+        except (ApiError, KeyError):
+            return ""
+
+    def kill(self) -> tuple[str, float]:
+        """kill -9 whoever leads; who that was, and when."""
+        identity = until(self.leader, 30)
+        pid = int(identity.removeprefix(os.uname().nodename + "-").split("-")[0])
+        index = next(name for name, one in self._running.items() if one.pid == pid)
+        at_s = time.monotonic()
+        self._running[index].kill()
+        self._running[index].wait()
+        self.start(int(index))
+        return identity, at_s
+
+    def stop(self) -> None:
+        for one in self._running.values():
+            one.kill()
+            one.wait()
+
+
+def _succeeded(candidates: Candidates, old: str) -> bool:
+    return candidates.leader() not in ("", old)
+
+
+def decided(site: Site) -> bool:
+    """Whether what runs is what is decided."""
+    return all(site.is_ready(name) for name in SERVICES)
+
+
+def run(plane: Plane, nodes: Nodes, kills: int, seed: int, say: Any) -> list[str]:
+    """The whole benchmark; what was broken, in words."""
+    draw, site = random.Random(seed), Site(plane)
+    for index in range(4):
+        nodes.add(f"big-{index}", 8, pool="big")
+    for index in range(84):
+        nodes.add(f"small-{index}", 4, L4, pool="small")
+    site.inventory()
+    start = mark(plane.audit_log)
+    candidates = Candidates(site, plane.folder)
+    seen = [Ready(site, name) for name in SERVICES]
+    took_s: list[float] = []
+    try:
+        load = {"ratePerSecond": RATE, "buckets": [{"inputTokens": 512, "outputTokens": 128, "share": 1}]}
+        only = [{"allowed": ["L4"]}, {"allowed": ["H100"]}]
+        limits = {"techniques": ["fp8"], "minReplicas": 0, "maxSpotShare": 1}
+        for name in SERVICES:
+            site.service(name, workload=load, constraints={**limits, "gpuTypes": only[0]})
+        until(lambda: decided(site), 90, "the services never became ready")
+        for one in seen:
+            one.start()
+        turn, killed = 0, 0
+        before = sum(site.get(name)["status"]["readyReplicas"] for name in SERVICES)
+        while killed < kills:
+            if decided(site):
+                turn += 1
+                for name in SERVICES:
+                    site.change(name, {"spec": {"constraints": {"gpuTypes": only[turn % 2]}}})
+                until(lambda: not decided(site), 30)
+            for one in seen:
+                plan = site.get(one.service, plural="plans")["spec"]
+                one.floor_per_s = float(plan.get("floorPerSecond") or 0.0)
+            time.sleep(draw.uniform(0.0, 1.5))
+            old, at_s = candidates.kill()
+            until(partial(_succeeded, candidates, old), LEASE_S + 10)
+            took_s.append(time.monotonic() - at_s)
+            killed += 1
+            if killed % 10 == 0:
+                say(f"{killed} kills, {turn} rebalances, slowest succession {max(took_s):.1f} s")
+        until(lambda: decided(site), 120, "the last move never ended")
+        broken = _broken(site, plane, start, seen)
+    finally:
+        candidates.stop()
+    say(f"{kills} kills in {turn} rebalances of {before} replicas to GPUs of another type")
+    median_s = sorted(took_s)[len(took_s) // 2]
+    say(f"succession: median {median_s:.2f} s, slowest {max(took_s):.2f} s (bar {LEASE_S + 2} s)")
+    say(f"least ready over the floor: {min(one.least_ratio for one in seen):.3f} (bar 1)")
+    if max(took_s) > LEASE_S + 2:
+        broken.append(f"a succession took {max(took_s):.2f} s")
+    return broken
+
+
+def _broken(site: Site, plane: Plane, start: int, seen: Sequence[Ready]) -> list[str]:
+    """What the audit log and the cluster say against the controller."""
+    broken = [f"below the floor: {words}" for one in seen for words in one.below[:5]]
+    there: set[str] = set()
+    newest = 0
+    for one in writes(plane.audit_log, start):
+        deleted = one.verb == "delete" and one.resource == "deployments"
+        if not one.accepted or not (deleted or one.manager == "muster-controller"):
+            continue
+        meta = one.body.get("metadata")
+        notes = meta.get("annotations") if isinstance(meta, dict) else None
+        epoch = int((notes or {}).get(EPOCH, 0))
+        if epoch and epoch < newest:
+            broken.append(f"a write of epoch {epoch} after one of {newest}: {one.verb} {one.resource} {one.name}")
+        newest = max(newest, epoch)
+        if one.resource == "deployments":
+            if one.verb == "create":
+                if one.name in there:
+                    broken.append(f"{one.name} was created twice")
+                there.add(one.name)
+            elif one.verb == "delete":
+                there.discard(one.name)
+    found = site.api.request("GET", "/apis/apps/v1/namespaces/default/deployments")["items"]
+    running = [one for one in found if one["spec"]["replicas"]]
+    wanted = [row for name in SERVICES for row in site.get(name, plural="plans")["spec"]["allocations"]]
+    if sum(one["spec"]["replicas"] for one in running) != sum(row["replicas"] for row in wanted):
+        broken.append("what runs is not what is decided")
+    pods = [pod for name in SERVICES for pod in site.pods(name)]
+    if len(pods) != sum(row["replicas"] for row in wanted):
+        broken.append(f"{len(pods)} pods for {sum(row['replicas'] for row in wanted)} replicas")
+    return broken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    print(f"load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as folder:
+        plane = Plane(Path(folder), programs())
+        nodes = Nodes(plane)
+        try:
+            plane.start()
+            nodes.start()
+            broken = run(plane, nodes, given.kills, given.seed, print)
+        finally:
+            nodes.stop()
+            plane.stop()
+    print("\n".join(["BROKEN", *broken]) if broken else "nothing was lost, doubled, orphaned or below the floor: PASS")
+    sys.exit(1 if broken else 0)
+
+
+if __name__ == "__main__":
+    main()
