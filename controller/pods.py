@@ -1,97 +1,271 @@
-"""What keeps a pod from serving: one reason and one sentence. Pure."""
+"""What is wrong with a pod, or with the object that should have made it: one reason and one sentence. Pure.
 
-from collections.abc import Iterable, Mapping
+Objects are plain dicts as the API has them. A sentence says the same at every look while nothing changes: what moves is
+named by when it began, never by how long ago. Words of a kubelet are shown without what may be a secret; what a
+container itself wrote is never shown.
+"""
+
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 
-from controller.hardware import gpus_of
-from controller.when import seconds
+from controller import names
 
-Object = Mapping[str, Any]
-_MOST = 300
-_SLOW_S = 120.0
-_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
-_CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+Object: TypeAlias = Mapping[str, Any]
+
+GPU = "nvidia.com/gpu"
+CREATING = timedelta(minutes=5)  # a container that is made for longer waits for something, most often a volume
+LOADING = timedelta(minutes=30)  # weights of the largest models come from a slow store in less
+_MOST_WORDS = 300
+_KILLED = 128  # exit codes above it: killed by the signal that is the rest
+_IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
+_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_SECRET = re.compile(
+    r"(?i)(?<=://)[^/@\s]+(?=@)"  # user and password of an address
+    r"|(?<=bearer )\S+|(?<=basic )\S+"
+    r"|(?<=[=\"'])(?:hf_|sk-|ghp_|glpat-|eyJ)[\w.-]+|\b(?:hf|ghp)_\w{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]+"
+    r"|(?:(?<=token=)|(?<=password=)|(?<=passwd=)|(?<=secret=)|(?<=signature=)|(?<=api_key=)|(?<=apikey=)|(?<=credential=))[^\s&\"',;]+"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a pod does not serve: a reason of `controller.crds.kinds.REASONS`, and what it is, for people."""
+    """Why something does not serve: a key of `controller.crds.kinds.REASONS`, and a sentence. `of`: whose it is."""
 
     reason: str
     text: str
+    of: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.of}: {self.text}" if self.of else self.text
 
 
-def trouble(pod: Object, now_s: float) -> Trouble | None:
-    """What is wrong with a pod, the most telling first; None for one that serves or is leaving."""
+def shown(words: str) -> str:
+    """Others' words on one line, not too long, without what may be a secret."""
+    line = _SECRET.sub("***", " ".join(words.split()))
+    return line if len(line) <= _MOST_WORDS else line[: _MOST_WORDS - 1] + "…"
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod serves."""
+    return _condition(pod, "Ready").get("status") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def trouble(pod: Object, now: datetime) -> Trouble | None:
+    """Why a pod does not serve; None where it does, has ended well, or was told to leave."""
     meta, status = pod["metadata"], pod.get("status") or {}
-    conditions = {one["type"]: one for one in status.get("conditions") or ()}
-    if meta.get("deletionTimestamp") or conditions.get("Ready", {}).get("status") == "True":
+    lost = status.get("reason") in ("NodeLost", "NodeUnreachable")
+    if ("deletionTimestamp" in meta and not lost) or status.get("phase") == "Succeeded" or is_ready(pod):
         return None
-    name = meta["name"]
+    found = _ended(pod) or _unplaced(pod) or _containers(pod, now) or _loading(pod, now)
+    return Trouble(found[0], found[1], f"pod {meta['name']}")
+
+
+def refusal(workload: Object) -> Trouble | None:
+    """Why a Deployment, ReplicaSet or StatefulSet gets no pods: the server refuses to make them."""
+    failure = _condition(workload, "ReplicaFailure")
+    if failure.get("status") != "True":
+        return None
+    words = shown(str(failure.get("message") or failure.get("reason") or "no reason given"))
+    of = f"{workload.get('kind', 'workload')} {workload['metadata']['name']}"
+    if "exceeded quota" in words:
+        return Trouble("QuotaExceeded", _quota(words), of)
+    _, _, why = words.partition("forbidden: ")
+    if "PodSecurity" in words:
+        return Trouble("PodRefused", f"pods are refused: {why or words}", of)
+    return Trouble("PodRefused", f"pods can't be made: {why or words}", of)
+
+
+def _quota(words: str) -> str:
+    """The server's `exceeded quota: q, requested: a=8, used: a=4, limited: a=8`, in our order."""
+    found = re.search(r"exceeded quota: ([^,]+), requested: (.+), used: (.+), limited: (.+)", words)
+    if found is None:
+        return f"the namespace's quota is spent: {words}"
+    quota, asked, used, limit = (part.strip() for part in found.groups())
+    return f"quota {quota} is spent: needs {asked}, used {used} of {limit}"
+
+
+def _ended(pod: Object) -> tuple[str, str] | None:
+    """A pod that ended, or whose node did."""
+    status = pod.get("status") or {}
+    reason, words = str(status.get("reason") or ""), shown(str(status.get("message") or ""))
+    node = pod.get("spec", {}).get("nodeName") or "its node"
+    since = _condition(pod, "DisruptionTarget")
+    target = str(since.get("reason") or "") if since.get("status") == "True" else ""
+    if reason in ("NodeLost", "NodeUnreachable", "NodeNotReady") or target == "DeletionByTaintManager":
+        return "NodeLost", f"node {node} does not answer" + (f": {words}" if words else "")
+    if _condition(pod, "Ready").get("reason") == "NodeNotReady":
+        return "NodeLost", f"node {node} is not ready"
+    if reason == "Preempted" or reason == "Preempting" or target == "PreemptionByScheduler":
+        return "Preempted", f"gave way to a pod of higher priority on {node}" + (f": {words}" if words else "")
+    if reason == "Evicted" or target in ("TerminationByKubelet", "EvictionByEvictionAPI"):
+        return "Evicted", f"evicted from {node}" + (f": {words}" if words else "")
+    if reason == "DeadlineExceeded":
+        return "DeadlineExceeded", f"ran longer than its deadline allows on {node}" + (f": {words}" if words else "")
+    if reason in ("UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "OutOfpods", f"OutOf{GPU}"):
+        return "NodeRefused", f"node {node} refused it: {reason}" + (f": {words}" if words else "")
     if status.get("phase") == "Failed":
-        why = status.get("message") or status.get("reason") or "failed"
-        return _said("ReplicaFailed", f"pod {name}: {status.get('reason') or 'Failed'}: {why}")
-    if (scheduled := conditions.get("PodScheduled")) is not None and scheduled["status"] == "False":
-        return _unplaced(pod, scheduled)
-    for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        if (found := _container(name, one)) is not None:
-            return found
-    if conditions.get("PodReadyToStartContainers", {}).get("status") == "False" or not status.get("containerStatuses"):
-        waits_s = now_s - seconds(meta["creationTimestamp"])
-        if waits_s > _SLOW_S:
-            return _said("ReplicaFailed", f"pod {name}: containers not created after {waits_s:.0f} s: see its volumes")
-    ready = conditions.get("Ready", {})
-    if ready.get("reason") in ("NodeLost", "NodeNotReady") or status.get("reason") == "NodeLost":
-        return _said("HardwareFault", f"pod {name}: node {pod['spec'].get('nodeName')} is not ready")
-    return _said("WaitingForWeights", f"pod {name}: the engine loads its weights")
+        died = _died(_statuses(pod))
+        return died or ("ReplicaFailed", f"failed on {node}: {reason or 'no reason given'}" + (words and f": {words}"))
+    return None
 
 
-def _unplaced(pod: Object, scheduled: Object) -> Trouble:
-    """The scheduler's own words, with what the pod asks for before them."""
-    text = str(scheduled.get("message") or "not scheduled yet")
-    if "persistentvolumeclaim" in text.lower():
-        return _said("WaitingForWeights", f"pod {pod['metadata']['name']}: {text}")
-    return _said("WaitingForGPU", f"pod {pod['metadata']['name']} needs {gpus_of(pod)} GPUs in one node: {text}")
+def _died(containers: list[Object]) -> tuple[str, str] | None:
+    """The first container that ended by itself, with its code."""
+    for one in containers:
+        for state in (one.get("state") or {}, one.get("lastState") or {}):
+            end = state.get("terminated")
+            if end and (end.get("exitCode") or end.get("reason") not in ("Completed", None)):
+                return _exit(one, end)
+    return None
 
 
-def _container(pod: str, status: Object) -> Trouble | None:
-    state, last = status.get("state") or {}, (status.get("lastState") or {}).get("terminated")
-    waiting, ended = state.get("waiting") or {}, state.get("terminated")
-    reason = waiting.get("reason", "")
+def _exit(container: Object, end: Object) -> tuple[str, str]:
+    """How a container ended: its code, the kubelet's reason, and how often it was started again."""
+    code, reason = int(end.get("exitCode") or 0), str(end.get("reason") or "Error")
+    times = int(container.get("restartCount") or 0) + ("running" not in (container.get("state") or {}))
+    often = f" {times} times" if times > 1 else ""
+    signal = f", signal {code - _KILLED}" if code > _KILLED and reason != "OOMKilled" else ""
+    text = f"container {container['name']} exited with {code} ({reason}{signal}){often}"
+    if reason == "OOMKilled":
+        return "OutOfMemory", text
+    if reason in ("StartError", "ContainerCannotRun"):  # the runtime's words, not the container's
+        return "StartFailed", f"{text}: {shown(str(end.get('message') or 'no message'))}"
+    return "CrashLooping" if container.get("restartCount") else "ReplicaFailed", text
+
+
+def _unplaced(pod: Object) -> tuple[str, str] | None:
+    """A pod that no node takes, by what the scheduler says."""
+    placed = _condition(pod, "PodScheduled")
+    if pod.get("spec", {}).get("nodeName") or placed.get("status") == "True":
+        return None
+    gates = pod.get("spec", {}).get("schedulingGates") or []
+    if placed.get("reason") == "SchedulingGated" or gates:
+        return "Queued", f"waits at gate {', '.join(one['name'] for one in gates) or 'of its queue'}"
+    if placed.get("status") != "False":
+        return "Starting", "waits for the scheduler"
+    words = str(placed.get("message") or placed.get("reason") or "no reason given").partition(" preemption:")[0]
+    if "persistentvolumeclaim" in words.lower():
+        return "VolumeUnavailable", shown(_claims(words))
+    few = re.search(rf"(\d+) Insufficient {re.escape(GPU)}", words)
+    if few is not None:
+        return "WaitingForGPU", f"needs {gpus(pod)} GPUs in one node; {_others(words)}"
+    if "volume node affinity conflict" in words:
+        return "VolumeUnavailable", f"its volume is in another zone than the nodes; {_others(words)}"
+    return "Unschedulable", f"no node takes it: {_others(words)}"
+
+
+def _claims(words: str) -> str:
+    """What the scheduler says of claims, without the count of nodes."""
+    said = re.sub(r"^\d+/\d+ nodes are available: (\d+ )?", "", words).rstrip(". ")
+    return f"no volume: {said}"
+
+
+def _others(words: str) -> str:
+    """The scheduler's `0/3 nodes are available: 1 node(s) had taint..., 2 Insufficient x.`, shorter."""
+    said = re.sub(r"^0/(\d+) nodes are available: ", r"of \1 nodes, ", shown(words)).rstrip(". ")
+    said = re.sub(r"(\d+) Insufficient (\S+?)(?=[,.]|$)", r"\1 have too little free \2", said)
+    said = said.replace("node(s) ", "").replace(", that the pod didn't tolerate", "").replace("untolerated ", "")
+    said = re.sub(
+        r"didn't match (?:Pod's )?node (?:affinity/)?selector(?:\(s\))?", "have other labels than asked", said
+    )
+    return re.sub(r"\{(\S+?): \}", r"\1", said).replace(f"too little free {GPU}", "too few free GPUs")
+
+
+def gpus(pod: Object) -> int:
+    """GPUs that a pod asks for."""
+    limits = (one.get("resources", {}).get("limits", {}) for one in pod.get("spec", {}).get("containers", ()))
+    return sum(int(each.get(GPU, 0)) for each in limits)
+
+
+def _containers(pod: Object, now: datetime) -> tuple[str, str] | None:
+    """A container that can't start or does not stay; init containers first, since the others wait for them."""
+    status = pod.get("status") or {}
+    for one in status.get("initContainerStatuses") or ():
+        waits = _waiting(one)
+        if waits is not None:
+            return waits
+        if (died := _died([one])) is not None:
+            return ("InitFailed", f"init {died[1]}") if died[0] != "OutOfMemory" else (died[0], f"init {died[1]}")
+    running = list(status.get("containerStatuses") or ())
+    for one in running:
+        waits = _waiting(one)
+        if waits is not None:
+            return waits
+    died = _died([one for one in running if not one.get("ready")])
+    if died is not None:
+        return died
+    waiting = [one for one in running if (one.get("state") or {}).get("waiting")]
+    since = _time(status.get("startTime"))
+    if waiting or not running:
+        busy = str((waiting[0]["state"]["waiting"].get("reason") if waiting else "") or "ContainerCreating")
+        said = shown(str(waiting[0]["state"]["waiting"].get("message") or "")) if waiting else ""
+        if busy == "CrashLoopBackOff":
+            return "CrashLooping", f"container {waiting[0]['name']} ends by itself, with code 0, again and again"
+        if since is not None and now - since > CREATING and busy in ("ContainerCreating", "PodInitializing"):
+            text = f"{busy} since {_clock(since)}, as when a volume can't be mounted"
+            return "VolumeUnavailable", text + (f": {said}" if said else "")
+        return "Starting", f"{busy}" + (f" since {_clock(since)}" if since else "") + (f": {said}" if said else "")
+    return None
+
+
+def _waiting(container: Object) -> tuple[str, str] | None:
+    """What a container waits for that will not come by itself."""
+    waiting = (container.get("state") or {}).get("waiting") or {}
+    reason, words = str(waiting.get("reason") or ""), shown(str(waiting.get("message") or ""))
+    name = container["name"]
     if reason in _IMAGE:
-        return _said("ImageFailed", f"pod {pod}: {reason}: {waiting.get('message') or 'the image cannot be pulled'}")
+        return "ImagePullFailed", f"{reason}: image {shown(str(container.get('image', '?')))}" + (
+            words and f": {words}"
+        )
     if reason in _CONFIG:
-        return _said("ReplicaFailed", f"pod {pod}: {reason}: {waiting.get('message') or ''}")
-    if (over := ended or (last if reason == "CrashLoopBackOff" else None)) is not None and over.get("exitCode"):
-        times = int(status.get("restartCount", 0))
-        why = over.get("reason") or "Error"
-        tail = f" {str(over.get('message')).strip()}" if over.get("message") else ""
-        text = f"pod {pod}: container {status['name']} exited with {over['exitCode']} ({why}), {times} restarts{tail}"
-        return _said("OutOfMemory" if why == "OOMKilled" else "ReplicaFailed", text)
-    if reason == "CrashLoopBackOff":
-        return _said("ReplicaFailed", f"pod {pod}: container {status['name']} crashes again and again")
+        kind = "ConfigMissing" if reason == "CreateContainerConfigError" else "StartFailed"
+        return kind, f"container {name}: {words or 'no message'} ({reason})"
     return None
 
 
-def refused(workload: Object) -> Trouble | None:
-    """Why a workload could not make its pods (quota, Pod Security, admission)."""
-    for one in (workload.get("status") or {}).get("conditions") or ():
-        if one["type"] == "ReplicaFailure" and one["status"] == "True":
-            return _said("PodsRefused", f"{workload['metadata']['name']}: {one.get('reason')}: {one.get('message')}")
-    return None
+def _loading(pod: Object, now: datetime) -> tuple[str, str]:
+    """Running, and the probe does not pass yet."""
+    status = pod.get("status") or {}
+    waiting = [one for one in status.get("containerStatuses") or () if not one.get("ready")]
+    begun = [_time(((one.get("state") or {}).get("running") or {}).get("startedAt")) for one in waiting]
+    since = max((one for one in begun if one is not None), default=_time(status.get("startTime")))
+    name = f"container {waiting[0]['name']}" if waiting else "it"
+    when = f" since {_clock(since)}" if since else ""
+    if gates := [row["conditionType"] for row in pod.get("spec", {}).get("readinessGates") or ()]:
+        closed = [gate for gate in gates if _condition(pod, gate).get("status") != "True"]
+        if closed and not waiting:
+            return "WaitingForWeights", f"readiness gate {', '.join(closed)} is not true{when}"
+    if since is not None and now - since > LOADING:
+        return "NotServing", f"{name} runs{when} and its probe has not passed"
+    return "WaitingForWeights", f"{name} runs{when}; its probe passes when the weights are loaded"
 
 
-_ORDER = (
-    "HardwareFault", "PodsRefused", "ImageFailed", "OutOfMemory", "ReplicaFailed", "WaitingForGPU", "WaitingForWeights",
-)  # fmt: skip
+def _statuses(pod: Object) -> list[Object]:
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
-def worst(troubles: Iterable[Trouble | None]) -> Trouble | None:
-    """The one to show: what a person must mend before what time mends."""
-    found = [one for one in troubles if one is not None]
-    return min(found, key=lambda one: (_ORDER.index(one.reason), one.text)) if found else None
+def _condition(obj: Object, kind: str) -> Object:
+    for row in (obj.get("status") or {}).get("conditions") or ():
+        if row.get("type") == kind:
+            return dict(row)
+    return {}
 
 
-def _said(reason: str, text: str) -> Trouble:
-    return Trouble(reason, " ".join(text.split())[:_MOST])
+def _time(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00")) if text else None
+    except ValueError:
+        return None
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def kind_of(obj: Object) -> str:
+    """The name of the kind (`controller.cluster.Kind`) that an object belongs to, by its label."""
+    return str((obj["metadata"].get("labels") or {}).get(names.KIND, ""))

@@ -16,32 +16,49 @@ CONDITIONS = ("Accepted", "Planned", "Applied", "Ready", "Degraded", "RebalanceH
 REASONS = {  # reason of a condition -> what it says
     "Valid": "the spec was read",
     "InvalidSpec": "the spec was refused; the message names field, value and what is allowed",
+    "NotPlanned": "no plan was asked for yet",
     "Solving": "a plan for this generation is being worked out",
     "Solved": "the plan is for this generation",
     "Infeasible": "no plan exists; the message names the cheapest relaxation",
+    "PlanFailed": "the planner failed; the message says how",
     "AwaitingApproval": "a person must approve the plan first",
     "Applying": "objects are being written",
     "UpToDate": "the objects are those of the plan",
     "ApplyFailed": "the API server refused an object; the message says which",
     "Serving": "every planned replica is ready",
+    "ScaledToZero": "the plan has no replicas",
+    "QuotaExceeded": "the quota of the namespace is spent; the message says of what",
+    "PodRefused": "the API server refuses to make pods; the message says why",
+    "ImagePullFailed": "an image can't be pulled",
+    "ConfigMissing": "a Secret or ConfigMap that a pod names is not there",
+    "VolumeUnavailable": "a volume is not there, not bound or not mounted",
+    "InitFailed": "an init container fails",
+    "StartFailed": "a container can't be started",
+    "OutOfMemory": "a container needed more memory than it may have",
+    "CrashLooping": "a container ends again and again",
+    "NodeLost": "a node that runs a replica does not answer",
+    "NodeRefused": "a node refused a pod that was bound to it",
+    "Evicted": "a node evicted a replica",
+    "Preempted": "a replica gave way to pods of higher priority",
+    "DeadlineExceeded": "a pod ran longer than its deadline allows",
+    "NotServing": "a replica runs for long and its probe does not pass",
+    "ReplicaFailed": "a replica fails; the message says which and how",
+    "Unschedulable": "no node takes a pod, for another reason than GPUs",
+    "Queued": "pods wait for their turn in a queue",
     "WaitingForGPU": "pods wait for GPUs",
     "WaitingForWeights": "pods load their weights",
-    "ReplicaFailed": "a replica fails; the message says which and how",
-    "ImageFailed": "the engine's image cannot be pulled",
-    "OutOfMemory": "an engine was killed for memory",
-    "PodsRefused": "the API server refuses the pods: a quota, Pod Security or an admission rule",
-    "PlanningFailed": "planning ended without an answer; it is tried again",
-    "NoPlan": "there is no plan to apply",
-    "NoFault": "no fault is known",
-    "NothingHeld": "nothing is held back",
-    "NeverHeard": "no metrics were heard yet, or none are looked at",
+    "Starting": "pods are being made or placed",
     "HardwareFault": "GPUs of the plan are faulty",
+    "SLOMissed": "latency objectives are missed, as observed",
+    "NoFault": "nothing fails",
     "Paused": "the annotation muster.dev/paused stops changes",
     "NoSpareCapacity": "a move would take capacity below the floor",
     "CoolingDown": "the last move is too recent",
     "FleetBudgetSpent": "as many moves are under way as the fleet may have",
+    "NotHeld": "nothing is held back",
     "Fresh": "rates and latencies are recent",
     "Stale": "rates and latencies are old; nothing is concluded from silence",
+    "NotObserved": "no plan is in force whose rates could be looked at",
 }
 
 
@@ -86,8 +103,10 @@ class ServiceStatus(StatusShape):
     """GPUs of all replicas."""
     slo: Annotated[str, Field(max_length=64)] | None = None
     """Whether the latency objectives are met, as observed."""
-    plan: Label | None = None
-    """Decision that the objects follow."""
+    plan: Annotated[str, Field(max_length=63)] | None = None
+    """Decision that the objects follow; empty before the first."""
+    why: Annotated[str, Field(max_length=80)] | None = None
+    """In few words what keeps the service from being as asked; empty where nothing does."""
     power_w: Figure | None = None
     """Watts of all replicas at full load."""
     usd_per_hour: Figure | None = None
