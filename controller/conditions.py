@@ -1,168 +1,152 @@
-"""What a GPUService's status says: seven conditions, counts, and in a few words why it does not serve. Pure.
+"""What the status of a GPUService says: counts, conditions, and why it is not as asked. Pure; `now` is given.
 
-The same state gives the same status, so that nothing is written while nothing changes.
+Equal facts give an equal status, and the time of a condition is kept while its state is, so that nothing is written
+while nothing changes. For the same reason no sentence counts seconds. Every key is always there, since a writer that
+compares what it owns would not see one that is left out.
+
+`Ready` answers "why not ready" by its first cause in `ORDER`: what the person must change comes before what the cluster
+lacks, and that before what only takes time. `status.why` is the same in few words, for a column.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+from typing import Any, TypeAlias
 
-from controller import names
-from controller.cluster import Running
-from controller.crds.kinds import CONDITIONS, REASONS
-from controller.pods import Trouble
-from controller.when import text
+from controller import names, pods
+from controller.causes import HARD, PAUSED, SOFT, Cause, Facts, Object, causes_of, moves_of, plan_cause, problems_of
 
-Object = Mapping[str, Any]
-Said = tuple[str, str, str]  # status, reason, message
-_MOST_WHY, _MOST_MESSAGE = 100, 1024
+_MOST_MESSAGE, _MOST_WHY = 1024, 80
 
 
-@dataclass(frozen=True, slots=True)
-class Planning:
-    """How far planning is. `words`: why there is no plan, or what waits."""
-
-    state: Literal["solving", "solved", "infeasible", "waiting", "paused", "failed"] = "solving"
-    words: str = ""
-    decision: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """All that a status is made of. `wanted`: replicas by kind, by the plan in force."""
-
-    problems: Sequence[str] = ()
-    planning: Planning = Planning()
-    wanted: Mapping[str, int] | None = None
-    running: Sequence[Running] = ()
-    trouble: Trouble | None = None
-    held: str = ""
-    apply_error: str = ""
-    stale: str = ""
-    heard: bool = False
-    faults: str = ""
-    slo: str = ""
-    usd_per_hour: float | None = None
-    power_w: float | None = None
-
-
-def status(service: Object, state: State, now_s: float) -> Object:
-    """The status of a service."""
-    generation = service["metadata"].get("generation", 1)
-    old = {one["type"]: one for one in (service.get("status") or {}).get("conditions") or ()}
-    said = _conditions(service, state)
-    conditions = [_condition(kind, said[kind], old.get(kind), generation, now_s) for kind in CONDITIONS]
-    replicas = sum(one.replicas for one in state.running)
-    made: dict[str, Any] = {
-        "observedGeneration": generation,
-        "conditions": conditions,
-        "desiredReplicas": sum((state.wanted or {}).values()),
-        "replicas": replicas,
-        "readyReplicas": sum(one.ready for one in state.running),
-        "selector": f"{names.SERVICE}={service['metadata']['name']}",
-        "gpus": sum(one.replicas * one.kind.gpus for one in state.running),
-        "plan": state.planning.decision or "none",
-        "slo": state.slo or "Unknown",
-        "why": _why(said),
-    }
-    if state.usd_per_hour is not None:
-        made |= {"usdPerHour": state.usd_per_hour, "powerW": state.power_w or 0.0}
-    return made
-
-
-def _condition(kind: str, said: Said, old: Object | None, generation: int, now_s: float) -> Object:
-    value, reason, message = said
-    since = old["lastTransitionTime"] if old is not None and old["status"] == value else text(now_s)
-    return {
-        "type": kind, "status": value, "reason": reason, "message": (message or REASONS[reason])[:_MOST_MESSAGE],
-        "observedGeneration": generation, "lastTransitionTime": since,
-    }  # fmt: skip
-
-
-def _why(said: Mapping[str, Said]) -> str:
-    value, reason, message = said["Ready"]
-    words = reason if value == "True" or not message else f"{reason}: {message}"
-    return words if len(words) <= _MOST_WHY else words[: _MOST_WHY - 3] + "..."
-
-
-def _conditions(service: Object, state: State) -> dict[str, Said]:
-    paused = names.PAUSED in (service["metadata"].get("annotations") or {})
-    accepted: Said = ("False", "InvalidSpec", "; ".join(state.problems)) if state.problems else ("True", "Valid", "")
-    planned = _planned(state)
-    ready = _ready(state, accepted, planned)
-    degraded: Said = ("True", "HardwareFault", state.faults) if state.faults else ("False", "NoFault", "")
-    if not state.faults and state.trouble is not None and state.trouble.reason not in _PATIENCE:
-        degraded = ("True", state.trouble.reason, state.trouble.text)
-    held: Said = ("False", "NothingHeld", "")
-    if paused:
-        held = ("True", "Paused", f"the annotation {names.PAUSED} stops changes")
-    elif state.held:
-        held = ("True", "NoSpareCapacity" if "free GPUs" in state.held else "CoolingDown", state.held)
-    fresh: Said = ("True", "Fresh", "") if state.heard and not state.stale else ("Unknown", "NeverHeard", state.stale)
-    if state.stale and state.heard:
-        fresh = ("False", "Stale", state.stale)
-    return {
-        "Accepted": accepted, "Planned": planned, "Applied": _applied(state, paused), "Ready": ready,
+def status(facts: Facts) -> dict[str, Any]:
+    """The status, all keys."""
+    wanted = sum(target.replicas for target in facts.targets)
+    serving = sum(facts.ready(target) for target in facts.targets)
+    causes = causes_of(facts)
+    ready = _ready(facts, causes, wanted, serving)
+    degraded, held, fresh = _degraded(facts, causes), _rebalance(facts), _fresh(facts)
+    aspects = {
+        "Accepted": _accepted(facts), "Planned": _planned(facts), "Applied": _applied(facts), "Ready": ready,
         "Degraded": degraded, "RebalanceHeld": held, "TelemetryFresh": fresh,
     }  # fmt: skip
-
-
-_PATIENCE = ("WaitingForGPU", "WaitingForWeights")
-
-
-def _planned(state: State) -> Said:
-    if state.problems:
-        return "False", "InvalidSpec", "; ".join(state.problems)
-    planning = state.planning
+    old = {row["type"]: row for row in (facts.service.get("status") or {}).get("conditions") or ()}
     return {
-        "solving": ("Unknown", "Solving", planning.words or "a plan is being worked out"),
-        "solved": ("True", "Solved", planning.words),
-        "infeasible": ("False", "Infeasible", planning.words),
-        "waiting": ("Unknown", "AwaitingApproval", planning.words),
-        "paused": ("Unknown", "Paused", planning.words),
-        "failed": ("False", "PlanningFailed", planning.words),
-    }[planning.state]
+        "observedGeneration": facts.generation,
+        "conditions": [_condition(facts, kind, *said, old.get(kind)) for kind, said in aspects.items()],
+        "desiredReplicas": wanted,
+        "replicas": sum(one.replicas for one in facts.running),
+        "readyReplicas": sum(one.ready for one in facts.running),
+        "selector": f"{names.SERVICE}={facts.service['metadata']['name']}",
+        "gpus": sum(one.replicas * one.kind.gpus for one in facts.running),
+        "plan": facts.planning.decision,
+        "powerW": round(facts.planning.power_w, 3),
+        "usdPerHour": round(facts.planning.usd_per_hour, 4),
+        "slo": facts.slo,
+        "why": _why(causes if ready[0] != "True" else _asides(facts, degraded, held, fresh)),
+    }
 
 
-def _applied(state: State, paused: bool) -> Said:
-    if state.apply_error:
-        return "False", "ApplyFailed", state.apply_error
-    if state.wanted is None:
-        return "False", "NoPlan", "there is no plan to apply"
-    told = {one.kind.name: one.replicas for one in state.running if one.replicas}
-    if told == {name: count for name, count in state.wanted.items() if count}:
-        return "True", "UpToDate", ""
-    if paused:
-        return "False", "Paused", "the plan differs from what runs, and changes are paused"
-    missing = sum(max(count - told.get(name, 0), 0) for name, count in state.wanted.items())
-    extra = sum(max(count - state.wanted.get(name, 0), 0) for name, count in told.items())
-    return "False", "Applying", f"{missing} replicas to start, {extra} to stop"
+Said: TypeAlias = tuple[str, str, str]  # status, reason, message
 
 
-def _ready(state: State, accepted: Said, planned: Said) -> Said:
-    """Whether every planned replica serves; if not, what a person must mend first."""
-    if accepted[0] != "True":
-        return "False", accepted[1], accepted[2]
-    if state.wanted is None:
-        return "False", planned[1], planned[2]
-    ready = {one.kind.name: one.ready for one in state.running}
-    short = sum(max(count - ready.get(name, 0), 0) for name, count in state.wanted.items())
-    total = sum(state.wanted.values())
-    if not short and planned[0] == "True":
-        return "True", "Serving", "scaled to zero" if not total else ""
-    if not short:
-        return ("True", "Serving", "") if planned[1] != "Infeasible" else ("False", planned[1], planned[2])
-    words = f"{total - short} of {total} replicas serve"
-    if state.apply_error:
-        return "False", "ApplyFailed", f"{words}; {state.apply_error}"
-    if state.faults:
-        return "False", "HardwareFault", f"{words}; {state.faults}"
-    if state.trouble is not None and state.trouble.reason not in _PATIENCE:
-        return "False", state.trouble.reason, f"{words}; {state.trouble.text}"
-    if planned[1] in ("Infeasible", "PlanningFailed"):
-        return "False", planned[1], f"{words}; {planned[2]}"
-    if state.held:
-        return "False", "NoSpareCapacity", f"{words}; {state.held}"
-    if state.trouble is not None:
-        return "False", state.trouble.reason, f"{words}; {state.trouble.text}"
-    return "False", "Applying", f"{words}; replicas are being started"
+def _condition(facts: Facts, kind: str, state: str, reason: str, text: str, old: Object | None) -> dict[str, Any]:
+    of_old = kind in ("Applied", "Ready", "Degraded") and facts.planned and facts.state == "solving"
+    generation = facts.planning.generation if of_old and not facts.problems else facts.generation
+    same = old is not None and old.get("status") == state and old.get("lastTransitionTime")
+    return {
+        "type": kind,
+        "status": state,
+        "observedGeneration": generation,
+        "lastTransitionTime": same or f"{facts.now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "reason": reason,
+        "message": _clip(text, _MOST_MESSAGE),
+    }
+
+
+def _accepted(facts: Facts) -> Said:
+    if facts.problems:
+        return "False", "InvalidSpec", problems_of(facts)
+    return "True", "Valid", "the spec was read"
+
+
+def _planned(facts: Facts) -> Said:
+    cause = plan_cause(facts)
+    if cause is None:
+        return "True", "Solved", f"decision {facts.planning.decision} is for generation {facts.planning.generation}"
+    if cause.reason == "AwaitingApproval":
+        return "True", cause.reason, cause.text
+    return ("Unknown" if cause.reason in SOFT else "False"), cause.reason, cause.text
+
+
+def _applied(facts: Facts) -> Said:
+    if facts.refused:
+        return "False", "ApplyFailed", pods.shown(facts.refused)
+    cause = plan_cause(facts)
+    if cause is not None and (not facts.planned or cause.reason == "AwaitingApproval"):
+        return "False", cause.reason, cause.text
+    if not (moves := moves_of(facts)):
+        return "True", "UpToDate", f"the objects are those of decision {facts.planning.decision}"
+    held, reason, text = _rebalance(facts)
+    if held == "True":
+        return "False", reason, text
+    return "False", "Applying", "; ".join(moves)
+
+
+def _ready(facts: Facts, causes: Sequence[Cause], wanted: int, serving: int) -> Said:
+    counts = f"{serving} of {wanted} replicas serve"
+    if causes:
+        return "False", causes[0].reason, "; also ".join([one.text for one in causes[:4]]) + f"; {counts}"
+    return ("True", "Serving", counts) if wanted else ("True", "ScaledToZero", "the plan has no replicas")
+
+
+def _degraded(facts: Facts, causes: Iterable[Cause]) -> Said:
+    if facts.faults:
+        return "True", "HardwareFault", facts.faults
+    of_plan = ("InvalidSpec", "Infeasible", "PlanFailed", "AwaitingApproval")
+    hard = [cause for cause in causes if cause.reason in HARD and cause.reason not in of_plan]
+    if hard:
+        return "True", hard[0].reason, hard[0].text
+    if facts.slo.startswith("missed"):
+        return "True", "SLOMissed", f"latency objectives: {facts.slo}"
+    return "False", "NoFault", "nothing fails"
+
+
+def _rebalance(facts: Facts) -> Said:
+    if facts.paused:
+        return "True", "Paused", PAUSED
+    if facts.held:
+        return "True", "NoSpareCapacity", facts.held
+    if facts.verdict is not None and facts.verdict.held and not facts.verdict.stale:
+        return "True", "CoolingDown", "another plan is due and waits, since the last one is too recent"
+    return "False", "NotHeld", "nothing is held back"
+
+
+def _fresh(facts: Facts) -> Said:
+    if facts.verdict is None:
+        return "Unknown", "NotObserved", "no plan is in force whose rates could be looked at"
+    if facts.verdict.stale:
+        return "False", "Stale", "no rate was heard lately; nothing is concluded from silence"
+    return "True", "Fresh", "rates and latencies are recent"
+
+
+def _asides(facts: Facts, degraded: Said, held: Said, fresh: Said) -> list[Cause]:
+    """What is not as it should be while everything serves."""
+    said = [degraded] if degraded[0] == "True" else []
+    said += [held] if held[0] == "True" else []
+    said += [fresh] if fresh[0] == "False" else []
+    if facts.state == "solving":
+        said.append(("Unknown", "Solving", f"a plan for generation {facts.generation} is being worked out"))
+    return [Cause(reason, text, f"{reason}: {text}") for _, reason, text in said]
+
+
+def _why(causes: Sequence[Cause]) -> str:
+    return _clip(causes[0].brief or causes[0].text, _MOST_WHY) if causes else ""
+
+
+def _clip(text: str, most: int) -> str:
+    """At most so many characters on one line, cut between words."""
+    line = " ".join(text.split())
+    if len(line) <= most:
+        return line
+    cut = line[: most - 1]
+    return (cut.rsplit(" ", 1)[0] if " " in cut[most // 2 :] else cut) + "…"

@@ -83,8 +83,12 @@ def _quota(words: str) -> str:
     found = re.search(r"exceeded quota: ([^,]+), requested: (.+), used: (.+), limited: (.+)", words)
     if found is None:
         return f"the namespace's quota is spent: {words}"
-    quota, asked, used, limit = (part.strip() for part in found.groups())
-    return f"quota {quota} is spent: needs {asked}, used {used} of {limit}"
+    counts = [dict(pair.split("=", 1) for pair in part.split(",") if "=" in pair) for part in found.groups()[1:]]
+    said = [
+        f"needs {asked} {what.removeprefix('requests.')}, {counts[1].get(what, '?')} of {counts[2].get(what, '?')} used"
+        for what, asked in counts[0].items()
+    ]
+    return f"quota {found[1]} is spent: {'; '.join(said)}"
 
 
 def _ended(pod: Object) -> tuple[str, str] | None:
@@ -239,8 +243,8 @@ def _loading(pod: Object, now: datetime) -> tuple[str, str]:
         if closed and not waiting:
             return "WaitingForWeights", f"readiness gate {', '.join(closed)} is not true{when}"
     if since is not None and now - since > LOADING:
-        return "NotServing", f"{name} runs{when} and its probe has not passed"
-    return "WaitingForWeights", f"{name} runs{when}; its probe passes when the weights are loaded"
+        return "NotServing", f"probe never passed: {name} runs{when}"
+    return "WaitingForWeights", f"weights load: {name} runs{when}, its probe has not passed yet"
 
 
 def _statuses(pod: Object) -> list[Object]:

@@ -26,12 +26,17 @@ _NEVER = float("inf")
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of a pod: seconds until it is ready, and whether it fails instead (with this reason)."""
+    """What becomes of a pod: seconds until it is ready, and whether it fails instead (with this reason).
+
+    `status`: what the kubelet writes at the end of `ready_s` in place of all that; `tests.controller.plane.kubelet` has
+    the usual ones.
+    """
 
     ready_s: float = 0.0
     fails: str = ""
     completes_s: float | None = None
     leaves_s: float = 0.0
+    status: JSON | None = None
 
 
 def usual(pod: JSON) -> Fate:
@@ -165,6 +170,9 @@ class Nodes:
         fate = self.fate(pod)
         if stage == "leave":
             self._later(fate.leaves_s, lambda: self._delete(space, name))
+        elif fate.status is not None:
+            said = fate.status
+            self._later(fate.ready_s, lambda: self._status(space, name, said))
         elif fate.fails:
             self._later(fate.ready_s, lambda: self._status(space, name, _failed(fate.fails)))
         elif fate.completes_s is not None:

@@ -1,0 +1,196 @@
+"""What a status says: each seeded failure has its answer, nothing moves by itself, nothing secret is said."""
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from controller import conditions, pods
+from controller.causes import ORDER, Facts, Planning
+from controller.cluster import Kind, Running, Target
+from controller.crds.kinds import CONDITIONS, REASONS, ServiceStatus
+from controller.trigger import Verdict
+from tests.controller.failures import FAILURES, Failure, deployment, facts, template
+
+SERVICE: dict[str, Any] = {"metadata": {"name": "chat", "namespace": "a", "generation": 1}}
+
+
+def seeded(failure: Failure) -> Facts:
+    """The facts of a failure as a cluster would say them, without one."""
+    service = {"metadata": {"name": failure.name, "namespace": "a", "generation": 1}}
+    made = template(failure)
+    made["metadata"]["name"] = f"{failure.name}-pod"
+    workload = deployment(failure)
+    if failure.kubelet:
+        made["spec"]["nodeName"] = "big"
+    if failure.workload:
+        row = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": failure.workload}
+        workload["status"] = {"conditions": [row]}
+    found = []
+    if failure.status is not None:
+        for number in (1, 2):
+            pod = json.loads(json.dumps(made))
+            pod["metadata"]["name"] += str(number)
+            found.append({**pod, "status": failure.status(pod)})
+    return facts(failure, service, found, [workload], 2 if failure.serves else 0)
+
+
+def said(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(row for row in status["conditions"] if row["type"] == kind)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name)
+def test_a_failure_is_answered(failure: Failure) -> None:
+    known = seeded(failure)
+    status = conditions.status(known)
+    ready = said(status, "Ready")
+    assert ready["status"] == ("True" if failure.serves else "False")
+    assert ready["reason"] == failure.reason, ready
+    for words in failure.words:
+        assert words in status["why"], status["why"]
+    assert [row["type"] for row in status["conditions"]] == list(CONDITIONS)
+    assert all(row["reason"] in REASONS for row in status["conditions"])
+    assert not re.search("hunter2|abcdefgh1234", json.dumps(status))
+    ServiceStatus.model_validate(status)
+
+
+def test_there_are_thirty_failures_and_every_reason_has_its_place() -> None:
+    assert len(FAILURES) >= 30
+    assert set(ORDER) <= set(REASONS)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name)
+def test_a_minute_later_nothing_is_written(failure: Failure) -> None:
+    first = seeded(failure)
+    status = conditions.status(first)
+    later = replace(first, service={**first.service, "status": status}, now=first.now + timedelta(seconds=61))
+    assert conditions.status(later) == status
+
+
+KIND = Kind("chat-k", "chat", "2xL4 tp2", "serve", "l4s", 2, 5.0)
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def known(**over: Any) -> Facts:
+    plan = Planning("solved", "d-1", 1)
+    default: dict[str, Any] = {
+        "service": SERVICE,
+        "now": NOW,
+        "verdict": Verdict(),
+        "targets": (Target(KIND, 2),),
+        "running": (Running(KIND, 2, 2, 2),),
+        "planning": plan,
+    }
+    return Facts(**default | over)
+
+
+def test_a_service_that_serves_says_so_and_why_is_empty() -> None:
+    status = conditions.status(known())
+    states = {row["type"]: row["status"] for row in status["conditions"]}
+    true = {"Accepted", "Planned", "Applied", "Ready", "TelemetryFresh"}
+    assert states == {kind: str(kind in true) for kind in CONDITIONS}
+    assert (status["why"], status["desiredReplicas"], status["readyReplicas"], status["gpus"]) == ("", 2, 2, 4)
+    assert status["selector"] == "muster.dev/service=chat"
+
+
+def test_the_time_of_a_condition_moves_with_its_state_alone() -> None:
+    first = conditions.status(known())
+    served = {**SERVICE, "status": first}
+    later = known(service=served, now=NOW + timedelta(hours=1), running=(Running(KIND, 2, 2, 1),), paused=True)
+    second = conditions.status(later)
+    assert said(second, "Applied") == said(first, "Applied")
+    assert said(second, "Ready")["lastTransitionTime"] == "2026-03-01T13:00:00Z"
+    assert said(second, "RebalanceHeld")["lastTransitionTime"] == "2026-03-01T13:00:00Z"
+
+
+def test_while_a_new_spec_is_planned_what_serves_is_ready_for_the_old_one() -> None:
+    newer = {"metadata": {**SERVICE["metadata"], "generation": 2}}
+    status = conditions.status(known(service=newer))
+    assert (said(status, "Planned")["status"], said(status, "Planned")["reason"]) == ("Unknown", "Solving")
+    assert (said(status, "Ready")["status"], said(status, "Ready")["observedGeneration"]) == ("True", 1)
+    assert (status["observedGeneration"], said(status, "Planned")["observedGeneration"]) == (2, 2)
+    refused = conditions.status(known(service=newer, problems=("spec.slos: got none",)))
+    assert (said(refused, "Ready")["reason"], said(refused, "Ready")["observedGeneration"]) == ("InvalidSpec", 2)
+    assert "2 of 2 replicas serve" in said(refused, "Ready")["message"]
+    assert said(refused, "Applied")["status"] == "True"
+
+
+def test_a_plan_of_no_replicas_is_ready() -> None:
+    status = conditions.status(known(targets=(), running=()))
+    assert (said(status, "Ready")["status"], said(status, "Ready")["reason"]) == ("True", "ScaledToZero")
+
+
+def test_a_message_is_never_longer_than_1024_characters() -> None:
+    status = conditions.status(known(problems=[f"spec.field{i}: got {'x' * 200}" for i in range(50)]))
+    assert max(len(row["message"]) for row in status["conditions"]) <= 1024
+    assert len(status["why"]) <= 80
+
+
+def test_a_pod_that_was_evicted_does_not_hide_the_one_that_fails_in_its_place() -> None:
+    def pod(name: str, **status: Any) -> dict[str, Any]:
+        return {"metadata": {"name": name}, "spec": {"nodeName": "n"}, "status": status}
+
+    waiting = {"name": "engine", "image": "i:1", "state": {"waiting": {"reason": "ErrImagePull"}}}
+    gone, new = pod("a", phase="Failed", reason="Evicted"), pod("b", phase="Pending", containerStatuses=[waiting])
+    status = conditions.status(known(running=(Running(KIND, 2, 2, 1),), pods=(gone, new)))
+    assert said(status, "Ready")["reason"] == "ImagePullFailed"
+    assert said(status, "Degraded")["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "https://bob:hunter2@registry/v2", "Authorization: Bearer hunter2", "Authorization: Basic hunter2",
+        "GET /x?token=hunter2&a=1", "password=hunter2", "X-Amz-Signature=hunter2", "key hf_hunter2hunter2",
+        "eyJhunter2.eyJhunter2.hunter2",
+    ],
+)  # fmt: skip
+def test_secrets_are_not_shown(words: str) -> None:
+    assert "hunter2" not in pods.shown(words)
+
+
+def test_names_of_secrets_are_shown() -> None:
+    words = 'secret "hf-token" not found; couldn\'t find key password in Secret team/token'
+    assert pods.shown(words) == words
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "words"),
+    [
+        (
+            "0/5 nodes are available: 2 Insufficient nvidia.com/gpu, 3 node(s) had untolerated taint {a: b}. "
+            "preemption: 0/5 nodes are available: 5 No preemption victims found.",
+            "WaitingForGPU", "of 5 nodes, 2 have too few free GPUs, 3 had taint {a: b}",
+        ),
+        ("no nodes available to schedule pods", "Unschedulable", "no nodes available"),
+        (
+            "0/2 nodes are available: 2 node(s) had volume node affinity conflict.",
+            "VolumeUnavailable", "another zone",
+        ),
+    ],
+)  # fmt: skip
+def test_the_schedulers_words_are_read_in_old_and_new_style(message: str, reason: str, words: str) -> None:
+    row = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    pod = {"metadata": {"name": "x"}, "spec": {"containers": []}, "status": {"conditions": [row]}}
+    found = pods.trouble(pod, NOW)
+    assert found is not None
+    assert (found.reason, words in found.text) == (reason, True), found
+
+
+def test_a_container_that_runs_again_after_a_crash_is_still_said_to_crash() -> None:
+    end = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    one = {"name": "engine", "ready": False, "restartCount": 3, "state": {"running": {}}, "lastState": end}
+    pod = {"metadata": {"name": "x"}, "spec": {"nodeName": "n"}, "status": {"containerStatuses": [one]}}
+    found = pods.trouble(pod, NOW)
+    assert str(found) == "pod x: container engine exited with 137 (OOMKilled) 3 times"
+
+
+def test_pod_security_is_named() -> None:
+    message = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false'
+    row = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+    found = pods.refusal({"kind": "Deployment", "metadata": {"name": "d"}, "status": {"conditions": [row]}})
+    assert found is not None
+    assert (found.reason, "restricted:latest" in found.text) == ("PodRefused", True)
