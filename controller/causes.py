@@ -191,8 +191,7 @@ def _grouped(facts: Facts, troubles: Sequence[pods.Trouble]) -> Cause:
     first, more = troubles[0], len(troubles) - 1
     gpus = _gpus_missing(facts, troubles) if first.reason == "WaitingForGPU" else ""
     text = f"{gpus}{'; ' if gpus else ''}{first}" + (f" (and {more} more)" if more else "")
-    many = f"{more + 1} pods: " if more else ""
-    return Cause(first.reason, text, gpus or f"{many}{first.text}")
+    return Cause(first.reason, text, gpus or first.text)
 
 
 def _gpus_missing(facts: Facts, troubles: Sequence[pods.Trouble]) -> str:

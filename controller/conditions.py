@@ -2,7 +2,8 @@
 
 Equal facts give an equal status, and the time of a condition is kept while its state is, so that nothing is written
 while nothing changes. For the same reason no sentence counts seconds. Every key is always there, since a writer that
-compares what it owns would not see one that is left out.
+compares what it owns would not see one that is left out; and no text is empty, since server-side apply of Kubernetes
+1.20 makes null of an empty text and then refuses it.
 
 `Ready` answers "why not ready" by its first cause in `ORDER`: what the person must change comes before what the cluster
 lacks, and that before what only takes time. `status.why` is the same in few words, for a column.
@@ -15,6 +16,7 @@ from typing import Any, TypeAlias
 from controller import names, pods
 from controller.causes import HARD, PAUSED, SOFT, Cause, Facts, Object, causes_of, moves_of, plan_cause, problems_of
 
+NOTHING = "-"  # of a text that says nothing
 _MOST_MESSAGE, _MOST_WHY = 1024, 80
 
 
@@ -38,10 +40,10 @@ def status(facts: Facts) -> dict[str, Any]:
         "readyReplicas": sum(one.ready for one in facts.running),
         "selector": f"{names.SERVICE}={facts.service['metadata']['name']}",
         "gpus": sum(one.replicas * one.kind.gpus for one in facts.running),
-        "plan": facts.planning.decision,
+        "plan": facts.planning.decision or NOTHING,
         "powerW": round(facts.planning.power_w, 3),
         "usdPerHour": round(facts.planning.usd_per_hour, 4),
-        "slo": facts.slo,
+        "slo": facts.slo or NOTHING,
         "why": _why(causes if ready[0] != "True" else _asides(facts, degraded, held, fresh)),
     }
 
@@ -59,7 +61,7 @@ def _condition(facts: Facts, kind: str, state: str, reason: str, text: str, old:
         "observedGeneration": generation,
         "lastTransitionTime": same or f"{facts.now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "reason": reason,
-        "message": _clip(text, _MOST_MESSAGE),
+        "message": _clip(text, _MOST_MESSAGE) or NOTHING,
     }
 
 
@@ -140,7 +142,7 @@ def _asides(facts: Facts, degraded: Said, held: Said, fresh: Said) -> list[Cause
 
 
 def _why(causes: Sequence[Cause]) -> str:
-    return _clip(causes[0].brief or causes[0].text, _MOST_WHY) if causes else ""
+    return _clip(causes[0].brief or causes[0].text, _MOST_WHY) if causes else NOTHING
 
 
 def _clip(text: str, most: int) -> str:

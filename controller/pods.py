@@ -158,7 +158,7 @@ def _unplaced(pod: Object) -> tuple[str, str] | None:
         return "WaitingForGPU", f"needs {gpus(pod)} GPUs in one node; {_others(words)}"
     if "volume node affinity conflict" in words:
         return "VolumeUnavailable", f"its volume is in another zone than the nodes; {_others(words)}"
-    return "Unschedulable", f"no node takes it: {_others(words)}"
+    return "Unschedulable", f"no node fits: {_others(words)}"
 
 
 def _claims(words: str) -> str:
@@ -168,14 +168,16 @@ def _claims(words: str) -> str:
 
 
 def _others(words: str) -> str:
-    """The scheduler's `0/3 nodes are available: 1 node(s) had taint..., 2 Insufficient x.`, shorter."""
-    said = re.sub(r"^0/(\d+) nodes are available: ", r"of \1 nodes, ", shown(words)).rstrip(". ")
+    """The scheduler's `0/3 nodes are available: 1 node(s) had taint, 2 Insufficient x.`, shorter, most nodes first."""
+    found = re.fullmatch(r"0/(\d+) nodes are available: (.*?)\.? *", shown(words))
+    if found is None:
+        return shown(words)
+    said = found[2].replace("node(s) ", "").replace(", that the pod didn't tolerate", "").replace("untolerated ", "")
     said = re.sub(r"(\d+) Insufficient (\S+?)(?=[,.]|$)", r"\1 have too little free \2", said)
-    said = said.replace("node(s) ", "").replace(", that the pod didn't tolerate", "").replace("untolerated ", "")
-    said = re.sub(
-        r"didn't match (?:Pod's )?node (?:affinity/)?selector(?:\(s\))?", "have other labels than asked", said
-    )
-    return re.sub(r"\{(\S+?): \}", r"\1", said).replace(f"too little free {GPU}", "too few free GPUs")
+    said = re.sub(r"didn't match (Pod's )?node (affinity/)?(selector|affinity)(\(s\))?", "lack labels asked for", said)
+    said = re.sub(r"\{(\S+?): \}", r"\1", said).replace(f"too little free {GPU}", "too few free GPUs")
+    parts = sorted(re.split(r", (?=\d+ )", said), key=lambda part: -int((re.match(r"\d+", part) or ["0"])[0]))
+    return f"{', '.join(parts)} (of {found[1]} nodes)"
 
 
 def gpus(pod: Object) -> int:
@@ -228,6 +230,14 @@ def _waiting(container: Object) -> tuple[str, str] | None:
         kind = "ConfigMissing" if reason == "CreateContainerConfigError" else "StartFailed"
         return kind, f"container {name}: {words or 'no message'} ({reason})"
     return None
+
+
+def _pull(words: str) -> str:
+    """What is new in a kubelet's words of an image: not that it pulls, nor which."""
+    said = re.sub(
+        r'rpc error: code = \w+ desc = |failed to pull and unpack image "[^"]*": |^Back-off pulling.*', "", words
+    )
+    return f": {said}" if said else ""
 
 
 def _loading(pod: Object, now: datetime) -> tuple[str, str]:

@@ -104,9 +104,9 @@ class ServiceStatus(StatusShape):
     slo: Annotated[str, Field(max_length=64)] | None = None
     """Whether the latency objectives are met, as observed."""
     plan: Annotated[str, Field(max_length=63)] | None = None
-    """Decision that the objects follow; empty before the first."""
+    """Decision that the objects follow; `-` before the first."""
     why: Annotated[str, Field(max_length=80)] | None = None
-    """In few words what keeps the service from being as asked; empty where nothing does."""
+    """In few words what keeps the service from being as asked; `-` where nothing does."""
     power_w: Figure | None = None
     """Watts of all replicas at full load."""
     usd_per_hour: Figure | None = None

@@ -25,7 +25,7 @@ class Failure:
 
     `needs`: objects of its namespace that must be there before, with the path of their collection. `pod`: over the
     pod's spec. `workload`: the condition of the Deployment for the tests without a cluster. `serves`: its replicas
-    serve, and the answer is in the column alone.
+    serve, and the answer is in the column alone. `told`: replicas of its Deployment.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Failure:
     workload: str = ""
     needs: tuple[tuple[str, Object], ...] = ()
     bare: bool = False
+    told: int = 2
     serves: bool = False
     facts: Object = field(default_factory=dict)
     planned: bool = True
@@ -61,13 +62,13 @@ def template(failure: Failure) -> Object:
     return {"metadata": {"labels": marks}, "spec": spec}
 
 
-def deployment(failure: Failure, replicas: int = 2) -> Object:
+def deployment(failure: Failure) -> Object:
     made = template(failure)
     marks = {names.KIND: f"{failure.name}-k"}
     return {
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": f"{failure.name}-k", "labels": made["metadata"]["labels"]},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": marks}, "template": made},
+        "spec": {"replicas": failure.told, "selector": {"matchLabels": marks}, "template": made},
     }  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def facts(failure: Failure, service: Object, pods: list[Object], workloads: list
         default |= {
             "planning": Planning("solved", "d-1", generation, usd_per_hour=12.5, power_w=900.0),
             "targets": (Target(kind, 2),),
-            "running": (Running(kind, 2, ready=ready),),
+            "running": (Running(kind, failure.told, ready=ready),),
             "nodes": (Node("a", "h200s", 8, 4), Node("b", "h200s", 4)),
         }
     return Facts(service=service, pods=pods, workloads=workloads, **default | failure.facts)
@@ -92,7 +93,8 @@ def unplaced(message: str) -> Of:
 
 
 def _solved(**over: Any) -> Object:
-    return {"planning": Planning(**{"state": "solved", "decision": "d-1", "generation": 1} | over)}
+    default: Object = {"state": "solved", "decision": "d-1", "generation": 1}
+    return {"planning": Planning(**default | over)}
 
 
 def _claim(name: str, **over: Any) -> Object:
@@ -156,7 +158,7 @@ FAILURES = (
         ),
     ),
     Failure(
-        "affinity", "Unschedulable", ("other labels than asked",), pod={"nodeSelector": {"pool": "nowhere"}},
+        "affinity", "Unschedulable", ("lack labels asked for",), pod={"nodeSelector": {"pool": "nowhere"}},
         status=unplaced("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."),
     ),
     Failure(
@@ -277,15 +279,18 @@ FAILURES = (
     Failure("solving", "Solving", ("generation 1",), planned=False, facts=_solved(state="solving")),
     Failure("unplanned", "NotPlanned", ("no plan",), planned=False),
     Failure(
-        "refused", "ApplyFailed", ("Deployment x", "must be no more than 63"),
+        "refused", "ApplyFailed", told=0, words=("Deployment x", "must be no more than 63"),
         facts={"refused": "Deployment x: metadata.labels: must be no more than 63 characters"},
     ),
     Failure(
-        "held", "NoSpareCapacity", ("2 x 8xH200 tp8 wait for 8 free GPUs in one node of h200s",),
+        "held", "NoSpareCapacity", ("2 x 8xH200 tp8 wait for 8 free GPUs in one node of h200s",), told=0,
         facts={"held": "2 x 8xH200 tp8 wait for 8 free GPUs in one node of h200s; the most that a node has is 4"},
     ),
-    Failure("paused", "Paused", ("muster.dev/paused",), facts={"paused": True}),
-    Failure("fault", "HardwareFault", ("2 of 16 GPUs", "Xid 79"), facts={"faults": "2 of 16 GPUs: Xid 79 on node a"}),
+    Failure("paused", "Paused", ("muster.dev/paused",), told=0, facts={"paused": True}),
+    Failure(
+        "fault", "HardwareFault", ("1 of 16 GPUs", "Xid 79"), kubelet=True, facts={"faults": _XID},
+        status=lambda pod: kubelet.crashed(pod, 134, "Error", 5),
+    ),
     # Everything serves, and still.
     Failure(
         "faulty", "Serving", ("HardwareFault", "Xid 79"), serves=True, facts={"faults": _XID}

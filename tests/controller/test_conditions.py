@@ -54,6 +54,7 @@ def test_a_failure_is_answered(failure: Failure) -> None:
     assert [row["type"] for row in status["conditions"]] == list(CONDITIONS)
     assert all(row["reason"] in REASONS for row in status["conditions"])
     assert not re.search("hunter2|abcdefgh1234", json.dumps(status))
+    assert "" not in status.values()
     ServiceStatus.model_validate(status)
 
 
@@ -87,12 +88,12 @@ def known(**over: Any) -> Facts:
     return Facts(**default | over)
 
 
-def test_a_service_that_serves_says_so_and_why_is_empty() -> None:
+def test_a_service_that_serves_says_so_and_names_no_cause() -> None:
     status = conditions.status(known())
     states = {row["type"]: row["status"] for row in status["conditions"]}
     true = {"Accepted", "Planned", "Applied", "Ready", "TelemetryFresh"}
     assert states == {kind: str(kind in true) for kind in CONDITIONS}
-    assert (status["why"], status["desiredReplicas"], status["readyReplicas"], status["gpus"]) == ("", 2, 2, 4)
+    assert (status["why"], status["desiredReplicas"], status["readyReplicas"], status["gpus"]) == ("-", 2, 2, 4)
     assert status["selector"] == "muster.dev/service=chat"
 
 
@@ -163,7 +164,7 @@ def test_names_of_secrets_are_shown() -> None:
         (
             "0/5 nodes are available: 2 Insufficient nvidia.com/gpu, 3 node(s) had untolerated taint {a: b}. "
             "preemption: 0/5 nodes are available: 5 No preemption victims found.",
-            "WaitingForGPU", "of 5 nodes, 2 have too few free GPUs, 3 had taint {a: b}",
+            "WaitingForGPU", "3 had taint {a: b}, 2 have too few free GPUs (of 5 nodes)",
         ),
         ("no nodes available to schedule pods", "Unschedulable", "no nodes available"),
         (
