@@ -42,9 +42,14 @@ class Trouble:
         return f"{self.of}: {self.text}" if self.of else self.text
 
 
+def hidden(words: str) -> str:
+    """Words on one line, without what may be a secret."""
+    return _SECRET.sub("***", " ".join(words.split()))
+
+
 def shown(words: str) -> str:
     """Others' words on one line, not too long, without what may be a secret."""
-    line = _SECRET.sub("***", " ".join(words.split()))
+    line = hidden(words)
     return line if len(line) <= _MOST_WORDS else line[: _MOST_WORDS - 1] + "…"
 
 
