@@ -111,8 +111,6 @@ class ServiceStatus(StatusShape):
     """Watts of all replicas at full load."""
     usd_per_hour: Figure | None = None
     """Dollars per hour of all replicas."""
-    why: Annotated[str, Field(max_length=128)] | None = None
-    """Why the service is not ready, in a few words."""
 
 
 class PlannedShape(Shape):

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.cluster import Node
 from controller.demand import Fleet, faulty
 from controller.facts import Facts, facts
+from controller.hardware import held_by_node, nodes_of
 from controller.kube.cache import Cache
 from controller.kube.cluster import runs
 from controller.kube.discovery import Served
@@ -84,6 +86,10 @@ class Known:
             world["clusterinventories"], world["powerdomains"], world["nodes"], world["pods"],
             runs(world, self.clock()), decided, gpu_of_product,
         )  # fmt: skip
+
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes of all groups, with what is held of them."""
+        return nodes_of(self.items("nodes"), self.facts().groups, held_by_node(self.items("pods")))
 
     def spec(self, obj: Object) -> ServiceSpec | list[str]:
         """A service's spec or its problems, read once for each generation."""

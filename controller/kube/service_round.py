@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from controller import names
-from controller.conditions import Planning, State, status
+from controller.causes import Facts, Planning
+from controller.cluster import Target
+from controller.conditions import status
 from controller.kube.applier import Applier
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known
@@ -15,7 +18,7 @@ from controller.manifests.pod import unservable
 from controller.manifests.service import around, foreign_scalers
 from controller.manifests.workload import Made
 from controller.plans import planned
-from controller.pods import refused, trouble, worst
+from controller.pods import gpus
 from controller.trigger import Reason, Seen, Verdict, judge
 from controller.when import seconds
 
@@ -42,24 +45,21 @@ class ServiceRound:
         elif obj["metadata"].get("deletionTimestamp"):
             self._finish(key, obj)
         elif isinstance(spec := self._known.spec(obj), list):
-            self._applier.status(obj, status(obj, State(problems=spec), self._known.clock()))
+            now = datetime.fromtimestamp(self._known.clock(), UTC)
+            self._applier.status(obj, status(Facts(obj, now, problems=spec)))
         else:
             self._accepted(key, obj)
 
     def _accepted(self, key: str, obj: Object) -> None:
         plan = self._approved(key, obj)
         pods = self._known.cache.of(key, "pods")
-        verdict, paused = Verdict(), ""
+        verdict = Verdict()
         if names.PAUSED not in (obj["metadata"].get("annotations") or {}):
             verdict = self._judged(key, obj, plan, pods)
             if verdict.reason is not None:
                 self._known.want(key, verdict.reason)
-        elif plan is not None and (before := planned(plan)) and before.generation != obj["metadata"].get("generation"):
-            paused = "the spec changed, and changes are paused"
         made = self._known.made(obj, plan)
-        state = self._state(key, obj, plan, pods, made, verdict)
-        state = replace(state, planning=Planning("paused", paused)) if paused else state
-        seen = self._applier.status(obj, status(obj, state, self._known.clock()))
+        seen = self._applier.status(obj, status(self._facts(key, obj, plan, pods, made, verdict)))
         if verdict.reason is not None:
             self._ask_plan()
         if names.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
@@ -86,61 +86,68 @@ class ServiceRound:
         return judge(before, seen, known.clock(), known.settings.laws)
 
     def _stuck(self, pods: Sequence[Object]) -> bool:
-        """Whether a pod found no place for a while."""
+        """Whether a pod with GPUs found no place for a while."""
         now_s = self._known.clock()
-        unplaced = [pod for pod in pods if not pod["spec"].get("nodeName")]
-        late = [pod for pod in unplaced if now_s - seconds(pod["metadata"]["creationTimestamp"]) > _STUCK_S]
-        return any(found is not None and found.reason == "WaitingForGPU" for found in (trouble(p, now_s) for p in late))
+        unplaced = [
+            pod for pod in pods if not pod["spec"].get("nodeName") and not pod["metadata"].get("deletionTimestamp")
+        ]
+        return any(gpus(pod) and now_s - seconds(pod["metadata"]["creationTimestamp"]) > _STUCK_S for pod in unplaced)
 
-    def _planning(self, key: str, plan: Object | None) -> Planning:
-        decision = "" if plan is None else str(plan["spec"].get("decisionId", ""))
-        reason = self._known.wanted().get(key)
+    def _planning(self, key: str, obj: Object, plan: Object | None) -> Planning:
+        reason, spec = self._known.wanted().get(key), {} if plan is None else plan["spec"]
+        decided = () if plan is None else self._known.decided(plan)
+        known = Planning(
+            decision=str(spec.get("decisionId", "")),
+            generation=(spec.get("planned") or {}).get("generation", 0),
+            usd_per_hour=sum(one.usd_per_hour for one in decided),
+            power_w=sum(one.power_w for one in decided),
+        )
         if reason is not None:
             failed = self._known.planning_failed
-            return Planning("failed" if failed else "solving", failed or reason.text, decision)
+            return replace(known, state="failed" if failed else "solving", message=failed or reason.text)
         if plan is None:
-            return Planning("solving", "", decision)
-        if (why := plan["spec"].get("infeasible")) is not None:
-            words = "; ".join(part for part in (why["why"], why["relaxation"]) if part)
-            return Planning("infeasible", words, decision)
-        if (waits := plan["spec"].get("proposal")) is not None:
-            words = f"approve decision {waits['decisionId']}: muster approve {key}"
-            return Planning("waiting", words, decision)
-        return Planning("solved", (plan["spec"].get("planned") or {}).get("reason", ""), decision)
+            return known
+        if (why := spec.get("infeasible")) is not None:
+            return replace(known, state="infeasible", message=why["why"], relaxation=why["relaxation"])
+        if (waits := spec.get("proposal")) is not None:
+            asked = (waits.get("planned") or {}).get("reason", "")
+            return replace(known, state="awaiting_approval", decision=waits["decisionId"], message=asked)
+        return replace(known, state="solved")
 
-    def _state(
-        self,
-        key: str,
-        obj: Object,
-        plan: Object | None,
-        pods: Sequence[Object],
-        made: Sequence[Made],
-        verdict: Verdict,
-    ) -> State:
+    def _facts(
+        self, key: str, obj: Object, plan: Object | None, pods: Sequence[Object], made: Sequence[Made], verdict: Verdict
+    ) -> Facts:
         known, now_s = self._known, self._known.clock()
         by_kind: dict[str, list[Object]] = {}
         for pod in pods:
             by_kind.setdefault((pod["metadata"].get("labels") or {}).get(names.KIND, ""), []).append(pod)
         workloads = known.cache.of(key, *WORKLOADS)
         counted = [running(one, by_kind.get(one["metadata"]["name"], ()), now_s) for one in workloads]
-        decided = () if plan is None else self._known.decided(plan)
+        decided = () if plan is None else known.decided(plan)
         out = known.faulty(key) & known.facts().out
         unfit = next((words for one in decided if (words := unservable(obj, one))), "")
-        held = [known.held.get(key, ""), "" if verdict.stale else verdict.held, *self._rivals(key, workloads)]
-        in_force = plan is not None and bool(plan["spec"].get("allocations") or not plan["spec"].get("infeasible"))
-        return State(
-            planning=self._planning(key, plan),
-            wanted={one.kind.name: one.replicas for one in made} if in_force else None,
+        held = [known.held.get(key, ""), *self._rivals(key, workloads)]
+        return Facts(
+            service=obj,
+            now=datetime.fromtimestamp(now_s, UTC),
+            planning=self._planning(key, obj, plan),
+            targets=tuple(Target(one.kind, one.replicas) for one in made),
             running=tuple(one for one in counted if one is not None),
-            trouble=worst([*(trouble(pod, now_s) for pod in pods), *map(refused, workloads)]),
+            nodes=known.nodes() if _unplaced(pods) else (),
+            pods=pods,
+            workloads=workloads,
+            refused=unfit or known.errors.get(key, ""),
             held="; ".join(part for part in held if part),
-            apply_error=unfit or known.errors.get(key, ""),
-            stale=verdict.held if verdict.stale else "",
-            heard=bool(known.samples(key)),
+            verdict=verdict if plan is not None else None,
             faults=f"GPUs of {', '.join(sorted(out))} are faulty" if out else "",
-            usd_per_hour=sum(one.usd_per_hour for one in decided) if in_force else None,
-            power_w=sum(one.power_w for one in decided),
+            paused=names.PAUSED in (obj["metadata"].get("annotations") or {}),
+            slo=self._slo(key),
         )
+
+    def _slo(self, key: str) -> str:
+        """Whether the objectives were met when last heard."""
+        told = [one.slo_met for one in self._known.samples(key) if one.slo_met is not None]
+        return "" if not told else "Met" if told[-1] else "Missed"
 
     def _rivals(self, key: str, workloads: Sequence[Object]) -> list[str]:
         """Autoscalers that set replicas which Muster owns."""
@@ -197,3 +204,9 @@ class ServiceRound:
             self._again(f"service/{key}", 2.0)
         else:
             self._applier.finalizer(obj, present=False)
+
+
+def _unplaced(pods: Sequence[Object]) -> list[Object]:
+    """Pods with GPUs that no node was found for."""
+    waiting = [pod for pod in pods if not pod["spec"].get("nodeName") and not pod["metadata"].get("deletionTimestamp")]
+    return [pod for pod in waiting if gpus(pod)]
