@@ -10,14 +10,16 @@ from typing import Any, Literal, TypeAlias
 
 from controller import names, pods
 from controller.cluster import Node, Running, Target
+from controller.redact import shown
 from controller.trigger import Verdict
+from controller.unplaced import gpus
 
 Object: TypeAlias = Mapping[str, Any]
 PlanState = Literal["unplanned", "solving", "solved", "infeasible", "awaiting_approval", "failed"]
 
 HARD = (  # does not pass by itself
     "InvalidSpec", "Infeasible", "PlanFailed", "AwaitingApproval", "ApplyFailed", "QuotaExceeded", "PodRefused",
-    "HardwareFault", "ImagePullFailed", "ConfigMissing", "VolumeUnavailable", "InitFailed", "StartFailed",
+    "ImagePullFailed", "ConfigMissing", "VolumeUnavailable", "InitFailed", "HardwareFault", "StartFailed",
     "OutOfMemory", "CrashLooping", "NodeLost", "NodeRefused", "Evicted", "Preempted", "DeadlineExceeded", "NotServing",
     "ReplicaFailed",
 )  # fmt: skip
@@ -122,7 +124,7 @@ def plan_cause(facts: Facts) -> Cause | None:
 
 def problems_of(facts: Facts) -> str:
     """All that is wrong with the spec, on one line."""
-    return pods.shown(facts.problems[0]) + "".join(f"; {pods.shown(one)}" for one in facts.problems[1:])
+    return shown(facts.problems[0]) + "".join(f"; {shown(one)}" for one in facts.problems[1:])
 
 
 def moves_of(facts: Facts) -> list[str]:
@@ -148,7 +150,7 @@ def causes_of(facts: Facts) -> list[Cause]:
     if plan is not None and not (facts.planned and plan.reason in SOFT):
         found.append(plan)
     if facts.refused:
-        found.append(Cause("ApplyFailed", pods.shown(facts.refused)))
+        found.append(Cause("ApplyFailed", shown(facts.refused)))
     if facts.short:
         found += _shortages(facts)
     return sorted(found, key=lambda cause: ORDER[cause.reason])
@@ -203,7 +205,7 @@ def _gpus_missing(facts: Facts, troubles: Sequence[pods.Trouble]) -> str:
     for pod in facts.pods:
         kind = kinds.get(pods.kind_of(pod))
         if kind is not None and pod["metadata"]["name"] in waiting:
-            need.setdefault(kind.node_group, []).append(pods.gpus(pod))
+            need.setdefault(kind.node_group, []).append(gpus(pod))
             gpu[kind.node_group] = _gpu(kind.recipe)
     said = []
     for group, each in sorted(need.items()):

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC
 from typing import Any, TypeAlias
 
-from controller import names, pods
+from controller import names
 from controller.causes import HARD, PAUSED, SOFT, Cause, Facts, Object, causes_of, moves_of, plan_cause, problems_of
+from controller.redact import shown
 
 NOTHING = "-"  # of a text that says nothing
 _MOST_MESSAGE, _MOST_WHY = 1024, 80
@@ -82,7 +83,7 @@ def _planned(facts: Facts) -> Said:
 
 def _applied(facts: Facts) -> Said:
     if facts.refused:
-        return "False", "ApplyFailed", pods.shown(facts.refused)
+        return "False", "ApplyFailed", shown(facts.refused)
     cause = plan_cause(facts)
     if cause is not None and (not facts.planned or cause.reason == "AwaitingApproval"):
         return "False", cause.reason, cause.text

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from controller import names
 from controller.kube.discovery import Served
 from controller.kube.rest import MERGE, Api, ApiError
-from controller.pods import hidden
+from controller.redact import hidden
 from planner.errors import MusterError
 
 Object: TypeAlias = Mapping[str, Any]

@@ -12,22 +12,17 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from controller import names
+from controller.redact import shown
+from controller.unplaced import GPU, unplaced
 
 Object: TypeAlias = Mapping[str, Any]
 
-GPU = "nvidia.com/gpu"
 CREATING = timedelta(minutes=5)  # a container that is made for longer waits for something, most often a volume
 LOADING = timedelta(minutes=30)  # weights of the largest models come from a slow store in less
-_MOST_WORDS = 300
 _KILLED = 128  # exit codes above it: killed by the signal that is the rest
+_SERVED = timedelta(minutes=1)  # not ready so long after its start: it was ready in between
 _IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-_SECRET = re.compile(
-    r"(?i)(?<=://)[^/@\s]+(?=@)"  # user and password of an address
-    r"|(?<=bearer )\S+|(?<=basic )\S+"
-    r"|(?<=[=\"'])(?:hf_|sk-|ghp_|glpat-|eyJ)[\w.-]+|\b(?:hf|ghp)_\w{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]+"
-    r"|(?:(?<=token=)|(?<=password=)|(?<=passwd=)|(?<=secret=)|(?<=signature=)|(?<=api_key=)|(?<=apikey=)|(?<=credential=))[^\s&\"',;]+"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +37,6 @@ class Trouble:
         return f"{self.of}: {self.text}" if self.of else self.text
 
 
-def hidden(words: str) -> str:
-    """Words on one line, without what may be a secret."""
-    return _SECRET.sub("***", " ".join(words.split()))
-
-
-def shown(words: str) -> str:
-    """Others' words on one line, not too long, without what may be a secret."""
-    line = hidden(words)
-    return line if len(line) <= _MOST_WORDS else line[: _MOST_WORDS - 1] + "…"
-
-
 def is_ready(pod: Object) -> bool:
     """Whether a pod serves."""
     return _condition(pod, "Ready").get("status") == "True" and "deletionTimestamp" not in pod["metadata"]
@@ -64,7 +48,7 @@ def trouble(pod: Object, now: datetime) -> Trouble | None:
     lost = status.get("reason") in ("NodeLost", "NodeUnreachable")
     if ("deletionTimestamp" in meta and not lost) or status.get("phase") == "Succeeded" or is_ready(pod):
         return None
-    found = _ended(pod) or _unplaced(pod) or _containers(pod, now) or _loading(pod, now)
+    found = _ended(pod) or unplaced(pod, _condition(pod, "PodScheduled")) or _containers(pod, now) or _loading(pod, now)
     return Trouble(found[0], found[1], f"pod {meta['name']}")
 
 
@@ -145,61 +129,24 @@ def _exit(container: Object, end: Object) -> tuple[str, str]:
     return "CrashLooping" if container.get("restartCount") else "ReplicaFailed", text
 
 
-def _unplaced(pod: Object) -> tuple[str, str] | None:
-    """A pod that no node takes, by what the scheduler says."""
-    placed = _condition(pod, "PodScheduled")
-    if pod.get("spec", {}).get("nodeName") or placed.get("status") == "True":
-        return None
-    gates = pod.get("spec", {}).get("schedulingGates") or []
-    if placed.get("reason") == "SchedulingGated" or gates:
-        return "Queued", f"waits at gate {', '.join(one['name'] for one in gates) or 'of its queue'}"
-    if placed.get("status") != "False":
-        return "Starting", "waits for the scheduler"
-    words = str(placed.get("message") or placed.get("reason") or "no reason given").partition(" preemption:")[0]
-    if "persistentvolumeclaim" in words.lower():
-        return "VolumeUnavailable", shown(_claims(words))
-    few = re.search(rf"(\d+) Insufficient {re.escape(GPU)}", words)
-    if few is not None:
-        return "WaitingForGPU", f"needs {gpus(pod)} GPUs in one node; {_others(words)}"
-    if "volume node affinity conflict" in words:
-        return "VolumeUnavailable", f"its volume is in another zone than the nodes; {_others(words)}"
-    return "Unschedulable", f"no node fits: {_others(words)}"
-
-
-def _claims(words: str) -> str:
-    """What the scheduler says of claims, without the count of nodes."""
-    said = re.sub(r"^\d+/\d+ nodes are available: (\d+ )?", "", words).rstrip(". ")
-    return f"no volume: {said}"
-
-
-def _others(words: str) -> str:
-    """The scheduler's `0/3 nodes are available: 1 node(s) had taint, 2 Insufficient x.`, shorter, most nodes first."""
-    found = re.fullmatch(r"0/(\d+) nodes are available: (.*?)\.? *", shown(words))
-    if found is None:
-        return shown(words)
-    said = found[2].replace("node(s) ", "").replace(", that the pod didn't tolerate", "").replace("untolerated ", "")
-    said = re.sub(r"(\d+) Insufficient (\S+?)(?=[,.]|$)", r"\1 have too little free \2", said)
-    said = re.sub(r"didn't match (Pod's )?node (affinity/)?(selector|affinity)(\(s\))?", "lack labels asked for", said)
-    said = re.sub(r"\{(\S+?): \}", r"\1", said).replace(f"too little free {GPU}", "too few free GPUs")
-    parts = sorted(re.split(r", (?=\d+ )", said), key=lambda part: -int((re.match(r"\d+", part) or ["0"])[0]))
-    return f"{', '.join(parts)} (of {found[1]} nodes)"
-
-
-def gpus(pod: Object) -> int:
-    """GPUs that a pod asks for."""
-    limits = (one.get("resources", {}).get("limits", {}) for one in pod.get("spec", {}).get("containers", ()))
-    return sum(int(each.get(GPU, 0)) for each in limits)
-
-
 def _containers(pod: Object, now: datetime) -> tuple[str, str] | None:
     """A container that can't start or does not stay; init containers first, since the others wait for them."""
     status = pod.get("status") or {}
+    specs = pod.get("spec", {}).get("initContainers") or ()
+    beside = {one["name"] for one in specs if one.get("restartPolicy") == "Always"}  # sidecars, which stay
     for one in status.get("initContainerStatuses") or ():
-        waits = _waiting(one)
-        if waits is not None:
+        state = one.get("state") or {}
+        if (waits := _waiting(one)) is not None:
             return waits
+        if "terminated" in state and not state["terminated"].get("exitCode"):
+            continue
         if (died := _died([one])) is not None:
-            return ("InitFailed", f"init {died[1]}") if died[0] != "OutOfMemory" else (died[0], f"init {died[1]}")
+            return died[0] if died[0] == "OutOfMemory" else "InitFailed", f"init {died[1]}"
+        if "running" in state and one["name"] not in beside:
+            since = _time(state["running"].get("startedAt"))
+            return "WaitingForWeights", f"init container {one['name']} runs" + (
+                f" since {_clock(since)}" if since else ""
+            )
     running = list(status.get("containerStatuses") or ())
     for one in running:
         waits = _waiting(one)
@@ -228,9 +175,7 @@ def _waiting(container: Object) -> tuple[str, str] | None:
     reason, words = str(waiting.get("reason") or ""), shown(str(waiting.get("message") or ""))
     name = container["name"]
     if reason in _IMAGE:
-        return "ImagePullFailed", f"{reason}: image {shown(str(container.get('image', '?')))}" + (
-            words and f": {words}"
-        )
+        return "ImagePullFailed", f"{reason}: {shown(str(container.get('image', '?')))}{_pull(words)}"
     if reason in _CONFIG:
         kind = "ConfigMissing" if reason == "CreateContainerConfigError" else "StartFailed"
         return kind, f"container {name}: {words or 'no message'} ({reason})"
@@ -246,17 +191,22 @@ def _pull(words: str) -> str:
 
 
 def _loading(pod: Object, now: datetime) -> tuple[str, str]:
-    """Running, and the probe does not pass yet."""
-    status = pod.get("status") or {}
+    """Running, and the probe does not pass: not yet, or no longer."""
+    status, ready = pod.get("status") or {}, _condition(pod, "Ready")
     waiting = [one for one in status.get("containerStatuses") or () if not one.get("ready")]
     begun = [_time(((one.get("state") or {}).get("running") or {}).get("startedAt")) for one in waiting]
     since = max((one for one in begun if one is not None), default=_time(status.get("startTime")))
     name = f"container {waiting[0]['name']}" if waiting else "it"
     when = f" since {_clock(since)}" if since else ""
-    if gates := [row["conditionType"] for row in pod.get("spec", {}).get("readinessGates") or ()]:
-        closed = [gate for gate in gates if _condition(pod, gate).get("status") != "True"]
-        if closed and not waiting:
-            return "WaitingForWeights", f"readiness gate {', '.join(closed)} is not true{when}"
+    if not waiting:
+        gates = [row["conditionType"] for row in pod.get("spec", {}).get("readinessGates") or ()]
+        if closed := [gate for gate in gates if _condition(pod, gate).get("status") != "True"]:
+            return "WaitingForWeights", f"readiness gate {', '.join(closed)} is not true"
+        if ready.get("status") == "False":  # the node controller says so when a node falls silent
+            return "NodeLost", f"node {pod.get('spec', {}).get('nodeName')} says no more that it serves"
+    until = _time(ready.get("lastTransitionTime"))
+    if since is not None and until is not None and until - since > _SERVED:
+        return "NotServing", f"probe fails since {_clock(until)}: {name} runs{when}"
     if since is not None and now - since > LOADING:
         return "NotServing", f"probe never passed: {name} runs{when}"
     return "WaitingForWeights", f"weights load: {name} runs{when}, its probe has not passed yet"

@@ -257,6 +257,15 @@ FAILURES = (
         "probe", "NotServing", ("container engine runs since", "probe never passed"), kubelet=True,
         status=lambda pod: kubelet.running(pod, 90),
     ),
+    Failure(
+        "unready", "NotServing", ("probe fails since", "container engine runs since"), kubelet=True,
+        status=lambda pod: kubelet.unready(pod, 20),
+    ),
+    Failure(
+        "fetching", "WaitingForWeights", ("init container fetch runs since",), kubelet=True, pod=_INIT,
+        status=lambda pod: kubelet.running(pod, 12, init=True),
+    ),
+    Failure("silent", "NodeLost", ("node big says no more",), kubelet=True, status=kubelet.silent),
     # Nothing is to run, or nothing may.
     Failure(
         "spec", "InvalidSpec", ("spec.slos[0].ttft", "soon", "such as 200ms"), planned=False,

@@ -12,6 +12,7 @@ from controller import conditions, pods
 from controller.causes import ORDER, Facts, Planning
 from controller.cluster import Kind, Running, Target
 from controller.crds.kinds import CONDITIONS, REASONS, ServiceStatus
+from controller.redact import shown
 from controller.trigger import Verdict
 from tests.controller.failures import FAILURES, Failure, deployment, facts, template
 
@@ -150,12 +151,12 @@ def test_a_pod_that_was_evicted_does_not_hide_the_one_that_fails_in_its_place() 
     ],
 )  # fmt: skip
 def test_secrets_are_not_shown(words: str) -> None:
-    assert "hunter2" not in pods.shown(words)
+    assert "hunter2" not in shown(words)
 
 
 def test_names_of_secrets_are_shown() -> None:
     words = 'secret "hf-token" not found; couldn\'t find key password in Secret team/token'
-    assert pods.shown(words) == words
+    assert shown(words) == words
 
 
 @pytest.mark.parametrize(

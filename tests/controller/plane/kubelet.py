@@ -65,9 +65,26 @@ def creating(pod: Pod, minutes: float) -> Status:
     return waiting(pod, "ContainerCreating") | {"startTime": ago(minutes)}
 
 
-def running(pod: Pod, minutes: float) -> Status:
-    """Running for so long, and its probe does not pass."""
-    return _status(pod, {"running": {"startedAt": ago(minutes)}}) | {"startTime": ago(minutes)}
+def running(pod: Pod, minutes: float, *, init: bool = False) -> Status:
+    """Running for so long, and not ready since it began."""
+    made = _status(pod, {"running": {"startedAt": ago(minutes)}}, init=init)
+    rows = [{**row, "lastTransitionTime": ago(minutes)} for row in made["conditions"]]
+    return made | {"startTime": ago(minutes), "conditions": rows}
+
+
+def unready(pod: Pod, minutes: float) -> Status:
+    """Running for so long, and not ready since half of it."""
+    made = running(pod, minutes)
+    return made | {"conditions": [{**row, "lastTransitionTime": ago(minutes / 2)} for row in made["conditions"]]}
+
+
+def silent(pod: Pod) -> Status:
+    """What the node controller makes of a pod that serves when its node falls silent."""
+    made = running(pod, 60)
+    now = {"ContainersReady": "True", "PodScheduled": "True", "Ready": "False"}
+    rows = [{**row, "status": now[row["type"]]} for row in made["conditions"]]
+    containers = [{**one, "ready": True, "started": True} for one in made["containerStatuses"]]
+    return made | {"conditions": rows, "containerStatuses": containers}
 
 
 def ended(reason: str, message: str = "") -> Status:
