@@ -64,9 +64,10 @@ class NodeRound:
         leader: Leader,
         settings: NodeSettings,
         soon: Callable[[], None],
+        tell: Callable[[Object, str, str], None],
     ) -> None:
         self._known, self._api, self._served, self._leader = known, api, served, leader
-        self._settings, self._soon = settings, soon
+        self._settings, self._soon, self._tell = settings, soon, tell
         self._brake = replace(settings.brake, burn_in=bool(settings.burn_in.image))
         self.kept: dict[str, Kept] = {}
         self.held: Mapping[str, str] = {}
@@ -103,6 +104,13 @@ class NodeRound:
                 and (patch := condition(node, states[name], step.held.get(name, ""), now_s)) is not None
             ]
             list(pool.map(lambda row: self._patch(row[0], row[1], "status"), told))
+        for name in step.quarantine:
+            self._tell(nodes[name], "NodeQuarantined", states[name].fault)
+        for name in step.give_back:
+            self._tell(nodes[name], "NodeReturned", "without a fault for long enough")
+        for name, words in step.held.items():
+            if states[name].fault and states[name].out_since_s is None:
+                self._tell(nodes[name], "BrakeEngaged", words)
         for name in step.test:
             self._test(nodes[name])
         self._look_at_tests(nodes, states)

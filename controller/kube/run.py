@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from controller.events import Events
 from controller.facts import matters
 from controller.identity import Identities
 from controller.kube.applier import Applier, NotLeading
@@ -81,14 +82,21 @@ class Controller:
         self.applier = Applier(api, self.served, self.elector)
         self.child = PlanChild()
         keep = Snapshots(options.snapshots)
-        self._services = ServiceRound(self.known, self.applier, self._ask_plan, self._again)
+        self.events = Events(api, self.served, options.identity)
+        self._services = ServiceRound(self.known, self.applier, self._ask_plan, self._again, self.events.tell)
         self._fleet = FleetRound(self.known, self.applier, self._again)
         self._planning = PlanRound(
             self.known, self.applier, Planner(self.child, self.known.fleet, keep.keep), self._again
         )
         self.nodes = WorkQueue()
         self.rounds = NodeRound(
-            self.known, api, self.served, self.elector, options.nodes, lambda: self.nodes.add(_NODES)
+            self.known,
+            api,
+            self.served,
+            self.elector,
+            options.nodes,
+            lambda: self.nodes.add(_NODES),
+            self.events.tell,
         )
         self.desk = KubernetesDesk(
             self.known, self.rounds, Identities(api, options.agents, options.audience), self._takes_reports,
@@ -154,6 +162,7 @@ class Controller:
             self._spawn(f"worker-{index}", lambda: self._work(self.queue))
         self._spawn("planner", lambda: self._work(self.plans))
         self._spawn("nodes", lambda: self._work(self.nodes))
+        self._spawn("events", lambda: self.events.run(self._stopped))
         if self._listening is not None:
             self._spawn("listening", self._listen)
         self._all()

@@ -9,6 +9,8 @@ from controller import names
 from controller.causes import Facts, Planning
 from controller.cluster import Target
 from controller.conditions import status
+from controller.events import of_change
+from controller.hardware import gpus_of
 from controller.kube.applier import Applier
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known
@@ -18,11 +20,13 @@ from controller.manifests.pod import unservable
 from controller.manifests.service import around, foreign_scalers
 from controller.manifests.workload import Made
 from controller.plans import planned
-from controller.pods import gpus
 from controller.trigger import Reason, Seen, Verdict, judge
 from controller.when import seconds
 
 Object = Mapping[str, Any]
+Tell = Callable[[Object, str, str], None]
+"""Called with an object, a reason of `controller.events.REASONS`, and words."""
+
 _CHILDREN = (*WORKLOADS, "services", "configmaps", "poddisruptionbudgets", "httproutes")
 _SCALERS = ("horizontalpodautoscalers", "scaledobjects")
 _STUCK_S = 60.0
@@ -33,9 +37,14 @@ class ServiceRound:
     """Works on keys. `ask_plan`: a service wants planning; `again`: look at a key once more in so many seconds."""
 
     def __init__(
-        self, known: Known, applier: Applier, ask_plan: Callable[[], None], again: Callable[[str, float], None]
+        self,
+        known: Known,
+        applier: Applier,
+        ask_plan: Callable[[], None],
+        again: Callable[[str, float], None],
+        tell: Tell,
     ) -> None:
-        self._known, self._applier, self._ask_plan, self._again = known, applier, ask_plan, again
+        self._known, self._applier, self._ask_plan, self._again, self._tell = known, applier, ask_plan, again, tell
 
     def run(self, key: str) -> None:
         """Look at one service and write what differs."""
@@ -46,7 +55,7 @@ class ServiceRound:
             self._finish(key, obj)
         elif isinstance(spec := self._known.spec(obj), list):
             now = datetime.fromtimestamp(self._known.clock(), UTC)
-            self._applier.status(obj, status(Facts(obj, now, problems=spec)))
+            self._say(obj, Facts(obj, now, problems=spec))
         else:
             self._accepted(key, obj)
 
@@ -59,13 +68,22 @@ class ServiceRound:
             if verdict.reason is not None:
                 self._known.want(key, verdict.reason)
         made = self._known.made(obj, plan)
-        seen = self._applier.status(obj, status(self._facts(key, obj, plan, pods, made, verdict)))
+        seen = self._say(obj, self._facts(key, obj, plan, pods, made, verdict))
         if verdict.reason is not None:
             self._ask_plan()
         if names.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
             self._applier.finalizer(seen, present=True)
         if plan is not None:
             self._around(key, obj, made)
+
+    def _say(self, obj: Object, facts: Facts) -> Object:
+        """Write the status, and tell of what changed in it."""
+        said = status(facts)
+        seen = self._applier.status(obj, said)
+        if seen is not obj:
+            for reason, note in of_change(obj.get("status"), said):
+                self._tell(obj, reason, note)
+        return seen
 
     def _judged(self, key: str, obj: Object, plan: Object | None, pods: Sequence[Object]) -> Verdict:
         """Whether to plan it again; a service that waits for room also asks when the room changes."""
@@ -88,10 +106,7 @@ class ServiceRound:
     def _stuck(self, pods: Sequence[Object]) -> bool:
         """Whether a pod with GPUs found no place for a while."""
         now_s = self._known.clock()
-        unplaced = [
-            pod for pod in pods if not pod["spec"].get("nodeName") and not pod["metadata"].get("deletionTimestamp")
-        ]
-        return any(gpus(pod) and now_s - seconds(pod["metadata"]["creationTimestamp"]) > _STUCK_S for pod in unplaced)
+        return any(now_s - seconds(pod["metadata"]["creationTimestamp"]) > _STUCK_S for pod in _unplaced(pods))
 
     def _planning(self, key: str, obj: Object, plan: Object | None) -> Planning:
         reason, spec = self._known.wanted().get(key), {} if plan is None else plan["spec"]
@@ -209,4 +224,4 @@ class ServiceRound:
 def _unplaced(pods: Sequence[Object]) -> list[Object]:
     """Pods with GPUs that no node was found for."""
     waiting = [pod for pod in pods if not pod["spec"].get("nodeName") and not pod["metadata"].get("deletionTimestamp")]
-    return [pod for pod in waiting if gpus(pod)]
+    return [pod for pod in waiting if gpus_of(pod)]

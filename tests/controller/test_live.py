@@ -141,3 +141,15 @@ def muster(*words: str) -> "subprocess.CompletedProcess[str]":
     """A command as a person types it, with nobody at the keyboard."""
     command = [sys.executable, "-m", "planner.main", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def test_what_happened_is_told_as_events(site: Site, fleet: Nodes) -> None:
+    def told() -> set[str]:
+        listed = site.api.request("GET", "/apis/events.k8s.io/v1/namespaces/default/events")["items"]
+        return {one["reason"] for one in listed if one["regarding"]["name"] == "told"}
+
+    with a_controller(site):
+        site.service("told")
+        until(lambda: site.is_ready("told"), 40)
+        until(lambda: "PlanSolved" in told(), 10)
+        assert "PlanSolved" in site.plane.kubectl("describe", "gpuservice", "told").stdout
