@@ -12,7 +12,6 @@ from controller import names, pods
 from controller.cluster import Node, Running, Target
 from controller.redact import shown
 from controller.trigger import Verdict
-from controller.unplaced import gpus
 
 Object: TypeAlias = Mapping[str, Any]
 PlanState = Literal["unplanned", "solving", "solved", "infeasible", "awaiting_approval", "failed"]
@@ -25,6 +24,8 @@ HARD = (  # does not pass by itself
 )  # fmt: skip
 SHORT_OF = ("NoSpareCapacity", "WaitingForGPU", "Unschedulable", "Queued", "Paused")
 SOFT = ("NotPlanned", "Solving", "Applying", "WaitingForWeights", "Starting")
+LATER = ("NotPlanned", "Solving", "Paused")
+ANEW = ("AwaitingApproval", "PlanFailed")
 ORDER = {reason: place for place, reason in enumerate((*HARD, *SHORT_OF, *SOFT))}
 PAUSED = f"annotation {names.PAUSED} stops changes"
 
@@ -83,6 +84,11 @@ class Facts:
         """Whether a plan is in force, be it of an older spec or one of no replicas."""
         return bool(self.targets) or self.state == "solved"
 
+    @property
+    def current(self) -> bool:
+        """Whether the plan in force is of the spec as it is now."""
+        return bool(self.targets) and self.planning.generation >= self.generation and not self.problems
+
     def ready(self, target: Target) -> int:
         """Replicas of a target that serve, no more than are wanted."""
         return sum(min(one.ready, target.replicas) for one in self.running if one.kind.name == target.kind.name)
@@ -117,6 +123,8 @@ def plan_cause(facts: Facts) -> Cause | None:
         name = facts.service["metadata"]["name"]
         asked = f"decision {plan.decision} waits: muster approve {name}"
         return Cause("AwaitingApproval", asked + (f"; {plan.message}" if plan.message else ""), asked)
+    if facts.state in ("solving", "unplanned") and facts.paused:
+        return Cause("Paused", f"generation {facts.generation} is not planned: {PAUSED}")
     if facts.state == "solving":
         return Cause("Solving", f"a plan for generation {facts.generation} is being worked out")
     return Cause("NotPlanned", "no plan was asked for yet") if facts.state == "unplanned" else None
@@ -143,11 +151,16 @@ def moves_of(facts: Facts) -> list[str]:
 def causes_of(facts: Facts) -> list[Cause]:
     """Why the service is not as asked, the most important first; none where it is.
 
-    While a spec that changed is planned anew, what serves is ready still: that takes moments.
+    While a spec that changed is planned, what serves is ready still: that takes moments, or a person wants it so. And
+    what serves is ready while a better plan of the same spec waits or failed.
     """
     found = []
     plan = plan_cause(facts)
-    if plan is not None and not (facts.planned and plan.reason in SOFT):
+    if (
+        plan is not None
+        and not (facts.planned and plan.reason in LATER)
+        and not (facts.current and plan.reason in ANEW)
+    ):
         found.append(plan)
     if facts.refused:
         found.append(Cause("ApplyFailed", shown(facts.refused)))
@@ -205,7 +218,7 @@ def _gpus_missing(facts: Facts, troubles: Sequence[pods.Trouble]) -> str:
     for pod in facts.pods:
         kind = kinds.get(pods.kind_of(pod))
         if kind is not None and pod["metadata"]["name"] in waiting:
-            need.setdefault(kind.node_group, []).append(gpus(pod))
+            need.setdefault(kind.node_group, []).append(pods.gpus(pod))
             gpu[kind.node_group] = _gpu(kind.recipe)
     said = []
     for group, each in sorted(need.items()):

@@ -14,7 +14,7 @@ from datetime import UTC
 from typing import Any, TypeAlias
 
 from controller import names
-from controller.causes import HARD, PAUSED, SOFT, Cause, Facts, Object, causes_of, moves_of, plan_cause, problems_of
+from controller.causes import HARD, LATER, PAUSED, Cause, Facts, Object, causes_of, moves_of, plan_cause, problems_of
 from controller.redact import shown
 
 NOTHING = "-"  # of a text that says nothing
@@ -78,14 +78,14 @@ def _planned(facts: Facts) -> Said:
         return "True", "Solved", f"decision {facts.planning.decision} is for generation {facts.planning.generation}"
     if cause.reason == "AwaitingApproval":
         return "True", cause.reason, cause.text
-    return ("Unknown" if cause.reason in SOFT else "False"), cause.reason, cause.text
+    return ("Unknown" if cause.reason in LATER else "False"), cause.reason, cause.text
 
 
 def _applied(facts: Facts) -> Said:
     if facts.refused:
         return "False", "ApplyFailed", shown(facts.refused)
     cause = plan_cause(facts)
-    if cause is not None and (not facts.planned or cause.reason == "AwaitingApproval"):
+    if cause is not None and (not facts.planned or (cause.reason == "AwaitingApproval" and not facts.current)):
         return "False", cause.reason, cause.text
     if not (moves := moves_of(facts)):
         return "True", "UpToDate", f"the objects are those of decision {facts.planning.decision}"
@@ -109,7 +109,7 @@ def _degraded(facts: Facts, causes: Iterable[Cause]) -> Said:
     hard = [cause for cause in causes if cause.reason in HARD and cause.reason not in of_plan]
     if hard:
         return "True", hard[0].reason, hard[0].text
-    if facts.slo.startswith("missed"):
+    if facts.slo.lower().startswith("missed"):
         return "True", "SLOMissed", f"latency objectives: {facts.slo}"
     return "False", "NoFault", "nothing fails"
 
@@ -137,8 +137,8 @@ def _asides(facts: Facts, degraded: Said, held: Said, fresh: Said) -> list[Cause
     said = [degraded] if degraded[0] == "True" else []
     said += [held] if held[0] == "True" else []
     said += [fresh] if fresh[0] == "False" else []
-    if facts.state == "solving":
-        said.append(("Unknown", "Solving", f"a plan for generation {facts.generation} is being worked out"))
+    plan = plan_cause(facts)
+    said += [("Unknown", plan.reason, plan.text)] if plan is not None else []
     return [Cause(reason, text, f"{reason}: {text}") for _, reason, text in said]
 
 

@@ -48,7 +48,12 @@ def trouble(pod: Object, now: datetime) -> Trouble | None:
     lost = status.get("reason") in ("NodeLost", "NodeUnreachable")
     if ("deletionTimestamp" in meta and not lost) or status.get("phase") == "Succeeded" or is_ready(pod):
         return None
-    found = _ended(pod) or unplaced(pod, _condition(pod, "PodScheduled")) or _containers(pod, now) or _loading(pod, now)
+    found = (
+        _ended(pod)
+        or unplaced(pod, _condition(pod, "PodScheduled"), gpus(pod))
+        or _containers(pod, now)
+        or _loading(pod, now)
+    )
     return Trouble(found[0], found[1], f"pod {meta['name']}")
 
 
@@ -238,3 +243,9 @@ def _clock(at: datetime) -> str:
 def kind_of(obj: Object) -> str:
     """The name of the kind (`controller.cluster.Kind`) that an object belongs to, by its label."""
     return str((obj["metadata"].get("labels") or {}).get(names.KIND, ""))
+
+
+def gpus(pod: Object) -> int:
+    """GPUs that a pod asks for."""
+    limits = (one.get("resources", {}).get("limits", {}) for one in pod.get("spec", {}).get("containers", ()))
+    return sum(int(each.get(GPU, 0)) for each in limits)

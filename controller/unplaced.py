@@ -11,8 +11,8 @@ Object: TypeAlias = Mapping[str, Any]
 GPU = "nvidia.com/gpu"
 
 
-def unplaced(pod: Object, placed: Object) -> tuple[str, str] | None:
-    """Reason and sentence; None where a pod has its node. `placed`: the pod's condition PodScheduled."""
+def unplaced(pod: Object, placed: Object, gpus: int) -> tuple[str, str] | None:
+    """Reason and sentence; None where a pod has its node. `placed`: its condition PodScheduled; `gpus` it asks for."""
     if pod.get("spec", {}).get("nodeName") or placed.get("status") == "True":
         return None
     gates = pod.get("spec", {}).get("schedulingGates") or []
@@ -25,7 +25,7 @@ def unplaced(pod: Object, placed: Object) -> tuple[str, str] | None:
         return "VolumeUnavailable", shown(_claims(words))
     few = re.search(rf"(\d+) Insufficient {re.escape(GPU)}", words)
     if few is not None:
-        return "WaitingForGPU", f"needs {gpus(pod)} GPUs in one node; {_others(words)}"
+        return "WaitingForGPU", f"needs {gpus} GPUs in one node; {_others(words)}"
     if "volume node affinity conflict" in words:
         return "VolumeUnavailable", f"its volume is in another zone than the nodes; {_others(words)}"
     return "Unschedulable", f"no node fits: {_others(words)}"
@@ -48,9 +48,3 @@ def _others(words: str) -> str:
     said = re.sub(r"\{(\S+?): \}", r"\1", said).replace(f"too little free {GPU}", "too few free GPUs")
     parts = sorted(re.split(r", (?=\d+ )", said), key=lambda part: -int((re.match(r"\d+", part) or ["0"])[0]))
     return f"{', '.join(parts)} (of {found[1]} nodes)"
-
-
-def gpus(pod: Object) -> int:
-    """GPUs that a pod asks for."""
-    limits = (one.get("resources", {}).get("limits", {}) for one in pod.get("spec", {}).get("containers", ()))
-    return sum(int(each.get(GPU, 0)) for each in limits)

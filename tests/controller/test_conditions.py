@@ -120,6 +120,25 @@ def test_while_a_new_spec_is_planned_what_serves_is_ready_for_the_old_one() -> N
     assert said(refused, "Applied")["status"] == "True"
 
 
+def test_a_better_plan_of_the_same_spec_that_waits_does_not_make_what_serves_unready() -> None:
+    waits = known(planning=Planning("awaiting_approval", "d-2", 1))
+    status = conditions.status(waits)
+    assert (said(status, "Ready")["status"], said(status, "Applied")["status"]) == ("True", "True")
+    assert status["why"] == "AwaitingApproval: decision d-2 waits: muster approve chat"
+    newer = {"metadata": {**SERVICE["metadata"], "generation": 2}}
+    status = conditions.status(replace(waits, service=newer))
+    assert (said(status, "Ready")["reason"], said(status, "Applied")["reason"]) == ("AwaitingApproval",) * 2
+
+
+def test_a_spec_that_changed_while_paused_is_not_planned_and_says_so() -> None:
+    newer = {"metadata": {**SERVICE["metadata"], "generation": 2}}
+    status = conditions.status(known(service=newer, paused=True))
+    assert (said(status, "Planned")["status"], said(status, "Planned")["reason"]) == ("Unknown", "Paused")
+    assert (said(status, "Ready")["status"], said(status, "Ready")["observedGeneration"]) == ("True", 1)
+    fresh = conditions.status(known(planning=Planning(), targets=(), running=(), paused=True))
+    assert (said(fresh, "Ready")["reason"], said(fresh, "Applied")["reason"]) == ("Paused", "Paused")
+
+
 def test_a_plan_of_no_replicas_is_ready() -> None:
     status = conditions.status(known(targets=(), running=()))
     assert (said(status, "Ready")["status"], said(status, "Ready")["reason"]) == ("True", "ScaledToZero")
