@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller import conditions, pods
 from controller.causes import ORDER, Facts, Planning
@@ -215,3 +217,59 @@ def test_pod_security_is_named() -> None:
     found = pods.refusal({"kind": "Deployment", "metadata": {"name": "d"}, "status": {"conditions": [row]}})
     assert found is not None
     assert (found.reason, "restricted:latest" in found.text) == ("PodRefused", True)
+
+
+_WORDS = st.sampled_from(
+    ["", "OOMKilled", "Completed", "CrashLoopBackOff", "ErrImagePull", "PodInitializing", "x" * 2000]
+)
+_TIMES = st.sampled_from([None, "", "not a time", "2026-03-01T11:00:00Z", "2026-03-01T11:59:59.123456Z"])
+_STATE = st.fixed_dictionaries(
+    {},
+    optional={
+        "waiting": st.fixed_dictionaries({}, optional={"reason": _WORDS, "message": _WORDS}),
+        "running": st.fixed_dictionaries({}, optional={"startedAt": _TIMES}),
+        "terminated": st.fixed_dictionaries(
+            {}, optional={"exitCode": st.integers(0, 255), "reason": _WORDS, "message": _WORDS}
+        ),
+    },
+)
+_CONTAINERS = st.lists(
+    st.fixed_dictionaries(
+        {"name": st.just("engine")},
+        optional={
+            "ready": st.booleans(), "restartCount": st.integers(0, 9), "state": st.none() | _STATE,
+            "lastState": st.none() | _STATE, "image": _WORDS,
+        },
+    ),
+    max_size=2,
+)  # fmt: skip
+_CONDITION = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["Ready", "ContainersReady", "PodScheduled", "DisruptionTarget"]),
+        "status": st.sampled_from(["True", "False", "Unknown"]),
+    },
+    optional={"reason": _WORDS, "message": _WORDS, "lastTransitionTime": _TIMES},
+)
+_STATUS = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "phase": st.sampled_from(["Pending", "Running", "Failed", "Succeeded", "Unknown"]), "reason": _WORDS,
+        "message": _WORDS, "startTime": _TIMES, "conditions": st.none() | st.lists(_CONDITION, max_size=4),
+        "containerStatuses": st.none() | _CONTAINERS, "initContainerStatuses": st.none() | _CONTAINERS,
+    },
+)  # fmt: skip
+
+
+@given(st.lists(_STATUS, max_size=3), st.booleans())
+def test_whatever_a_pod_says_the_status_is_one_that_the_server_takes(statuses: list[Any], bound: bool) -> None:
+    spec = {"containers": [{"name": "engine"}]} | ({"nodeName": "n"} if bound else {})
+    found = [{"metadata": {"name": f"p{i}"}, "spec": spec, "status": one} for i, one in enumerate(statuses)]
+    facts_ = known(pods=found, running=(Running(KIND, 2, 2, 0),))
+    status = conditions.status(facts_)
+    ServiceStatus.model_validate(status)
+    assert said(status, "Ready")["status"] == "False"
+    assert all(row["reason"] in REASONS and row["message"] for row in status["conditions"])
+    assert max(len(row["message"]) for row in status["conditions"]) <= 1024
+    assert 0 < len(status["why"]) <= 80
+    later = replace(facts_, service={**SERVICE, "status": status})
+    assert conditions.status(later) == status
