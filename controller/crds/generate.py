@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions from the kinds: `python -m controller.crds.generate deploy/crds` writes them."""
+"""CustomResourceDefinitions from the kinds: `python -m controller.crds.generate FOLDER...` writes them."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,8 @@ from controller.crds.rules import RULES, Rule
 from controller.crds.structural import Schema, structural
 from planner.yaml_text import dump
 
-_HEAD = "# Generated from controller/crds by: python -m controller.crds.generate deploy/crds\n"
+FOLDERS = ("deploy/crds", "deploy/chart/muster/files/crds")  # for people and kubectl; a chart reads its own files alone
+_HEAD = f"# Generated from controller/crds by: python -m controller.crds.generate {' '.join(FOLDERS)}\n"
 
 
 def crd(kind: Kind) -> dict[str, Any]:
@@ -80,5 +81,6 @@ def text(kind: Kind) -> str:
 
 
 if __name__ == "__main__":
-    for kind in KINDS:
-        (Path(sys.argv[1]) / f"{kind.plural}.yaml").write_text(text(kind), encoding="utf-8")
+    for folder in sys.argv[1:]:
+        for kind in KINDS:
+            (Path(folder) / f"{kind.plural}.yaml").write_text(text(kind), encoding="utf-8")
