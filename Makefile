@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test constraints
+.PHONY: help demo test constraints manifests
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
@@ -21,6 +21,12 @@ test: .venv/tests
 	$(BIN)/lint-imports --cache-dir .cache/import-linter
 	$(BIN)/pytest -n 2 --dist worksteal -m "not cluster"
 	$(BIN)/pytest -m cluster
+
+# Renders what comes of the chart and of the custom resources' types; tests fail where they are not those.
+manifests: .venv/tests
+	$(BIN)/python -m controller.crds.generate deploy/crds deploy/chart/muster/files/crds
+	$(BIN)/helm template muster deploy/chart/muster --set crds.install=false --api-versions policy/v1 \
+		| sed 's|managed-by: Helm|managed-by: muster|' > deploy/kustomize/base/muster.yaml
 
 # Writes constraints.txt anew, with the newest versions that pyproject.toml allows.
 constraints:

@@ -128,6 +128,32 @@ def approve(
     typer.echo(f"{space}/{name}: decision {plan.decision} is approved")
 
 
+def install(
+    print_only: Annotated[bool, typer.Option("--print", help="Print the manifests; apply nothing.")] = False,
+    namespace: Annotated[str, typer.Option(help="Namespace of the controller.")] = "muster-system",
+    agents_namespace: Annotated[str, typer.Option(help="Namespace of the agents.")] = "muster-agents",
+    controller_image: Annotated[str, typer.Option(help="Image of the controller.", show_default="as shipped")] = "",
+    agent_image: Annotated[str, typer.Option(help="Image of the agent.", show_default="as shipped")] = "",
+    prometheus: Annotated[str, typer.Option(help="URL that the controller asks for rates.", show_default="none")] = "",
+    crds: Annotated[bool, typer.Option(help="Custom resources too.")] = True,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Install Muster in a cluster, or print what would be applied. The Helm chart has more to choose from.
+
+    Example: muster install --print --prometheus http://prometheus.monitoring.svc:9090 | kubectl apply -f -
+    """
+    from controller.install import Choices, apply, text
+    from controller.kube.rest import connect
+
+    chosen = Choices(namespace, agents_namespace, controller_image, agent_image, prometheus, crds)
+    if print_only:
+        sys.stdout.write(text(chosen))
+        return
+    for line in apply(connect(kubeconfig, context), chosen):
+        typer.echo(line)
+
+
 def _agreed() -> bool:
     try:
         return typer.confirm("Apply it?")

@@ -141,7 +141,7 @@ class Informer:
             query = self._query(limit=str(_PAGE)) | ({"continue": token} if token else {})
             page = self._api.request("GET", self.resource.root, query=query, timeout_s=30.0)
             for obj in page.get("items") or ():
-                kept = self._trim(obj)
+                kept = self._trim({"apiVersion": self.resource.version, "kind": self.resource.kind, **obj})
                 found[_key(kept)] = kept
             token = page["metadata"].get("continue") or ""
             if not token:

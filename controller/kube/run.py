@@ -72,12 +72,13 @@ class Controller:
 
     def __init__(self, api: Api, options: Options, lost: Callable[[], None] | None = None) -> None:
         self.options, self.queue, self.plans = options, WorkQueue(), WorkQueue()
+        self._lost = lost or _end
         self.served: Served = discover(api)
         self.cache = Cache(api, self.served, self._changed, options.silent_s)
         self.known = Known(self.cache, self.served, time.time, options.settings)
         self.elector = Elector(
             api, self.served.need("leases"), options.namespace, "muster-controller", options.identity,
-            terms=options.terms, on_led=self._led, on_lost=lost or _end,
+            terms=options.terms, on_led=self._led, on_lost=self._lost,
         )  # fmt: skip
         self.applier = Applier(api, self.served, self.elector)
         self.child = PlanChild()
@@ -157,6 +158,10 @@ class Controller:
             except ApiError as error:
                 _LOG.warning("stamping: %s", error)
                 time.sleep(0.2)
+            except Exception:  # one that holds the lease and does nothing would be worse than one that ends
+                _LOG.exception("stamping")
+                self._lost()
+                return
         self._leading.set()
         for index in range(self.options.workers):
             self._spawn(f"worker-{index}", lambda: self._work(self.queue))

@@ -9,7 +9,7 @@ from typing import Any
 from controller.crds.generate import crd
 from controller.crds.kinds import KINDS
 from controller.kube.lease import Terms
-from controller.kube.rest import MERGE, Api, ApiError, connect
+from controller.kube.rest import MERGE, ApiError, connect
 from controller.kube.run import Controller, Options
 from tests.controller.objects import a_service, an_inventory
 from tests.controller.plane.plane import Plane
@@ -127,19 +127,15 @@ def _head(kind: str) -> dict[str, str]:
 
 
 @contextmanager
-def a_controller(site: Site, url: str | None = None, **options: Any) -> Iterator[Controller]:
-    """A controller in this process that leads."""
-    made = Controller(
-        api=_connected(site, url), options=Options(**{"terms": QUICK, "tick_s": 2.0, "silent_s": 3.0, **options}),
-        lost=lambda: None,
-    )  # fmt: skip
+def a_controller(
+    site: Site, url: str | None = None, kubeconfig: Path | None = None, **options: Any
+) -> Iterator[Controller]:
+    """A controller in this process that leads; an administrator unless a kubeconfig says who else."""
+    chosen = Options(**{"terms": QUICK, "tick_s": 2.0, "silent_s": 3.0, **options})
+    made = Controller(connect(kubeconfig or site.plane.kubeconfig(url=url)), chosen, lost=lambda: None)
     made.start()
     try:
         until(made.elector.may_write, 15.0)
         yield made
     finally:
         made.stop()
-
-
-def _connected(site: Site, url: str | None) -> Api:
-    return connect(Path(site.plane.kubeconfig(url=url)))

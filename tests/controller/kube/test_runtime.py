@@ -167,6 +167,19 @@ def test_a_deletion_is_told_though_the_server_forgot_it(
     cache.stop()
 
 
+def test_objects_of_a_list_say_what_they_are_as_those_of_a_watch_do(
+    plane: Plane, api: Api, served: Served, space: str
+) -> None:
+    made(api, space, "listed")
+    cache = a_cache(plane, served, space)
+    cache.start()
+    assert cache.wait(10)
+    made(api, space, "watched")
+    soon_equal(cache, api, space)
+    assert {(one["apiVersion"], one["kind"]) for one in cache.items()} == {("v1", "ConfigMap")}
+    cache.stop()
+
+
 def test_a_watch_of_nothing_but_bookmarks_goes_on(plane: Plane, api: Api, served: Served, space: str) -> None:
     cache = a_cache(plane, served, space, None, silent_s=0.3)
     cache.start()
