@@ -1,17 +1,20 @@
 """Muster's own objects, as the chart renders them: to print, or to apply to a cluster."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from controller.kube.rest import APPLY, Api, ApiError
-from planner.errors import MusterError
+from planner.errors import BadInput, MusterError
 from planner.yaml_text import dump, parse
 
 Object = Mapping[str, Any]
 MANAGER = "muster-install"
 _CONTROLLER, _AGENTS = "muster-system", "muster-agents"
+_NAMES = re.compile(f"{_CONTROLLER}|{_AGENTS}")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _OLDER = {"policy/v1": ("policy/v1beta1",)}
 _FIRST = ("Namespace", "CustomResourceDefinition", "ServiceAccount")
 
@@ -33,7 +36,10 @@ class NotApplied(MusterError):
 
 
 def objects(choices: Choices) -> list[Object]:
-    """All objects, those that others need first."""
+    """All objects, those that others need first; raises BadInput for names that no namespace can have."""
+    for option, name in (("--namespace", choices.namespace), ("--agents-namespace", choices.agents_namespace)):
+        if not _NAME.fullmatch(name):
+            raise BadInput(f"{option}: got {name!r}, allowed: at most 63 of a-z, 0-9 and -, no - at either end")
     base = files("deploy")
     found: list[Any] = []
     if choices.crds:
@@ -100,7 +106,8 @@ def _changed(value: Any, choices: Choices) -> Any:
     for image, other in (("muster/controller:", choices.controller_image), ("muster/agent:", choices.agent_image)):
         if other and value.startswith(image):
             return other
-    return value.replace(_CONTROLLER, choices.namespace).replace(_AGENTS, choices.agents_namespace)
+    renamed = {_CONTROLLER: choices.namespace, _AGENTS: choices.agents_namespace}
+    return _NAMES.sub(lambda found: renamed[found.group()], value)  # at once, so that no name is taken for another
 
 
 def _found(api: Api, obj: Object) -> tuple[str, str]:

@@ -15,6 +15,7 @@ import yaml
 from controller.crds.generate import text
 from controller.crds.kinds import KINDS
 from controller.install import Choices, objects
+from planner.errors import BadInput
 from planner.perf.metric_names import NAMES
 from tests.controller.prometheus_server import binary
 
@@ -86,20 +87,21 @@ def test_the_controller_is_restricted_and_the_agent_has_what_it_needs_alone() ->
     (controller,) = named(found, "Deployment", "muster-controller")["spec"]["template"]["spec"]["containers"]
     agent = named(found, "DaemonSet", "muster-agent")["spec"]["template"]["spec"]
     by_name = {one["name"]: one for one in agent["containers"]}
-    for one in (controller, by_name["agent"]):
-        assert one["securityContext"]["runAsNonRoot"]
+    assert controller["securityContext"]["runAsNonRoot"]
     for one in (controller, *by_name.values()):
         assert one["securityContext"]["readOnlyRootFilesystem"]
         assert not one["securityContext"]["allowPrivilegeEscalation"]
         assert not one["securityContext"].get("privileged")
     assert controller["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert by_name["agent"]["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["SYSLOG"]}
+    assert by_name["agent"]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert by_name["setter"]["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["SYS_ADMIN"]}
     assert not any(agent.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
     plain = named(rendered(), "DaemonSet", "muster-agent")["spec"]["template"]["spec"]
-    assert [one["name"] for one in plain["containers"]] == ["agent"]
+    (usual,) = plain["containers"]
+    assert usual["name"] == "agent"
+    assert usual["securityContext"]["runAsNonRoot"]
     assert {one["hostPath"]["path"] for one in plain["volumes"] if "hostPath" in one} == {
-        "/var/lib/muster-agent", "/run/muster", "/dev/kmsg",
+        "/var/lib/muster-agent", "/run/muster",
     }  # fmt: skip
 
 
@@ -185,3 +187,7 @@ def test_install_prints_what_the_chart_renders_under_other_names() -> None:
     assert pod["containers"][0]["image"] == "reg.example/c:2"
     assert "--prometheus=http://prom:9090" in pod["containers"][0]["args"]
     assert not any(one["kind"] == "CustomResourceDefinition" for one in made)
+    crossed = json.dumps(objects(Choices("muster-agents", "muster-system", crds=False)))
+    assert crossed.count("muster-system") == json.dumps(objects(Choices(crds=False))).count("muster-agents")
+    with pytest.raises(BadInput, match="--namespace: got 'Ops'"):
+        objects(Choices("Ops"))
