@@ -1,0 +1,208 @@
+"""The controller on a large fleet: 1,000 nodes of 8 GPUs, 200 services, some 4,000 pods, on a real control plane.
+
+Prints, beside its bar, each of: how long until a fresh process has everything in its caches and what memory that takes;
+what is written in a steady while; how long from the edit of a spec to the first word about it, at 100 edits/s; how long
+from a node's fault to the new plan of a service on it. Everything shares two cores with the control plane.
+
+    python -m tests.benchmarks.controller_scale [--share 1.0] [--steady 600] [--edits 10]
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+
+from controller.kube.rest import MERGE, ApiError, connect
+from controller.names import TAINT
+from tests.controller.live import Site, until
+from tests.controller.objects import L4
+from tests.controller.plane.audit import mark, writes
+from tests.controller.plane.nodes import Nodes
+from tests.controller.plane.plane import Plane, free_ports, programs
+
+_PATH = "/apis/muster.dev/v1alpha1/namespaces/default/gpuservices"
+_RATE = 55.0
+Say = Callable[[str], None]
+
+
+@contextmanager
+def a_process(site: Site, *more: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """A `muster controller` and the port that it answers on."""
+    port = free_ports(1)[0]
+    words = ["controller", "--kubeconfig", str(site.plane.kubeconfig()), "--listen", f"127.0.0.1:{port}", *more]
+    with (site.plane.folder / "controller.log").open("ab") as log:
+        command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "planner.main", *words]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield process, port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(port: int, path: str = "readyz") -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def memory_mib(pid: int) -> float:
+    """The most that a process had resident, in MiB."""
+    lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def fill(site: Site, nodes: Nodes, services: int, count: int) -> None:
+    """The nodes, the inventory and the services."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda index: nodes.add(f"node-{index:04d}", 8, L4, pool="small"), range(count)))
+    site.inventory()
+    for index in range(services):
+        load = {"ratePerSecond": _RATE, "buckets": [{"inputTokens": 512, "outputTokens": 128, "share": 1}]}
+        site.service(f"service-{index:03d}", workload=load)
+
+
+def states(site: Site) -> list[dict[str, object]]:
+    return list(site.api.request("GET", _PATH, timeout_s=30)["items"])
+
+
+def ready(site: Site) -> int:
+    """Services that are planned, applied and ready."""
+    kinds = ("Planned", "Applied", "Ready")
+    found = 0
+    for one in states(site):
+        rows = {row["type"]: row["status"] for row in (one.get("status") or {}).get("conditions") or ()}  # type: ignore[attr-defined]
+        found += all(rows.get(kind) == "True" for kind in kinds)
+    return found
+
+
+def edits(site: Site, names: list[str], seconds: float, per_s: float) -> list[float]:
+    """Edit specs at a rate; the seconds from each edit to the first status of its generation."""
+    asked: dict[tuple[str, int], float] = {}
+    taken: list[float] = []
+    stream = site.api.stream(_PATH, {"watch": "true"}, 600.0)
+
+    def watch() -> None:
+        try:
+            for line in stream:
+                obj = orjson.loads(line)["object"] if line else {}
+                name = obj.get("metadata", {}).get("name")
+                seen = (obj.get("status") or {}).get("observedGeneration", 0)
+                for key in [key for key in list(asked) if key[0] == name and key[1] <= seen]:
+                    taken.append(time.monotonic() - asked.pop(key))
+        except ApiError:
+            return
+
+    threading.Thread(target=watch, daemon=True).start()
+    draw, api = random.Random(1), connect(site.plane.kubeconfig())
+    end_s, step = time.monotonic() + seconds, 0
+
+    def edit(name: str, rate: float) -> None:
+        sent_s = time.monotonic()
+        patch = {"spec": {"workload": {"ratePerSecond": rate}}}
+        made = api.request("PATCH", f"{_PATH}/{name}", patch, content_type=MERGE)
+        asked[name, made["metadata"]["generation"]] = sent_s
+
+    began_s = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        while time.monotonic() < end_s:
+            step += 1
+            pool.submit(edit, draw.choice(names), _RATE + draw.uniform(-1, 1))
+            time.sleep(max(began_s + step / per_s - time.monotonic(), 0.0))
+    until(lambda: len(asked) < 0.02 * step, 60)
+    stream.end()
+    return sorted(taken)
+
+
+def run(plane: Plane, nodes: Nodes, share: float, steady_s: float, edit_s: float, say: Say) -> list[str]:
+    """The whole benchmark; the bars that were missed."""
+    site, missed = Site(plane), []
+    services, count = max(round(200 * share), 1), max(round(1000 * share), 2)
+
+    def bar(words: str, value: float, most: float, unit: str) -> None:
+        good = value <= most
+        say(f"{words}: {value:.3g} {unit} (bar {most:g}) {'PASS' if good else 'MISS'}")
+        if not good:
+            missed.append(words)
+
+    fill(site, nodes, services, count)
+    with a_process(site, "--most-moving", "400"):
+        began_s = time.monotonic()
+        until(lambda: ready(site) == services, 900, "the fleet never became ready")
+        pods = len(site.api.request("GET", "/api/v1/namespaces/default/pods", timeout_s=60)["items"])
+        say(f"{count} nodes, {services} services, {pods} pods: all ready after {time.monotonic() - began_s:.0f} s")
+        time.sleep(20)
+        start = mark(plane.audit_log)
+        time.sleep(steady_s)
+        ours = [one for one in writes(plane.audit_log, start) if one.agent.startswith("python-urllib3")]
+        others = [one for one in ours if one.resource != "leases" and one.manager.startswith("muster")]
+        bar(f"writes but the lease's in {steady_s:.0f} steady s", len(others), 0, "")
+        with a_process(site) as (process, port):
+            began_s = time.monotonic()
+            until(lambda: answers(port), 60)
+            bar("start to full caches", time.monotonic() - began_s, 5.0, "s")
+            time.sleep(5)
+            bar("memory of a process with full caches", memory_mib(process.pid), 300, "MiB")
+        names = [str(one["metadata"]["name"]) for one in states(site)]  # type: ignore[index]
+        taken = edits(site, names, edit_s, 100 * share)
+        say(f"{len(taken)} edits at {100 * share:.0f}/s")
+        bar("edit to first word, p50", taken[len(taken) // 2] * 1e3, 50, "ms")
+        bar("edit to first word, p99", taken[int(len(taken) * 0.99)] * 1e3, 250, "ms")
+        until(lambda: ready(site) == services, 900, "the edits never settled")
+        bar("fault to the new plan applied", fault(site), 5.0, "s")
+    return missed
+
+
+def fault(site: Site) -> float:
+    """Taint a node as for a fault; seconds until the services on it are planned without it and that is applied."""
+    pods = site.api.request("GET", "/api/v1/namespaces/default/pods", timeout_s=60)["items"]
+    node = pods[0]["spec"]["nodeName"]
+    hit = {one["metadata"]["labels"]["muster.dev/service"] for one in pods if one["spec"].get("nodeName") == node}
+    patch = {"spec": {"unschedulable": True, "taints": [{"key": TAINT, "effect": "NoSchedule", "value": "faulty"}]}}
+    began_s = time.monotonic()
+    site.api.request("PATCH", f"/api/v1/nodes/{node}", patch, content_type=MERGE)
+
+    def planned() -> bool:
+        plans = [site.get(name, plural="plans")["spec"] for name in hit]
+        done = all(node in (plan.get("planned") or {}).get("faulty", ()) for plan in plans)
+        return done and all(site.condition(name, "Applied")[0] == "True" for name in hit)
+
+    until(planned, 60)
+    return time.monotonic() - began_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=float, default=1.0, help="Of the fleet's size and of the rate of edits.")
+    parser.add_argument("--steady", type=float, default=600.0, help="Steady seconds to look at.")
+    parser.add_argument("--edits", type=float, default=10.0, help="Seconds of edits.")
+    given = parser.parse_args()
+    print(f"load {os.getloadavg()[0]:.1f}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        plane = Plane(Path(folder), programs())
+        nodes = Nodes(plane)
+        try:
+            plane.start()
+            nodes.start()
+            missed = run(plane, nodes, given.share, given.steady, given.edits, lambda words: print(words, flush=True))
+        finally:
+            nodes.stop()
+            plane.stop()
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
