@@ -96,14 +96,14 @@ class NodeRound:
             writes.append((nodes[name], lambda node, why=why: quarantined(node, why, now_s)))  # type: ignore[misc]
         writes += [(nodes[name], lambda node: given_back(node, now_s)) for name in step.give_back]
         with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda row: self._change(*row), writes))
+            errors = list(pool.map(lambda row: _tried(self._change, *row), writes))
             told = [
                 (name, patch)
                 for name, node in nodes.items()
                 if name in self.kept
                 and (patch := condition(node, states[name], step.held.get(name, ""), now_s)) is not None
             ]
-            list(pool.map(lambda row: self._patch(row[0], row[1], "status"), told))
+            errors += pool.map(lambda row: _tried(self._patch, *row, "status"), told)
         for name in step.quarantine:
             self._tell(nodes[name], "NodeQuarantined", states[name].fault)
         for name in step.give_back:
@@ -116,6 +116,9 @@ class NodeRound:
         self._look_at_tests(nodes, states)
         if self._settings.drain:
             self._drain({name for name, one in states.items() if one.out_since_s is not None} | set(step.quarantine))
+        for error in errors:  # one node that cannot be written holds up no other; the round is tried again for it
+            if error is not None:
+                raise error
 
     def _state(self, node: Object) -> NodeState:
         """A node that nobody told of since this process began is silent from then on."""
@@ -206,3 +209,12 @@ class NodeRound:
                 elif error.status != 404:
                     raise
         self.blocked = blocked
+
+
+def _tried(write: Callable[..., None], *about: object) -> ApiError | None:
+    """What the API server refused, if it did."""
+    try:
+        write(*about)
+    except ApiError as error:
+        return error
+    return None

@@ -36,6 +36,7 @@ from controller.prometheus import Prometheus
 from controller.server import Listen, Server
 from controller.snapshots import Snapshots
 from controller.specs import key_of, service_of
+from controller.when import steady
 from planner.errors import MusterError
 
 Object = Mapping[str, Any]
@@ -75,7 +76,7 @@ class Controller:
         self._lost = lost or _end
         self.served: Served = discover(api)
         self.cache = Cache(api, self.served, self._changed, options.silent_s)
-        self.known = Known(self.cache, self.served, time.time, options.settings)
+        self.known = Known(self.cache, self.served, steady(), options.settings)
         self.elector = Elector(
             api, self.served.need("leases"), options.namespace, "muster-controller", options.identity,
             terms=options.terms, on_led=self._led, on_lost=self._lost,
