@@ -97,6 +97,8 @@ class NodeRound:
         writes += [(nodes[name], lambda node: given_back(node, now_s)) for name in step.give_back]
         with ThreadPoolExecutor(_THREADS) as pool:
             errors = list(pool.map(lambda row: _tried(self._change, *row), writes))
+            going = [*step.quarantine, *step.give_back]
+            done = {name for name, error in zip(going, errors, strict=True) if error is None}
             told = [
                 (name, patch)
                 for name, node in nodes.items()
@@ -104,9 +106,9 @@ class NodeRound:
                 and (patch := condition(node, states[name], step.held.get(name, ""), now_s)) is not None
             ]
             errors += pool.map(lambda row: _tried(self._patch, *row, "status"), told)
-        for name in step.quarantine:
+        for name in done & set(step.quarantine):
             self._tell(nodes[name], "NodeQuarantined", states[name].fault)
-        for name in step.give_back:
+        for name in done & set(step.give_back):
             self._tell(nodes[name], "NodeReturned", "without a fault for long enough")
         for name, words in step.held.items():
             if states[name].fault and states[name].out_since_s is None:
@@ -115,7 +117,9 @@ class NodeRound:
             self._test(nodes[name])
         self._look_at_tests(nodes, states)
         if self._settings.drain:
-            self._drain({name for name, one in states.items() if one.out_since_s is not None} | set(step.quarantine))
+            self._drain(
+                {name for name, one in states.items() if one.out_since_s is not None} | (done & set(step.quarantine))
+            )
         for error in errors:  # one node that cannot be written holds up no other; the round is tried again for it
             if error is not None:
                 raise error

@@ -33,10 +33,11 @@ class Fleet:
         self.clock = steady(lambda: self.wall_s, lambda: self.passed_s)
         self.sequence = 0
         self.asked = 0
+        self.events: list[tuple[str, str]] = []
         settings = NodeSettings(brake=BRAKE, drain=False)
         self.rounds = NodeRound(
             cast(Known, self), cast(Api, self), cast(Served, self), cast(Leader, self), settings, self._soon,
-            lambda *_: None,
+            lambda about, reason, _: self.events.append((about["metadata"]["name"], reason)),
         )  # fmt: skip
 
     def _soon(self) -> None:
@@ -105,6 +106,7 @@ def test_a_node_that_cannot_be_written_holds_up_no_other_and_is_tried_again() ->
         fleet.rounds.run()
     assert fleet.out() == {"n1", "n2", "n3"}
     assert all(any(c["type"] == "GPUHealthy" for c in fleet.nodes[n]["status"]["conditions"]) for n in fleet.out())
+    assert ("n0", "NodeQuarantined") not in fleet.events
     fleet.refuses = set()
     fleet.rounds.run()
     assert fleet.out() == {"n0", "n1", "n2", "n3"}
