@@ -111,9 +111,10 @@ def tell(
         if (pipe := running[-1].stdin) is not None:
             pipe.write(json.dumps(job).encode())
             pipe.close()
-    came = [json.loads(one.stdout.read()) for one in running if one.stdout is not None]
+    came = []
     for one in running:
-        one.wait()
+        with one:  # which waits, and closes its pipes
+            came.append(json.loads(one.stdout.read() if one.stdout is not None else b""))
     return Told.together(came)
 
 
