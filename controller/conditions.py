@@ -126,7 +126,7 @@ def _rebalance(facts: Facts) -> Said:
 
 def _fresh(facts: Facts) -> Said:
     if facts.verdict is None:
-        return "Unknown", "NotObserved", "no plan is in force whose rates could be looked at"
+        return "Unknown", "NotObserved", "no plan is in force, or the controller was given no Prometheus to ask"
     if facts.verdict.stale:
         return "False", "Stale", "no rate was heard lately; nothing is concluded from silence"
     return "True", "Fresh", "rates and latencies are recent"

@@ -58,7 +58,7 @@ REASONS = {  # reason of a condition -> what it says
     "NotHeld": "nothing is held back",
     "Fresh": "rates and latencies are recent",
     "Stale": "rates and latencies are old; nothing is concluded from silence",
-    "NotObserved": "no plan is in force whose rates could be looked at",
+    "NotObserved": "nothing is observed: no plan is in force, or no Prometheus is asked",
 }
 
 

@@ -1,5 +1,6 @@
 """Kubernetes behind the protocol of `controller.cluster`: observe from the caches, act through the applier."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from planner.service import Bucket
 Object = Mapping[str, Any]
 
 
+_OVERLAY_S = 30.0  # no cache is that late: whoever deleted it meanwhile is believed
+
+
 class KubernetesCluster:
     """Workloads, pods and tables of weights. `made`: the kinds that plans ask for, by name, with how to run them.
 
@@ -26,12 +30,32 @@ class KubernetesCluster:
 
     def __init__(self, cache: Cache, served: Served, applier: Applier, clock: Callable[[], float]) -> None:
         self._cache, self._served, self._applier, self._clock = cache, served, applier, clock
+        self._written: dict[str, tuple[Object, float]] = {}
         self.made: Mapping[str, Made] = {}
         self.rates: Mapping[str, Mapping[Bucket, float]] = {}
 
     def observe(self) -> Live:
-        """What runs now."""
-        return live(self._cache.world(), self._clock())
+        """What runs now, what was just written included.
+
+        Caches come after the server, each in its time. Whoever stops a replica of one kind and then looks at a cache
+        that still has it would stop one of another kind too, and both would be missing.
+        """
+        world = self._cache.world()
+        return live(world, self._clock(), self._newest(world.workloads))
+
+    def _newest(self, seen: Sequence[Object]) -> list[Object]:
+        """Workloads as the caches have them, or as they were last written where that is newer."""
+        found = {_key(one): one for one in seen}
+        for key, (written, at_s) in list(self._written.items()):
+            there = found.get(key)
+            if (there is not None and _version(there) >= _version(written)) or time.monotonic() - at_s > _OVERLAY_S:
+                del self._written[key]
+            else:
+                found[key] = written
+        return list(found.values())
+
+    def _wrote(self, obj: Object) -> None:
+        self._written[_key(obj)] = obj, time.monotonic()
 
     def act(self, actions: Sequence[Action]) -> None:
         """Do them in their order; what changed since it was seen is left to the next round."""
@@ -51,12 +75,13 @@ class KubernetesCluster:
         if found is None:
             made, owner = self.made.get(action.kind.name), self._service(action.kind.service)
             if action.replicas and made is not None and owner is not None:
-                self._applier.create(workload(made, action.replicas, owner, self._served))
+                self._wrote(self._applier.create(workload(made, action.replicas, owner, self._served)))
         elif action.replicas == 0 and not (found.get("spec") or {}).get("replicas"):
             self._applier.delete(found)
+            self._written.pop(_key(found), None)
         else:
             size = int(found["metadata"]["annotations"].get(names.SIZE, 1)) if found["kind"] == "StatefulSet" else 1
-            self._applier.scale(found, action.replicas * size)
+            self._wrote(self._applier.scale(found, action.replicas * size))
 
     def _route(self, action: Route) -> None:
         owner = self._service(action.service)
@@ -80,27 +105,36 @@ class KubernetesCluster:
         return self._cache.get("gpuservices", space, name)
 
 
-def live(world: World, now_s: float) -> Live:
-    """The cluster at one moment, from what was seen of it."""
+def live(world: World, now_s: float, workloads: Sequence[Object] | None = None) -> Live:
+    """The cluster at one moment, from what was seen of it; `workloads` where more is known of them."""
     nodes = nodes_of(world["nodes"], groups_of(world["clusterinventories"]), held_by_node(world["pods"]))
     tables = {
         f"{one['metadata']['namespace']}/{service}": weights_of(one)
         for one in world["configmaps"]
         if (service := (one["metadata"].get("labels") or {}).get(names.SERVICE)) is not None
     }
-    return Live(tuple(runs(world, now_s)), nodes, tables)
+    return Live(tuple(runs(world, now_s, workloads)), nodes, tables)
 
 
-def runs(world: World, now_s: float) -> list[Running]:
+def runs(world: World, now_s: float, workloads: Sequence[Object] | None = None) -> list[Running]:
     """Every kind that has a workload."""
     pods: dict[str, list[Object]] = {}
     for pod in world["pods"]:
         if (kind := (pod["metadata"].get("labels") or {}).get(names.KIND)) is not None:
             pods.setdefault(f"{pod['metadata']['namespace']}/{kind}", []).append(pod)
     found = []
-    for one in sorted(world.workloads, key=lambda obj: (obj["metadata"]["namespace"], obj["metadata"]["name"])):
+    every = world.workloads if workloads is None else workloads
+    for one in sorted(every, key=lambda obj: (obj["metadata"]["namespace"], obj["metadata"]["name"])):
         kind = kind_of(one)
         mine = running(one, pods.get(kind.name, ()), now_s) if kind is not None else None
         if mine is not None:
             found.append(mine)
     return found
+
+
+def _key(obj: Object) -> str:
+    return f"{obj['kind']}/{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+
+
+def _version(obj: Object) -> int:
+    return int(obj["metadata"]["resourceVersion"])

@@ -71,7 +71,7 @@ class FleetRound:
                 continue
             made |= {one.kind.name: one for one in mine}
             targets += [Target(one.kind, one.replicas) for one in mine]
-            floors[key] = float(plan["spec"].get("floorPerSecond") or 0.0)
+            floors[key] = _floor(plan["spec"])
             most = (obj["spec"].get("serving") or {}).get("maxUnavailable", 0)
             bears[key] = Disruption(int(most), int(obj["spec"].get("priority", 0)))
         return Desired("fleet", tuple(targets), floors, bears, self._known.settings.most_moving), made
@@ -80,3 +80,10 @@ class FleetRound:
         if names.PAUSED in (obj["metadata"].get("annotations") or {}) or isinstance(self._known.spec(obj), list):
             return True
         return any(unservable(obj, one) for one in self._known.decided(plan))
+
+
+def _floor(spec: Object) -> float:
+    """Requests/s that must stay ready: what was said with the decision, or all that it was made for."""
+    if (said := spec.get("floorPerSecond")) is not None:
+        return float(said)
+    return float((spec.get("planned") or {}).get("ratePerSecond") or 0.0)

@@ -6,6 +6,7 @@ is listed again and *compared* with the cache, so that deletions during the gap 
 the version fresh. Failures in a row wait longer, with jitter, and no less than the server asks for.
 """
 
+import logging
 import random
 import threading
 import time
@@ -25,6 +26,7 @@ Object: TypeAlias = Mapping[str, Any]
 Change: TypeAlias = Callable[[Object | None, Object | None], None]
 """Called with an object before and after; None for not there. Must not wait."""
 
+_LOG = logging.getLogger("muster")
 _PAGE = 500
 _SERVER_S = (240, 480)  # the server is asked to end a watch after so long, drawn so that they don't end together
 _STALE = (410, 504)
@@ -124,6 +126,12 @@ class Informer:
                     failures += 1
                 self._restart(error.reason or str(error.status))
                 self._kicked.wait(self._backoff.wait_s(failures, random.random, error.retry_after_s))
+            except Exception:  # of a callback, or bytes that are no JSON: what was seen is in doubt, so all is listed
+                _LOG.exception("%s", self.resource.plural)
+                self._version = ""
+                failures += 1
+                self._restart("Failed")
+                self._kicked.wait(self._backoff.wait_s(failures, random.random))
             self._kicked.clear()
 
     def _restart(self, cause: str) -> None:
@@ -172,7 +180,7 @@ class Informer:
             self._stream.end()
         for line in self._stream:
             if line:
-                self._take(orjson.loads(line))
+                self._take(_event(line))
                 came = True
         return came
 
@@ -200,6 +208,15 @@ class Informer:
     def _tell(self, old: Object | None, new: Object | None) -> None:
         for callback in self._callbacks:
             callback(old, new)
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """An event of a watch. A line that was cut off is a watch that broke."""
+    try:
+        found: dict[str, Any] = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(0, "Broken", f"watch: a line of {len(line)} bytes is no JSON: {error}") from None
+    return found
 
 
 def _key(obj: Object) -> Key:

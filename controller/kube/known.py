@@ -29,10 +29,14 @@ _MOST_SAMPLES = 512
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an operator of the fleet chooses. `most_moving`: replicas that may start or stop at once."""
+    """What an operator of the fleet chooses. `most_moving`: replicas that may start or stop at once.
+
+    `hears`: whether rates are listened for; where nobody listens, silence says nothing.
+    """
 
     laws: Laws = field(default_factory=Laws)
     most_moving: int = 8
+    hears: bool = False
 
 
 class Known:

@@ -148,8 +148,9 @@ def enacted(fresh: Object, old: Object, running: Sequence[Running], epoch: int) 
     """A Plan's spec with a new outcome in force: what ran before is kept to go back to, and a floor is set."""
     spec: dict[str, Any] = {**fresh, "epoch": epoch}
     if (before := old.get("planned")) is not None and old.get("allocations"):
-        ready = capacity_per_s((one.kind, one.ready) for one in running)
-        spec["floorPerSecond"] = min(float(before["ratePerSecond"]), ready)
+        # A plan in the middle of a move must not take what is ready now for what may be: that would sink step by step.
+        ready = max(capacity_per_s((one.kind, one.ready) for one in running), float(old.get("floorPerSecond") or 0.0))
+        spec["floorPerSecond"] = min(float(before["ratePerSecond"]), float(fresh["planned"]["ratePerSecond"]), ready)
         spec["previous"] = {
             key: old[key] for key in ("decisionId", "planned", "allocations", "usdPerHour") if key in old
         }

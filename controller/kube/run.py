@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ class Controller:
         self._lost = lost or _end
         self.served: Served = discover(api)
         self.cache = Cache(api, self.served, self._changed, options.silent_s)
-        self.known = Known(self.cache, self.served, steady(), options.settings)
+        settings = replace(options.settings, hears=bool(options.prometheus))
+        self.known = Known(self.cache, self.served, steady(), settings)
         self.elector = Elector(
             api, self.served.need("leases"), options.namespace, "muster-controller", options.identity,
             terms=options.terms, on_led=self._led, on_lost=self._lost,

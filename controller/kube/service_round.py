@@ -7,7 +7,7 @@ from typing import Any
 
 from controller import names
 from controller.causes import Facts, Planning
-from controller.cluster import Target
+from controller.cluster import Kind, Target
 from controller.conditions import status
 from controller.events import of_change
 from controller.hardware import gpus_of
@@ -146,14 +146,14 @@ class ServiceRound:
             service=obj,
             now=datetime.fromtimestamp(now_s, UTC),
             planning=self._planning(key, obj, plan),
-            targets=tuple(Target(one.kind, one.replicas) for one in made),
-            running=tuple(one for one in counted if one is not None),
+            targets=tuple(Target(_bare(one.kind), one.replicas) for one in made),
+            running=tuple(replace(one, kind=_bare(one.kind)) for one in counted if one is not None),
             nodes=known.nodes() if _unplaced(pods) else (),
             pods=pods,
             workloads=workloads,
             refused=unfit or known.errors.get(key, ""),
             held="; ".join(part for part in held if part),
-            verdict=verdict if plan is not None else None,
+            verdict=verdict if plan is not None and known.settings.hears else None,
             faults=f"GPUs of {', '.join(sorted(out))} are faulty" if out else "",
             paused=names.PAUSED in (obj["metadata"].get("annotations") or {}),
             slo=self._slo(key),
@@ -225,3 +225,8 @@ def _unplaced(pods: Sequence[Object]) -> list[Object]:
     """Pods with GPUs that no node was found for."""
     waiting = [pod for pod in pods if not pod["spec"].get("nodeName") and not pod["metadata"].get("deletionTimestamp")]
     return [pod for pod in waiting if gpus_of(pod)]
+
+
+def _bare(kind: Kind) -> Kind:
+    """A kind by its name in its namespace, as its pods' labels have it."""
+    return replace(kind, name=kind.name.rpartition("/")[2])
