@@ -1,13 +1,15 @@
 """What the leader does about the fleet: one round of moving it from what runs to what is decided."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller import names
-from controller.cluster import Action, Desired, Disruption, Route, Running, Target
+from controller.cluster import Action, Desired, Disruption, Route, Running, Scale, Target
 from controller.kube.applier import Applier
 from controller.kube.cluster import KubernetesCluster
 from controller.kube.known import Known
+from controller.kube.planning import floor_of
 from controller.kube.rest import ApiError
 from controller.manifests.pod import unservable
 from controller.manifests.workload import Made
@@ -15,6 +17,7 @@ from controller.rollout import next_round
 from controller.specs import key_of
 
 Object = Mapping[str, Any]
+_LOG = logging.getLogger("muster")
 _NEXT_S = 5.0  # deadlines of replicas pass without an event
 
 
@@ -31,6 +34,8 @@ class FleetRound:
         desired, self.cluster.made = self._desired(now.running)
         self.cluster.rates = dict(self._known.rates)
         step = next_round(desired, now)
+        if step.actions and _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("fleet: %s", [(r.kind.name, r.replicas, r.bound, r.ready, r.leaving) for r in now.running])
         self._act(step.actions)
         before, self._known.held = self._known.held, step.held
         for key in before.keys() | step.held.keys():
@@ -44,6 +49,8 @@ class FleetRound:
         for action in actions:
             key = action.service if isinstance(action, Route) else action.kind.service
             worse = ""
+            if isinstance(action, Scale):
+                _LOG.info("%s: %d replicas: %s", action.kind.name, action.replicas, action.why)
             try:
                 self.cluster.act([action])
             except ApiError as error:
@@ -71,7 +78,7 @@ class FleetRound:
                 continue
             made |= {one.kind.name: one for one in mine}
             targets += [Target(one.kind, one.replicas) for one in mine]
-            floors[key] = _floor(plan["spec"])
+            floors[key] = floor_of(plan["spec"])
             most = (obj["spec"].get("serving") or {}).get("maxUnavailable", 0)
             bears[key] = Disruption(int(most), int(obj["spec"].get("priority", 0)))
         return Desired("fleet", tuple(targets), floors, bears, self._known.settings.most_moving), made
@@ -80,10 +87,3 @@ class FleetRound:
         if names.PAUSED in (obj["metadata"].get("annotations") or {}) or isinstance(self._known.spec(obj), list):
             return True
         return any(unservable(obj, one) for one in self._known.decided(plan))
-
-
-def _floor(spec: Object) -> float:
-    """Requests/s that must stay ready: what was said with the decision, or all that it was made for."""
-    if (said := spec.get("floorPerSecond")) is not None:
-        return float(said)
-    return float((spec.get("planned") or {}).get("ratePerSecond") or 0.0)

@@ -149,12 +149,19 @@ def enacted(fresh: Object, old: Object, running: Sequence[Running], epoch: int) 
     spec: dict[str, Any] = {**fresh, "epoch": epoch}
     if (before := old.get("planned")) is not None and old.get("allocations"):
         # A plan in the middle of a move must not take what is ready now for what may be: that would sink step by step.
-        ready = max(capacity_per_s((one.kind, one.ready) for one in running), float(old.get("floorPerSecond") or 0.0))
+        ready = max(capacity_per_s((one.kind, one.ready) for one in running), floor_of(old))
         spec["floorPerSecond"] = min(float(before["ratePerSecond"]), float(fresh["planned"]["ratePerSecond"]), ready)
         spec["previous"] = {
             key: old[key] for key in ("decisionId", "planned", "allocations", "usdPerHour") if key in old
         }
     return spec
+
+
+def floor_of(spec: Object) -> float:
+    """Requests/s that must stay ready by a Plan: what was said with the decision, or all that it was made for."""
+    if (said := spec.get("floorPerSecond")) is not None:
+        return float(said)
+    return float((spec.get("planned") or {}).get("ratePerSecond") or 0.0)
 
 
 def _infeasible(why: Infeasible) -> Object:
