@@ -28,10 +28,13 @@ class PlanChild:
         self._longest_s = longest_s
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._stopped = False
 
     def decide(self, snapshot: Mapping[str, Any]) -> Mapping[str, Any]:
         """The decision as an object of kind Plan; raises PlanningFailed."""
         with self._lock:
+            if self._stopped:
+                raise PlanningFailed("planning ended with the controller")
             process = self._started()
             timer = threading.Timer(self._longest_s, process.kill)
             timer.start()
@@ -47,7 +50,7 @@ class PlanChild:
                 timer.cancel()
             if not line:
                 code = process.wait()
-                self.stop()
+                self._end()
                 raise PlanningFailed(f"planning ended with exit code {code}; allowed are {self._longest_s:g} s")
         answer = orjson.loads(line)
         if "error" in answer:
@@ -56,7 +59,14 @@ class PlanChild:
         return plan
 
     def stop(self) -> None:
-        """End the process, also in the middle of a decision."""
+        """End the process for good, also in the middle of a decision."""
+        self._stopped = True
+        if (process := self._process) is not None:
+            process.kill()  # whoever waits for its answer gets none
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
         if (process := self._process) is not None:
             process.kill()
             process.wait()
