@@ -6,6 +6,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 SERVICE = f"{GROUP}/service"  # label: the GPUService that an object belongs to
 KIND = f"{GROUP}/kind"  # label: the kind of replicas, `controller.cluster.Kind.name`
 ROLE = f"{GROUP}/role"  # label: serve, prefill or decode
+SERVES = f"{GROUP}/serves"  # label: the pod of a replica that answers requests, the first of several
+ENTRY = f"{GROUP}/entry"  # label: the same, of the pools that users' requests come in by
 
 DECISION = f"{GROUP}/decision-id"  # annotation: the decision that an object follows
 EPOCH = f"{GROUP}/epoch"  # annotation: leadership under which an object was last written

@@ -18,7 +18,7 @@ from controller.kube.planning import enacted
 from controller.kube.view import running
 from controller.manifests.pod import unservable
 from controller.manifests.service import around, foreign_scalers
-from controller.manifests.workload import Made
+from controller.manifests.workload import PEERS, Made
 from controller.plans import planned
 from controller.trigger import Reason, Seen, Verdict, judge
 from controller.when import seconds
@@ -180,7 +180,8 @@ class ServiceRound:
         for one in wanted:
             meta = one["metadata"]
             self._applier.apply(one, cache.get(served.of(one).plural, meta["namespace"], meta["name"]))
-        kept = {one["metadata"]["name"] for one in [*wanted, *cache.of(key, *WORKLOADS)]}
+        there = [one["metadata"]["name"] for one in cache.of(key, *WORKLOADS)]  # also of kinds that are being left
+        kept = {one["metadata"]["name"] for one in wanted} | {*there, *(name + PEERS for name in there)}
         for one in cache.of(key, "services"):
             if one["metadata"]["name"] not in kept:
                 self._applier.delete(one)

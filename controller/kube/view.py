@@ -17,6 +17,7 @@ from planner.service import Bucket
 
 Object = Mapping[str, Any]
 GROUP_INDEX = "leaderworkerset.sigs.k8s.io/group-index"
+WORKER_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
 _DEADLINE_S = 3600.0
 
 
@@ -53,9 +54,9 @@ def running(workload: Object, pods: Sequence[Object], now_s: float) -> Running |
         replicas.setdefault(_replica(pod, size), []).append(pod)
     staying = [group for group in replicas.values() if not any(map(_leaves, group)) and not all(map(_over, group))]
     leaving = sum(any(map(_leaves, group)) and any(map(holds, group)) for group in replicas.values())
-    ready = sum(len(group) >= size and all(map(_ready, group)) for group in staying)
+    ready = sum(len(group) >= size and _serves(group) for group in staying)
     bound = sum(len(group) >= size and all(map(holds, group)) for group in staying)
-    late = sum(not all(map(_ready, group)) and _age_s(group, now_s) > deadline_s for group in staying)
+    late = sum(not _serves(group) and _age_s(group, now_s) > deadline_s for group in staying)
     excess = max(len(staying) - told, 0)  # told to go, and not marked yet
     return Running(kind, told, min(bound, told), min(ready, told), leaving + excess, min(late, told - min(ready, told)))
 
@@ -69,6 +70,18 @@ def _replica(pod: Object, size: int) -> str:
         return str(group)
     ordinal = meta["name"].rpartition("-")[2]
     return str(int(ordinal) // size) if ordinal.isdecimal() else str(meta["name"])
+
+
+def _serves(pods: Sequence[Object]) -> bool:
+    """Whether a replica answers requests: its first pod does so when all of them work."""
+    return _ready(min(pods, key=_place))
+
+
+def _place(pod: Object) -> tuple[int, str]:
+    """Where a pod stands in its replica."""
+    meta = pod["metadata"]
+    index = (meta.get("labels") or {}).get(WORKER_INDEX, meta["name"].rpartition("-")[2])
+    return (int(index) if index.isdecimal() else 0), meta["name"]
 
 
 def _leaves(pod: Object) -> bool:

@@ -18,6 +18,7 @@ Object = Mapping[str, Any]
 PORT = 8000
 MODELS = "/models"
 ENGINE = "engine"
+ENTRIES = ("serve", "prefill")  # the pools that requests are sent to
 _INIT_PORT = 20000
 _LEAST_START_S, _START_FACTOR = 600.0, 3.0  # a cold start is predicted; networks and disks are not
 _PROBE_S = 10
@@ -119,6 +120,9 @@ def _template(
     if serving.get("deviceClass"):
         spec["resourceClaims"] = [{"name": "gpus", "resourceClaimTemplateName": f"{name}-{gpus}-gpus"}]
     labels = {**names.labels(name), names.ROLE: allocation.pool, "app.kubernetes.io/component": allocation.pool}
+    if not worker:
+        labels[names.SERVES] = "true"
+        labels |= {names.ENTRY: "true"} if allocation.pool in ENTRIES else {}
     if serving.get("queue"):
         labels["kueue.x-k8s.io/queue-name"] = serving["queue"]
     template = {"metadata": {"labels": labels, "annotations": {names.RECIPE: str(allocation.recipe)}}, "spec": spec}

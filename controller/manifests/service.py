@@ -9,20 +9,22 @@ from controller import names
 from controller.cluster import Weights
 from controller.kube.discovery import Served
 from controller.manifests.pod import PORT
-from controller.manifests.workload import Made
+from controller.manifests.workload import PEERS, Made
 from controller.plans import owner
 from planner.service import Bucket
 
 Object = Mapping[str, Any]
 TABLE = "weights.json"
-_ENTRY = ("serve", "prefill")  # the pools that requests are sent to
 
 
 def around(service: Object, made: Sequence[Made], served: Served) -> list[Object]:
     """Services, disruption budget and claim templates of a service; the same for the same plan."""
     meta, serving = service["metadata"], service["spec"].get("serving") or {}
-    found = [_service(service, meta["name"], {names.SERVICE: meta["name"]})]
-    found += [_service(service, one.name, {names.KIND: one.name}, headless=one.pod.size > 1) for one in made]
+    found = [_service(service, meta["name"], {names.SERVICE: meta["name"], names.ENTRY: "true"})]
+    found += [_service(service, one.name, {names.KIND: one.name, names.SERVES: "true"}) for one in made]
+    if served.get("leaderworkersets") is None:  # those have names of their own
+        peers = [one for one in made if one.pod.size > 1]
+        found += [_service(service, one.name + PEERS, {names.KIND: one.name}, headless=True) for one in peers]
     found.append(_budget(service, served, int(serving.get("maxUnavailable", 0))))
     if serving.get("deviceClass") and (claims := served.get("resourceclaimtemplates")) is not None:
         found += [

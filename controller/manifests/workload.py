@@ -22,7 +22,8 @@ from planner.plan import Allocation
 from planner.service import Bucket
 
 Object = Mapping[str, Any]
-_MOST_NAME = 52  # a pod adds up to eleven characters of its own
+PEERS = "-peers"  # of the name by which pods of a replica find each other
+_MOST_NAME = 46  # that, and what a pod adds to it, stay within 63 characters
 _LATE_S = 600  # after which the API server itself calls a Deployment stuck
 
 
@@ -135,8 +136,8 @@ def _deployment(made: Made, replicas: int, service: Object) -> Object:
 
 def _leader_worker_set(made: Made, replicas: int, service: Object, version: str) -> Object:
     assert made.pod.worker is not None
-    first = 'export RANK="$LWS_WORKER_INDEX" LEADER="$LWS_LEADER_ADDRESS" HEADLESS=""'
-    rest = 'export RANK="$LWS_WORKER_INDEX" LEADER="$LWS_LEADER_ADDRESS" HEADLESS="--headless"'
+    find = 'RANK="$LWS_WORKER_INDEX"; LEADER="$LWS_LEADER_ADDRESS"'
+    first, rest = (find + (f'; HEADLESS="{flag}"' if _asks(made.pod) else "") for flag in ("", "--headless"))
     return {
         **_head(made, service, version, "LeaderWorkerSet"),
         "spec": {
@@ -159,10 +160,9 @@ def _leader_worker_set(made: Made, replicas: int, service: Object, version: str)
 def _stateful_set(made: Made, replicas: int, service: Object) -> Object:
     """Consecutive ordinals make a replica; scaling down takes away the highest, which is a whole replica."""
     size, name = made.pod.size, made.name
-    find = (
-        f'ORDINAL="${{HOSTNAME##*-}}"; RANK=$((ORDINAL % {size})); LEADER="{name}-$((ORDINAL - RANK)).{name}"; '
-        'HEADLESS=""; [ "$RANK" = 0 ] || HEADLESS="--headless"'
-    )
+    find = f'ORDINAL="${{HOSTNAME##*-}}"; RANK=$((ORDINAL % {size})); LEADER="{name}-$((ORDINAL - RANK)).{name}{PEERS}"'
+    if _asks(made.pod):
+        find += '; HEADLESS=""; [ "$RANK" = 0 ] || HEADLESS="--headless"'
     template = _before(_labelled(made.pod.template, made), find)
     ask = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{PORT}/health', timeout=4)"
     script = f'[ $(( ${{HOSTNAME##*-}} % {size} )) -gt 0 ] || exec python3 -c "{ask}"'
@@ -173,12 +173,17 @@ def _stateful_set(made: Made, replicas: int, service: Object) -> Object:
             "replicas": replicas * size,
             "revisionHistoryLimit": 1,
             "podManagementPolicy": "Parallel",  # the first pod waits for the others
-            "serviceName": name,
+            "serviceName": name + PEERS,
             "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": {names.KIND: name}},
             "template": {**template, "spec": {**template["spec"], "containers": containers}},
         },
     }
+
+
+def _asks(made: Pod) -> bool:
+    """Whether the engine's command tells followers not to serve."""
+    return "$HEADLESS" in str(made.template)
 
 
 def _before(template: Object, script: str) -> dict[str, Any]:
@@ -193,10 +198,13 @@ def _before(template: Object, script: str) -> dict[str, Any]:
 
 
 def _asking(container: Object, command: Sequence[str]) -> Object:
-    """Probes by a command: only a replica's first pod answers HTTP."""
+    """Probes that start and restart pods by a command, since only a replica's first pod answers HTTP.
+
+    The others are never ready, and so get no requests; the first is when all of them work.
+    """
     probes = {
-        key: {**{k: v for k, v in probe.items() if k != "httpGet"}, "exec": {"command": list(command)}}
-        for key, probe in container.items()
-        if key.endswith("Probe")
+        key: {**{k: v for k, v in container[key].items() if k != "httpGet"}, "exec": {"command": list(command)}}
+        for key in ("startupProbe", "livenessProbe")
+        if key in container
     }
     return {**container, **probes}

@@ -1,4 +1,4 @@
-"""Whether plans fit: random fleets with faults and strangers' pods, planned, and planned again after two nodes are lost.
+"""Whether plans fit: random fleets with faults and strangers' pods are planned, and again after two nodes are lost.
 
 Every replica of every plan must find a place: by the rollout's own packing for `--plans` fleets, and by the real
 kube-scheduler, pods running, for `--scheduled` fleets.

@@ -45,14 +45,16 @@ def test_a_replica_told_to_go_leaves_before_it_is_marked() -> None:
     assert seen(gone, *pods) == (0, 0, 0, 2, 0)
 
 
-def test_a_replica_over_several_pods_serves_when_all_do() -> None:
+def test_a_replica_over_several_pods_serves_when_its_first_does() -> None:
     two = {"pods_per_replica": "2"}
-    pods = [a_pod(f"k-{i}", node=f"n{i}", gpus=8, ready=i < 3) for i in range(4)]
+    pods = [a_pod(f"k-{i}", node=f"n{i}", gpus=8, ready=i == 0) for i in range(4)]
     assert seen(a_workload(4, "StatefulSet", **two), *pods) == (2, 2, 1, 0, 0)
+    lws = "leaderworkerset.sigs.k8s.io"
     labelled = [
-        a_pod(f"p{i}", node=f"n{i}", ready=True, labels={"leaderworkerset.sigs.k8s.io/group-index": str(i % 2)})
+        a_pod(f"p{i}", node=f"n{i}", ready=i < 2,
+              labels={f"{lws}/group-index": str(i % 2), f"{lws}/worker-index": str(i // 2)})
         for i in range(3)
-    ]
+    ]  # fmt: skip
     assert seen(a_workload(2, "LeaderWorkerSet", **two), *labelled) == (2, 1, 1, 0, 0)
 
 

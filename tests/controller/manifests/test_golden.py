@@ -1,0 +1,212 @@
+"""What plans become in Kubernetes, as files to read; LeaderWorkerSet, HTTPRoute, Kueue and DRA by these files alone.
+
+To write them anew: MUSTER_UPDATE_GOLDEN=1 pytest tests/controller/manifests
+"""
+
+import difflib
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.kube.discovery import Resource, Served
+from controller.manifests.merge import refused
+from controller.manifests.pod import unservable
+from controller.manifests.service import around, route, table, weights_of
+from controller.manifests.workload import Made, kinds, workload
+from planner.catalog.engines import engine_options
+from planner.launch import engine_flags
+from planner.plan import Allocation, Prediction, Recipe
+from planner.service import Bucket
+from planner.techniques import techniques
+from planner.yaml_text import dump
+from tests.controller.objects import a_service
+
+GOLDEN = Path(__file__).with_name("golden")
+SMALL = Bucket("chat", 512, 128)
+OLD = Served({
+    "poddisruptionbudgets": Resource("poddisruptionbudgets", "policy/v1beta1", "PodDisruptionBudget", True),
+    "statefulsets": Resource("statefulsets", "apps/v1", "StatefulSet", True),
+})  # fmt: skip
+NEW = Served({
+    **OLD.resources,
+    "poddisruptionbudgets": Resource("poddisruptionbudgets", "policy/v1", "PodDisruptionBudget", True),
+    "leaderworkersets": Resource("leaderworkersets", "leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", True),
+    "httproutes": Resource("httproutes", "gateway.networking.k8s.io/v1", "HTTPRoute", True),
+    "resourceclaimtemplates": Resource("resourceclaimtemplates", "resource.k8s.io/v1", "ResourceClaimTemplate", True),
+})  # fmt: skip
+GROUPS = {
+    "h100": {"name": "h100", "nodeSelector": {"pool": "big"}},
+    "l4": {"name": "l4", "nodeSelector": {"pool": "small"}, "gpu": "L4"},
+}
+LLAMA, DEEPSEEK = "meta-llama/Llama-3.1-8B-Instruct", "deepseek-ai/DeepSeek-V3"
+
+
+def an_allocation(recipe: Recipe, replicas: int = 2, pool: str = "serve", **more: Any) -> Allocation:
+    engine = more.get("engine", "vllm")
+    predicted = Prediction(0.2, 0.02, 3.0, 1000.0, 0.7, 1e9, 1e10, 400.0, more.pop("cold_start_s", 90.0))
+    made = Allocation(
+        "team-a/chat", more.pop("model", LLAMA), pool, more.pop("node_group", "h100"), "a", recipe, replicas,
+        recipe.gpus, 5.0, 800.0, predicted, {SMALL: 1.0}, 0.8, engine, engine_flags(recipe, engine, pool),
+    )  # fmt: skip
+    return replace(made, **{key: value for key, value in more.items() if key != "engine"})
+
+
+def everything(service: dict[str, Any], *allocations: Allocation, served: Served = NEW) -> list[Any]:
+    made = kinds(service, allocations, {SMALL: 8.0}, GROUPS, {"h100": 8, "l4": 4})
+    weights = {SMALL: {one.kind.name: 1 / len(made) for one in made}}
+    found = [workload(one, one.replicas, service, served) for one in made] + around(service, made, served)
+    routed = route(service, weights, {SMALL: 8.0}, served)
+    return [*found, table(service, weights), *([routed] if routed else [])]
+
+
+H100 = "H100-SXM"
+HF = {"weights": {"huggingFace": {"id": "team/private", "secretRef": {"name": "hub", "key": "token"}}}}
+PATCH = {
+    "metadata": {"annotations": {"sidecar.example/inject": "false"}},
+    "spec": {
+        "nodeSelector": {"disk": "fast"},
+        "containers": [
+            {"name": "engine", "env": [{"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"}]},
+            {"name": "proxy", "image": "proxy:1"},
+        ],
+    },
+}
+CASES: dict[str, list[Any]] = {
+    "one-gpu-hugging-face-secret": everything(a_service(serving=HF), an_allocation(Recipe(H100, techniques=("fp8",)))),
+    "two-gpus-pvc": everything(
+        a_service(serving={"weights": {"pvc": {"claimName": "models", "path": "llama"}}, "image": "reg/vllm:1"}),
+        an_allocation(Recipe(H100, tp=2, max_batch=64, techniques=("fp8", "chunked-prefill"))),
+    ),
+    "oci-weights-on-l4-passthrough": everything(
+        a_service(serving={"weights": {"image": {"reference": "reg.example/llama@sha256:0"}}, "podTemplate": PATCH}),
+        an_allocation(Recipe("L4"), node_group="l4"),
+    ),
+    "two-nodes-leader-worker-set": everything(
+        a_service(engine="sglang"), an_allocation(Recipe(H100, tp=16), 2, engine="sglang", model=DEEPSEEK)
+    ),
+    "two-nodes-stateful-set": everything(
+        a_service(), an_allocation(Recipe(H100, tp=8, pp=2), 2, model=DEEPSEEK), served=OLD
+    ),
+    "prefill-and-decode": everything(
+        a_service(),
+        *(an_allocation(Recipe(H100, techniques=("disaggregation",)), count, pool)
+          for pool, count in (("prefill", 1), ("decode", 2))),
+    ),
+    "experts-and-attention-ranks": everything(
+        a_service(engine="sglang"), an_allocation(Recipe(H100, tp=1, ep=8, dp=8), 1, engine="sglang", model=DEEPSEEK)
+    ),
+    "queue-claims-gateway": everything(
+        a_service(serving={
+            "queue": "team", "deviceClass": "gpu.nvidia.com", "priorityClass": "high", "maxUnavailable": 2,
+            "gateway": {"name": "edge", "namespace": "infra", "hostnames": ["chat.example"]},
+            "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        }),
+        an_allocation(Recipe(H100)), an_allocation(Recipe("L4"), node_group="l4"),
+    ),
+    "scaled-to-zero": everything(a_service(), an_allocation(Recipe(H100), 0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_plan_becomes_what_its_file_says(name: str) -> None:
+    text = "---\n".join(dump(one) for one in CASES[name])
+    file = GOLDEN / f"{name}.yaml"
+    if os.environ.get("MUSTER_UPDATE_GOLDEN"):
+        file.write_text(text, "utf-8")
+    there = file.read_text("utf-8")
+    assert text == there, "".join(difflib.unified_diff(there.splitlines(True), text.splitlines(True), "file", "made"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_objects_of_kubernetes_itself_are_valid(name: str) -> None:
+    for one in CASES[name]:
+        if one["apiVersion"] in ("v1", "apps/v1", "policy/v1"):
+            kubernetes_validate.validate(one, "1.34", strict=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_engines_know_every_flag(name: str) -> None:
+    """`vllm serve` adds --port and --headless to the engine's own (vllm/entrypoints, release 0.33.0)."""
+    for one in CASES[name]:
+        if one["kind"] in ("Deployment", "StatefulSet", "LeaderWorkerSet"):
+            line = str(one["spec"])
+            engine = "sglang" if "sglang.launch_server" in line else "vllm"
+            flags = set(re.findall(r"--([a-z][a-z0-9-]+)", line))
+            assert flags
+            assert flags <= engine_options(engine).flags | ({"port", "headless"} if engine == "vllm" else set())
+
+
+def test_the_secret_is_named_and_never_read() -> None:
+    text = str(CASES["one-gpu-hugging-face-secret"])
+    assert "secretKeyRef" in text
+    assert "'value': 'token'" not in text
+
+
+def test_what_the_plan_decides_cannot_be_set_beside_it() -> None:
+    bad = {
+        "spec": {
+            "affinity": {}, "nodeName": "n",
+            "containers": [{"name": "engine", "command": ["x"], "resources": {"limits": {"nvidia.com/gpu": 1}}}],
+        },
+        "metadata": {"labels": {"muster.dev/kind": "x"}},
+    }  # fmt: skip
+    assert len(refused(bad)) == 5
+    assert refused(PATCH) == []
+
+
+def test_a_checkpoint_that_somebody_must_quantise_is_asked_for() -> None:
+    wants = next(name for name, one in techniques().items() if one.quantised)
+    allocation = an_allocation(Recipe(H100, techniques=(wants,)))
+    assert "spec.serving.weights" in unservable(a_service(), allocation)
+    assert unservable(a_service(serving=HF), allocation) == ""
+
+
+def made(service: dict[str, Any], allocation: Allocation) -> Made:
+    (one,) = kinds(service, [allocation], {SMALL: 8.0}, GROUPS, {"h100": 8, "l4": 4})
+    return one
+
+
+def test_a_kind_changes_its_name_with_what_would_restart_it_and_with_nothing_else() -> None:
+    base = an_allocation(Recipe(H100, techniques=("fp8",)))
+    name = made(a_service(), base).name
+    same = [replace(base, replicas=7), replace(base, usd_per_hour=9.0), replace(base, busy_ratio=0.1)]
+    assert {made(a_service(), one).name for one in same} == {name}
+    assert made(a_service(workload={"ratePerSecond": 99, "buckets": []}), base).name == name
+    other = [
+        made(a_service(serving={"image": "other:1"}), base),
+        made(a_service(serving={"tolerations": [{"key": "x"}]}), base),
+        made(a_service(), an_allocation(Recipe(H100))),
+        made(a_service(), replace(base, node_group="l4")),
+        made(a_service(), replace(base, flags={**base.flags, "max-model-len": "4096"})),
+    ]
+    assert name not in {one.name for one in other}
+    assert len({one.name for one in other}) == len(other)
+
+
+@settings(max_examples=100)
+@given(
+    name=st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True),
+    pool=st.sampled_from(["serve", "prefill"]),
+)
+def test_names_are_short_enough_for_any_service(name: str, pool: str) -> None:
+    service = a_service(name)
+    allocation = an_allocation(Recipe(H100), pool=pool)
+    for one in everything(service, allocation):
+        assert len(one["metadata"]["name"]) <= 63
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", one["metadata"]["name"])
+        for value in one["metadata"]["labels"].values():
+            assert len(value) <= 63
+
+
+def test_weights_are_read_back_from_their_table() -> None:
+    weights = {SMALL: {"team-a/a": 0.25, "team-a/b": 0.75}}
+    assert weights_of(table(a_service(), weights)) == weights
+    broken = {"metadata": {"namespace": "x"}, "data": {"weights.json": "{nonsense"}}
+    assert weights_of(broken) == {}
