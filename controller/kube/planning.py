@@ -16,6 +16,7 @@ from controller.demand import Fleet, ask
 from controller.plan_child import PlanChild, PlanningFailed
 from controller.plans import by_service, plan_object, planned, planned_row, read, rows
 from controller.trigger import Planned, Reason
+from controller.when import text
 from planner.plan import Allocation, Infeasible
 
 Object = Mapping[str, Any]
@@ -155,6 +156,15 @@ def enacted(fresh: Object, old: Object, running: Sequence[Running], epoch: int) 
             key: old[key] for key in ("decisionId", "planned", "allocations", "usdPerHour") if key in old
         }
     return spec
+
+
+def gone_back(service: Object, plan: Object, why: str, running: Sequence[Running], now_s: float, epoch: int) -> Object:
+    """The Plan with what ran before in force again, as if it had been planned now for what is asked."""
+    spec, before = plan["spec"], plan["spec"]["previous"]
+    asked = {**spec["planned"], "at": text(now_s), "cause": "slo_missed", "reason": f"went back: {why}"[:4096]}
+    back = {**enacted({**before, "planned": asked}, spec, running, epoch)}
+    back.pop("previous", None)  # once: what was left is not gone back to
+    return plan_object(service, back)
 
 
 def floor_of(spec: Object) -> float:

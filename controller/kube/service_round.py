@@ -14,13 +14,13 @@ from controller.hardware import gpus_of
 from controller.kube.applier import Applier
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known
-from controller.kube.planning import enacted
+from controller.kube.planning import enacted, gone_back
 from controller.kube.view import running
 from controller.manifests.pod import unservable
 from controller.manifests.service import around, foreign_scalers
 from controller.manifests.workload import PEERS, Made
 from controller.plans import planned
-from controller.trigger import Reason, Seen, Verdict, judge
+from controller.trigger import Reason, Seen, Verdict, judge, worse
 from controller.when import seconds
 
 Object = Mapping[str, Any]
@@ -64,6 +64,7 @@ class ServiceRound:
         pods = self._known.cache.of(key, "pods")
         verdict = Verdict()
         if names.PAUSED not in (obj["metadata"].get("annotations") or {}):
+            plan = self._gone_back(key, obj, plan)
             verdict = self._judged(key, obj, plan, pods)
             if verdict.reason is not None:
                 self._known.want(key, verdict.reason)
@@ -75,6 +76,21 @@ class ServiceRound:
             self._applier.finalizer(seen, present=True)
         if plan is not None:
             self._around(key, obj, made)
+
+    def _gone_back(self, key: str, obj: Object, plan: Object | None) -> Object | None:
+        """The plan, or what ran before it where it made the objective worse than it was predicted to be."""
+        before = None if plan is None else planned(plan)
+        if plan is None or before is None or plan["spec"].get("previous") is None:
+            return plan
+        seen = Seen(before.generation, before.hardware, before.prices, self._known.samples(key))
+        why = worse(before, seen, self._known.clock(), self._known.settings.laws)
+        was = (plan["spec"]["previous"].get("planned") or {}).get("generation")
+        if not why or not was == before.generation == obj["metadata"].get("generation"):
+            return plan  # what ran before was made for another spec
+        have = [run for run in self._known.fleet().running if run.kind.service == key]
+        back = gone_back(obj, plan, why, have, self._known.clock(), self._applier.epoch)
+        self._tell(obj, "MoveRolledBack", why)
+        return self._applier.replace(back, plan)
 
     def _say(self, obj: Object, facts: Facts) -> Object:
         """Write the status, and tell of what changed in it."""

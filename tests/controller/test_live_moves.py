@@ -1,14 +1,18 @@
 """Moves on a real control plane: made before the old is broken, held where that cannot be, turned back half way."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 
+from controller.kube.known import Settings
 from controller.kube.rest import ApiError
+from controller.trigger import Laws, Sample
 from tests.controller.live import Site, a_controller, until
+from tests.controller.objects import L4
 from tests.controller.plane.kubelet import waiting
 from tests.controller.plane.nodes import Fate, Nodes
 from tests.controller.plane.plane import Plane
@@ -147,3 +151,42 @@ def test_an_autoscaler_that_sets_our_replicas_is_named(site: Site, fleet: Nodes)
             until(lambda: "rival targets" in site.condition("owned", "RebalanceHeld")[2], 20)
         finally:
             site.remove(f"{HPA}/rival")
+
+
+def groups(l4_price: str) -> list[dict[str, Any]]:
+    return [
+        {"name": "h100", "nodeSelector": {"pool": "big"}, "pricePerHour": "$2.50"},
+        {"name": "l4", "nodeSelector": {"pool": "small"}, "pricePerHour": l4_price},
+    ]
+
+
+def test_a_plan_that_serves_worse_than_the_one_before_is_gone_back_from(site: Site, fleet: Nodes) -> None:
+    fleet.add("n0", 8, pool="big")
+    fleet.add("s0", 4, L4, pool="small")
+    site.inventory(*groups("$5.00"))
+    settings = Settings(laws=Laws(slo_window_s=4.0, cool_down_s=1.0))
+    with a_controller(site, settings=settings, prometheus="http://127.0.0.1:9", listen_every_s=3600.0) as controller:
+
+        def hear(met: bool) -> None:
+            controller.known.hear("default/back", Sample(controller.known.clock(), 8.0, met))
+
+        site.service("back")
+        until(lambda: site.is_ready("back"), 40)
+        first = site.get("back", plural="plans")["spec"]["decisionId"]
+        for _ in range(6):
+            hear(True)
+            time.sleep(0.3)
+        site.inventory(*groups("$0.10"))
+        until(lambda: site.get("back", plural="plans")["spec"].get("previous"), 20)
+
+        def back() -> bool:
+            hear(False)
+            time.sleep(0.3)
+            return bool(site.get("back", plural="plans")["spec"]["decisionId"] == first)
+
+        until(back, 30)
+        assert "went back" in site.get("back", plural="plans")["spec"]["planned"]["reason"]
+        until(lambda: {pod["spec"]["nodeName"] for pod in site.pods("back")} == {"n0"}, 40)
+        time.sleep(3.0)
+        now = site.get("back", plural="plans")["spec"]
+        assert now["decisionId"] == first, now["planned"]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from controller.trigger import Laws, Planned, Sample, Seen, Verdict, judge
+from controller.trigger import Laws, Planned, Sample, Seen, Verdict, judge, worse
 
 TICK_S, DAY_S = 15.0, 86_400.0
 
@@ -154,3 +154,31 @@ def test_new_nodes_and_new_prices_are_reasons_and_overruns_are_urgent() -> None:
     assert cause(judge(planned(), seen(*samples, hardware="h2"), 3600.0)) == "nodes_changed"
     assert cause(judge(planned(), seen(*samples, prices="p2"), 3600.0)) == "prices_changed"
     assert cause(judge(planned(at_s=3590.0), seen(*samples, overruns=frozenset({"rack-1 power"})), 3600.0)) == "overrun"
+
+
+def told(*met: tuple[float, bool], rate_per_s: float = 10.0) -> Seen:
+    return Seen(1, "", "", tuple(Sample(at_s, rate_per_s, ok) for at_s, ok in met))
+
+
+BEFORE = [(1000.0 - 15 * i, True) for i in range(20, 0, -1)]
+SINCE = [(1000.0 + 15 * i, False) for i in range(1, 21)]
+
+
+def test_a_plan_that_makes_the_objective_worse_is_gone_back_from() -> None:
+    plan = Planned(10.0, 1000.0, 1, "", "")
+    assert "0% of the samples before this plan and in 100% since" in worse(plan, told(*BEFORE, *SINCE), 1301.0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "now_s"),
+    [
+        (told(*BEFORE, *SINCE), 1200.0),  # too soon to say
+        (told(*SINCE), 1301.0),  # nobody heard how it was before
+        (told(*[(at_s, False) for at_s, _ in BEFORE], *SINCE), 1301.0),  # it was as bad before
+        (told(*BEFORE, *[(at_s, True) for at_s, _ in SINCE]), 1301.0),  # it is well
+        (told(*BEFORE, *SINCE, rate_per_s=20.0), 1301.0),  # more comes than was planned for
+        (told(), 1301.0),  # silence
+    ],
+)
+def test_nothing_is_gone_back_from_without_a_reason(seen: Seen, now_s: float) -> None:
+    assert worse(Planned(10.0, 1000.0, 1, "", ""), seen, now_s) == ""
