@@ -1,17 +1,16 @@
 """What survives the agent: faults, counts of Xids and how far the kernel log was read, in one file written whole.
 
-Written beside the old file and renamed over it, so that a kill at any moment leaves one or the other. After a restart
+Written beside the old file and renamed over it, so that a kill or a power loss leaves one or the other. After a restart
 in the same boot it goes on as it was; after a reboot every fault goes on probation.
 """
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from telemetry import xid_pairs
+from telemetry import disk, xid_pairs
 from telemetry.fault import State, Subject
 from telemetry.sample import Xid
 from telemetry.watch import Standing, at_rest
@@ -50,12 +49,7 @@ def write(path: Path, kept: Kept) -> None:
             ],
         }
     )
-    beside = path.with_suffix(".new")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    disk.replace(path, text)
 
 
 def read(path: Path) -> Kept:

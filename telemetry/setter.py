@@ -7,33 +7,35 @@ A unix socket, one JSON object a line each way: {"verb": "set_limit", "uuid", "w
 and audited, and what was set is read back. Every limit is a lease: when it ends without another, the GPU falls to its
 safe limit, also when agent and controller are dead; leases are on disk, so that a restart changes nothing. Whatever
 lifts a limit that is ours (a driver loaded anew, another tool), it is set again within seconds.
+
+Where the disk takes nothing more, leases end all the same, and nothing above the safe limit is granted. `lock` is for
+an operator's own tools; Muster's agent never sends it. It is no lease: clocks stay locked until `reset`, or until the
+driver is loaded anew. A lock only ever slows a GPU down.
 """
 
 import json
 import math
 import os
 import pwd
-import selectors
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from logging import makeLogRecord
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Protocol
 
-from telemetry.lease import Bounds, Bucket, Caps, Lease
+from telemetry import lease_file
+from telemetry.lease import Bounds, Bucket, Caps
+from telemetry.setter_socket import MOST_CLIENTS, Reply, serve
 
-LONGEST_LINE, MOST_CLIENTS = 4096, 16
 AUDIT_BYTES = 8 << 20  # then the file is put aside as FILE.1 and begun anew
 CLOSE_W = 1.0  # the driver keeps whole watts
 HOLD_S = 2.0  # between looks at whether limits are still in force
-_PEER = struct.Struct("=iII")
 
 
 class Hardware(Protocol):
@@ -72,9 +74,6 @@ class SetterSettings:
             return False
 
 
-Reply = Mapping[str, object]
-
-
 class Setter:
     """Answers requests; `tick` lets leases end. `now_s` is the clock since boot."""
 
@@ -84,16 +83,13 @@ class Setter:
         self.hardware = hardware
         self.settings = settings
         self.audit = audit
-        self.bounds = {uuid: self._bounds(uuid) for uuid in hardware.uuids()}
-        self.buckets = dict.fromkeys(self.bounds, Bucket())
-        self.caps = _kept(Path(settings.state))
-        self._held_s = now_s
-        for uuid, lease in self.caps.leases.items():
-            if uuid in self.bounds and now_s < lease.until_s:
-                self._set(uuid, lease.watts)
-        for uuid in self.caps.fallen:
-            if uuid in self.bounds:
-                self._set(uuid, self.bounds[uuid].safe_w)
+        self.bounds: dict[str, Bounds] = {}
+        self.default_w: dict[str, float] = {}
+        self.buckets: dict[str, Bucket] = {}
+        self.unusable: dict[str, str] = {}  # GPUs without limits, and why
+        self.caps = lease_file.read(Path(settings.state))
+        self._held_s, self._unsaved = now_s, False
+        self._meet(now_s)
 
     def answer(self, line: bytes, user: int, now_s: float) -> Reply:
         """The reply to a request of a user; refusals are words."""
@@ -107,7 +103,7 @@ class Setter:
         if not (isinstance(verb, str) and isinstance(uuid, str)):
             return self._refused(user, line, "verb and uuid are words")
         if uuid not in self.bounds:
-            return self._refused(user, line, "no such GPU here")
+            return self._refused(user, line, self.unusable.get(uuid, "no such GPU here"))
         verbs = {"set_limit": self._set_limit, "lock": self._lock, "reset": self._reset}
         if verb not in verbs:
             return self._refused(user, line, f"verb is {str(verb)[:40]!r}, allowed: {', '.join(verbs)}")
@@ -125,20 +121,24 @@ class Setter:
             self.audit(json.dumps({"user": user, "asked": asked, "reply": dict(reply)}))
         return reply
 
-    def tick(self, now_s: float) -> None:
-        """Let leases end."""
+    def tick(self, now_s: float) -> float:
+        """Let leases end; when the next one does."""
         for uuid in self.caps.ended(now_s):
             self.caps = self.caps.fell(uuid)
-            self._save()
+            self._save(self.caps)  # a disk that is full holds nobody up: the lease on it is as much at its end
             if uuid in self.bounds:
                 reply = self._set(uuid, self.bounds[uuid].safe_w)
                 self.audit(json.dumps({"lease_ended": uuid, "reply": dict(reply)}))
         if now_s - self._held_s >= HOLD_S:
             self._held_s = now_s
+            self._meet(now_s)
             self._hold()
+        return self.caps.next_end_s()
 
     def _hold(self) -> None:
         """Set again what is above its limit; a lower limit is somebody else's and as safe."""
+        if self._unsaved:
+            self._save(self.caps)
         limits_w = {uuid: lease.watts for uuid, lease in self.caps.leases.items()}
         limits_w |= {uuid: self.bounds[uuid].safe_w for uuid in self.caps.fallen if uuid in self.bounds}
         for uuid, watts in limits_w.items():
@@ -154,22 +154,36 @@ class Setter:
         if not (math.isfinite(watts) and math.isfinite(lease_s)) or watts <= 0 or lease_s <= 0:
             raise ValueError(f"got {watts} W for {lease_s} s, allowed are positive numbers")
         watts = self.bounds[uuid].clamped(watts)
-        self.caps = self.caps.granted(uuid, watts, lease_s, now_s)
-        self._save()  # first the lease, then the limit: a kill in between leaves a lease that ends
-        return {**self._set(uuid, watts), "safe_watts": self.bounds[uuid].safe_w}
+        caps, safe_w = self.caps.granted(uuid, watts, lease_s, now_s), self.bounds[uuid].safe_w
+        why = self._save(caps)  # first the lease, then the limit: a kill in between leaves a lease that ends
+        if why and watts > safe_w:  # what the next setter would not know of must do no harm if it stays
+            return {"ok": False, "why": why}
+        self.caps = caps
+        return {**self._set(uuid, watts), "safe_watts": safe_w}
 
     def _lock(self, uuid: str, asked: Mapping[str, float], now_s: float) -> Reply:
         hertz = float(asked["hertz"])
         if not 0 <= hertz <= 1e10:
             raise ValueError(f"got {hertz} Hz, allowed are 0 (free) to 10 GHz")
-        self.hardware.lock_hz(uuid, hertz)
-        return {"ok": True}
+        why = self._lock_hz(uuid, hertz)
+        return {"ok": False, "why": why} if why else {"ok": True}
 
     def _reset(self, uuid: str, asked: Mapping[str, float], now_s: float) -> Reply:
-        self.caps = self.caps.freed(uuid)
-        self._save()
-        self.hardware.lock_hz(uuid, 0.0)
-        return self._set(uuid, self.hardware.default_w(uuid))
+        caps = self.caps.freed(uuid)
+        why = self._save(caps)
+        if why:
+            return {"ok": False, "why": why}
+        self.caps = caps
+        self._lock_hz(uuid, 0.0)  # a GPU whose clocks cannot be locked has none to free
+        return self._set(uuid, self.default_w[uuid])
+
+    def _lock_hz(self, uuid: str, hertz: float) -> str:
+        """Why clocks could not be locked; empty where they were."""
+        try:
+            self.hardware.lock_hz(uuid, hertz)
+        except Exception as error:  # as in _set
+            return str(error)
+        return ""
 
     def _set(self, uuid: str, watts: float) -> Reply:
         """Set and read back."""
@@ -183,89 +197,40 @@ class Setter:
             return {"ok": False, "why": why, "watts": enforced_w}
         return {"ok": True, "watts": enforced_w}
 
-    def _bounds(self, uuid: str) -> Bounds:
-        low_w, high_w = self.hardware.bounds_w(uuid)
-        safe_w = float(round(self.settings.safe_ratio * self.hardware.default_w(uuid)))
-        return Bounds(low_w, high_w, min(max(safe_w, low_w), high_w))
+    def _meet(self, now_s: float) -> None:
+        """Take in the GPUs that can be set by now: one may have been lost until it was reset; hold it to its lease."""
+        for uuid in self.hardware.uuids():
+            if uuid in self.bounds:
+                continue
+            try:
+                (low_w, high_w), default_w = self.hardware.bounds_w(uuid), self.hardware.default_w(uuid)
+            except Exception as error:  # as in _set; the others must not go without their limits
+                if self.unusable.get(uuid) != str(error):
+                    self.unusable[uuid] = str(error)
+                    self.audit(json.dumps({"no_limits": uuid, "why": str(error)}))
+                continue
+            safe_w = float(round(self.settings.safe_ratio * default_w))
+            self.bounds[uuid] = Bounds(low_w, high_w, min(max(safe_w, low_w), high_w))
+            self.default_w[uuid], self.buckets[uuid] = default_w, Bucket()
+            lease = self.caps.leases.get(uuid)
+            if lease is not None and now_s < lease.until_s:
+                self._set(uuid, lease.watts)
+            elif uuid in self.caps.fallen:
+                self._set(uuid, self.bounds[uuid].safe_w)
 
     def _refused(self, user: int, line: bytes, why: str) -> Reply:
         self.audit(json.dumps({"user": user, "refused": why, "line": line[:200].decode("utf-8", "replace")}))
         return {"ok": False, "why": why}
 
-    def _save(self) -> None:
-        path = Path(self.settings.state)
-        leases = {uuid: asdict(lease) for uuid, lease in self.caps.leases.items()}
-        beside = path.with_suffix(".new")
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(json.dumps({"boot_id": _boot_id(), "leases": leases, "fallen": sorted(self.caps.fallen)}))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-
-
-def _kept(path: Path) -> Caps:
-    """Leases of this boot; after another boot a GPU that had one is at its safe limit, as nobody knows better."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        leases = {str(uuid): Lease(float(one["watts"]), float(one["until_s"])) for uuid, one in found["leases"].items()}
-        fallen = frozenset(map(str, found["fallen"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Caps()
-    return Caps(leases, fallen) if found.get("boot_id") == _boot_id() else Caps({}, fallen | frozenset(leases))
-
-
-def _boot_id() -> str:
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text("ascii").strip() if path.exists() else ""
-
-
-@dataclass(slots=True)
-class _Client:
-    """A peer, whose user the kernel tells."""
-
-    socket: socket.socket
-    user: int
-    rest: bytes = b""
-    lines: list[bytes] = field(default_factory=list)
-
-
-def serve(setter: Setter, listener: socket.socket, stop: Callable[[], bool]) -> None:
-    """Answer until told to stop."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(listener, selectors.EVENT_READ, None)
-        while not stop():
-            now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-            wait_s = min(max(setter.caps.next_end_s() - now_s, 0.0), 0.5)
-            for key, _ in selector.select(wait_s):
-                if key.data is None:
-                    _accept(listener, selector)
-                elif not _read(key.data, setter):
-                    selector.unregister(key.fileobj)
-                    key.data.socket.close()
-            setter.tick(time.clock_gettime(time.CLOCK_BOOTTIME))
-
-
-def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> None:
-    peer, _ = listener.accept()
-    if len(selector.get_map()) > MOST_CLIENTS:
-        peer.close()
-        return
-    _, user, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    peer.settimeout(1.0)  # a peer that does not take its answer is left
-    selector.register(peer, selectors.EVENT_READ, _Client(peer, user))
-
-
-def _read(client: _Client, setter: Setter) -> bool:
-    """Answer the whole lines that have come; False where the peer is done with."""
-    try:
-        chunk = client.socket.recv(LONGEST_LINE)
-        *lines, client.rest = (client.rest + chunk).split(b"\n")
-        for line in lines:
-            reply = setter.answer(line, client.user, time.clock_gettime(time.CLOCK_BOOTTIME))
-            client.socket.sendall(json.dumps(reply).encode() + b"\n")
-    except OSError:
-        return False
-    return bool(chunk) and len(client.rest) <= LONGEST_LINE
+    def _save(self, caps: Caps) -> str:
+        """Why leases could not be put on disk; empty where they were."""
+        try:
+            lease_file.write(Path(self.settings.state), caps)
+        except OSError as error:
+            self._unsaved = True
+            return f"leases cannot be kept in {self.settings.state}: {error.strerror}"
+        self._unsaved = False
+        return ""
 
 
 def main() -> None:
@@ -293,7 +258,7 @@ def main() -> None:
         with closing(audit):
             now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
             setter = Setter(limits, settings, now_s, lambda line: audit.emit(makeLogRecord({"msg": line})))
-            serve(setter, listener, lambda: bool(stopped))
+            serve(listener, setter.answer, setter.tick, lambda: bool(stopped))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,18 @@ class Limits:
 
     def __init__(self) -> None:
         pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        self._handles = {decoded(pynvml.nvmlDeviceGetUUID(handle)): handle for handle in handles}
+        self._handles: dict[str, object] = {}
+        self._opened: set[int] = set()
 
     def uuids(self) -> tuple[str, ...]:
-        """Who can be set."""
+        """Who can be set: all GPUs but those that the driver has lost, which are tried again at the next call."""
+        for index in set(range(_count())) - self._opened:
+            try:
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                self._handles[decoded(pynvml.nvmlDeviceGetUUID(handle))] = handle
+            except pynvml.NVMLError:
+                continue
+            self._opened.add(index)
         return tuple(self._handles)
 
     def bounds_w(self, uuid: str) -> tuple[float, float]:
@@ -40,6 +47,13 @@ class Limits:
             pynvml.nvmlDeviceSetGpuLockedClocks(self._handles[uuid], 0, round(hertz / 1e6))
         else:
             pynvml.nvmlDeviceResetGpuLockedClocks(self._handles[uuid])
+
+
+def _count() -> int:
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0
 
 
 NvmlError = pynvml.NVMLError

@@ -218,18 +218,18 @@ def test_a_later_lease_takes_the_place_of_an_earlier_one() -> None:
     assert Bounds(200.0, 700.0, 490.0).clamped(1e9) == 700.0
 
 
-def _setter(hardware: Paper, folder: Path, **more: Any) -> Setter:
+def setter_on(hardware: Paper, folder: Path, **more: Any) -> Setter:
     return Setter(hardware, SetterSettings("", str(folder / "leases"), (7,), **more), 0.0, lambda line: None)
 
 
-def _asked(watts: float, lease_s: float) -> bytes:
+def set_limit(watts: float, lease_s: float) -> bytes:
     return json.dumps({"verb": "set_limit", "uuid": "a", "watts": watts, "lease_s": lease_s}).encode()
 
 
 def test_a_limit_of_ours_that_is_lifted_is_set_again_and_a_lower_one_is_left(tmp_path: Path) -> None:
     hardware = Paper()
-    setter = _setter(hardware, tmp_path)
-    assert setter.answer(_asked(350.0, 60.0), 7, 0.0) == {"ok": True, "watts": 350.0, "safe_watts": SAFE_W}
+    setter = setter_on(hardware, tmp_path)
+    assert setter.answer(set_limit(350.0, 60.0), 7, 0.0) == {"ok": True, "watts": 350.0, "safe_watts": SAFE_W}
     hardware.watts = {"a": 700.0, "b": 700.0}  # the driver was loaded anew
     setter.tick(3.0)
     assert hardware.watts == {"a": 350.0, "b": 700.0}
@@ -249,8 +249,8 @@ class Deaf(Paper):
 
 def test_a_safe_limit_that_could_not_be_set_is_tried_again(tmp_path: Path) -> None:
     hardware: Paper = Deaf()
-    setter = _setter(hardware, tmp_path)
-    assert "busy" in str(setter.answer(_asked(350.0, 1.0), 7, 0.0)["why"])
+    setter = setter_on(hardware, tmp_path)
+    assert "busy" in str(setter.answer(set_limit(350.0, 1.0), 7, 0.0)["why"])
     setter.tick(1.0)  # the lease ends, and the limit cannot be set
     setter.hardware = hardware = Paper()
     setter.tick(4.0)
@@ -259,6 +259,6 @@ def test_a_safe_limit_that_could_not_be_set_is_tried_again(tmp_path: Path) -> No
 
 def test_a_user_may_be_named(tmp_path: Path) -> None:
     setter = Setter(Paper(), SetterSettings("", str(tmp_path / "leases"), (), names=("root",)), 0.0, lambda line: None)
-    assert setter.answer(_asked(350.0, 1.0), 0, 0.0)["ok"] is True
-    assert setter.answer(_asked(350.0, 1.0), 7, 0.0)["ok"] is False
-    assert setter.answer(_asked(350.0, 1.0), 4_000_000, 0.0)["ok"] is False  # nobody's id
+    assert setter.answer(set_limit(350.0, 1.0), 0, 0.0)["ok"] is True
+    assert setter.answer(set_limit(350.0, 1.0), 7, 0.0)["ok"] is False
+    assert setter.answer(set_limit(350.0, 1.0), 4_000_000, 0.0)["ok"] is False  # nobody's id
