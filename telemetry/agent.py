@@ -8,7 +8,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from telemetry import keep
@@ -27,10 +26,10 @@ from telemetry.settings import Settings
 from telemetry.watch import Watch
 from telemetry.wire import Count, Hello, Message
 from telemetry.xid_pairs import LIVE_S, Pairs
-from telemetry.xid_policy import policy
+from telemetry.xid_policy import overridden, policy
 
 SILENT_S, HUNG_S = 5.0, 30.0  # of the reader: warn, give up on the driver
-STATE_FILE = "agent.json"
+STATE_FILE, SAVE_AGAIN_S = "agent.json", 10.0
 
 
 def most_resident_bytes() -> float:
@@ -47,7 +46,7 @@ class Agent:
         self.boot_id = boot_id
         self.identity = Identity(settings.node, Driver(), (), settings.dcgm)
         self._page = Page(self.identity)
-        self.watch = Watch(booted_s)
+        self.watch = Watch(booted_s, overridden(settings.xids))
         self.heard = Heard()
         self.samples: Mapping[int, Sample] = {}
         self.xids: Mapping[tuple[int, int], tuple[int, float]] = {}  # (GPU, code) -> count, last time
@@ -69,12 +68,13 @@ class Agent:
         self.more: tuple[Callable[[], str], ...] = ()  # families that others write
         self.on_change: Callable[[], None] = lambda: None
         self.history_s = 0.0  # Xids that the kernel logged before are from before the first run
+        self.unsaved, self._tried_s = "", 0.0  # why the state is not on disk
         self._path = Path(settings.state) / STATE_FILE if settings.state else None
         if self._path is not None:
             self._resume(keep.read(self._path), time.time())
             if self.history_s == math.inf:
                 self.history_s = time.time()
-                self._try_to_save()
+                self.save()  # so that the next run knows of this one
 
     def hear(self, message: Message) -> list[Transition]:
         """Take in one message of the reader; what changed by it."""
@@ -115,6 +115,8 @@ class Agent:
         """Judge the driver's silence, and what jobs have told."""
         if self.driverless:
             self.heard_s = time.monotonic()
+        if self.unsaved and time.monotonic() - self._tried_s > SAVE_AGAIN_S:
+            self.save()
         silent_s = self.silent_s()
         words = f"the driver has not answered for {silent_s:.0f} s"
         if self.hung() and (where := self.stuck()):
@@ -155,18 +157,18 @@ class Agent:
         return time.monotonic() - self.heard_s
 
     def save(self) -> None:
-        """Put on disk what must survive."""
-        if self._path is not None:
-            numbers = (self.sequence, self.kernel_sequence, self.expected)
-            kept = keep.Kept(
-                self.boot_id, *numbers, self.xids, self.watch.states, self.history_s, self._pairs.waiting()
-            )
+        """Put on disk what must survive. A disk that takes nothing is told of and tried again; the watch goes on."""
+        if self._path is None:
+            return
+        numbers = (self.sequence, self.kernel_sequence, self.expected)
+        kept = keep.Kept(self.boot_id, *numbers, self.xids, self.watch.states, self.history_s, self._pairs.waiting())
+        self._tried_s = time.monotonic()
+        try:
             keep.write(self._path, kept)
-
-    def _try_to_save(self) -> None:
-        """So that the next run knows of this one; a folder that can't be written is told of at the next change."""
-        with suppress(OSError):
-            self.save()
+        except OSError as error:
+            self.unsaved = f"faults would not survive a restart: {self._path}: {error.strerror}"
+        else:
+            self.unsaved = ""
 
     def metrics(self) -> bytes:
         """The page /metrics."""
@@ -275,6 +277,7 @@ class Agent:
             ("driver_silent_seconds", "gauge", "Time since the driver last answered.", silent_s),
             ("driver_hung", "gauge", "1 once the driver is silent for too long.", float(self.hung())),
             ("reader_restarts_total", "counter", "Readers that were replaced.", float(self.restarts)),
+            ("state_unsaved", "gauge", "1 while the state cannot be put on disk.", float(bool(self.unsaved))),
             ("dropped_total", "counter", "Lines of the reader that made no sense.", float(self.dropped)),
             ("job_records_total", "counter", "Records of jobs.", float(self.heard.records)),
             ("job_records_refused_total", "counter", "What jobs sent that was none.", float(self.heard.refused)),

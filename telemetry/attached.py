@@ -70,10 +70,13 @@ class Attached:
     def _complain(self) -> None:
         """A line whenever something else goes wrong than before, and when it is over."""
         for who, one in (("controller", self.uplink), ("setter", self.agent.capper), ("pods", self.pods)):
-            why = one.why if one is not None else ""
-            if why != self._whys.get(who, ""):
-                self._whys[who] = why
-                print(json.dumps({"event": who, "why": why}), flush=True)  # noqa: T201
+            self._say(who, one.why if one is not None else "")
+        self._say("state", self.agent.unsaved)
+
+    def _say(self, who: str, why: str) -> None:
+        if why != self._whys.get(who, ""):
+            self._whys[who] = why
+            print(json.dumps({"event": who, "why": why}), flush=True)  # noqa: T201
 
     def _overruns(self, now_s: float) -> list[Transition]:
         agent, found = self.agent, self.agent.heard.overruns

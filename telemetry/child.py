@@ -71,6 +71,10 @@ class Child:
         """Exit code once it has ended."""
         return self._process.poll()
 
+    def code(self) -> int:
+        """Exit code of one that has closed its pipes and so is about to end."""
+        return self._process.wait()
+
     def give_up(self) -> None:
         """Kill the reader and its fork, and listen no more; it may take the driver's time to be gone."""
         for pipe in self.pipes:

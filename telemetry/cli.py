@@ -1,5 +1,6 @@
-"""Commands of the node: agent. Exit codes: 0 ended as asked, 2 bad input, 3 no GPU on this host."""
+"""Command of the node: agent. Exit codes: 0 ended as asked, 1 what was named cannot be used, 2 bad input, 3 no GPU."""
 
+import math
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ from planner.errors import BadInput
 from telemetry.pods import DEFAULT_SOCKET
 from telemetry.settings import Settings
 from telemetry.uplink import address
+from telemetry.xid_policy import overridden
 
 _FILE = {"exists": True, "dir_okay": False, "readable": True}
 
@@ -49,6 +51,9 @@ def agent(
     ] = None,
     pod_labels: Annotated[bool, typer.Option(help="Label series with the pod that has the GPU.")] = False,
     pod_resources: Annotated[Path, typer.Option(help="The kubelet's socket that tells it.")] = Path(DEFAULT_SOCKET),
+    xid: Annotated[
+        list[str] | None, typer.Option(help="CODE=MEANING of an Xid, as --xid 94=ignore. May be given more than once.")
+    ] = None,
     allow_no_gpu: Annotated[bool, typer.Option(help="Serve also on a host without a GPU.")] = False,
 ) -> None:
     """Watch this node's GPUs, serve what is read to Prometheus, report to the controller and hold its caps.
@@ -68,6 +73,12 @@ def agent(
         raise BadInput(f"--listen: got {listen!r}, allowed: ADDRESS:PORT with a port up to 65535")
     if (tls_key is not None) and tls_certificate is None:
         raise BadInput("--tls-key: got a key without --tls-certificate")
+    for seconds, option in ((hot, "--hot"), (warm, "--warm"), (cold, "--cold"), (report_every, "--report-every")):
+        if not math.isfinite(seconds):
+            raise BadInput(f"{option}: got {seconds}, allowed: a number of seconds")
+    if state is not None:
+        _made(state)
+    xids = _overrides(xid or [])
     settings = Settings(
         node=node or socket.gethostname(),
         host=host.strip("[]"),
@@ -92,10 +103,25 @@ def agent(
         pods=str(pod_resources) if pod_labels else "",
         allow_no_gpu=allow_no_gpu,
         version=_version(),
+        xids=xids,
     )
     # A fresh interpreter: what the command line has loaded would stay in memory for as long as the agent runs.
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "telemetry.serve", settings.dumped()])
+
+
+def _overrides(given: list[str]) -> dict[str, str]:
+    """CODE=MEANING by code. Raises BadRecord for what is neither, in words."""
+    found = {code.strip(): meaning.strip() for code, _, meaning in (one.partition("=") for one in given)}
+    overridden(found)
+    return found
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--state: {folder} cannot be made: {error.strerror}") from None
 
 
 def _version() -> str:

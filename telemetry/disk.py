@@ -1,6 +1,7 @@
 """Files that are replaced whole: whoever reads one after a kill or a power loss finds the old text or the new."""
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -17,3 +18,10 @@ def replace(path: Path, text: str) -> None:
         os.fsync(folder)  # the name too: else a power loss may bring the old file back
     finally:
         os.close(folder)
+
+
+def make_way(path: Path) -> None:
+    """Remove the socket of a process that is gone. Raises OSError, also where the path is anything but a socket."""
+    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        raise FileExistsError(17, "there is a file of this name that is no socket", str(path))
+    path.unlink(missing_ok=True)

@@ -7,18 +7,29 @@ import gzip
 import os
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from telemetry.errors import BadRecord
 from telemetry.sample import Reading, Xid
 from telemetry.wire import Count, Hello, Message, decode, encode
 
 
 def messages(path: Path) -> Iterator[Message]:
     """Every message of a recording, plain or gzipped. Raises BadRecord at the first line that is none."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for line in file:
-            yield decode(line)
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            for line in file:
+                number += 1
+                yield decode(line)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadRecord(f"{path}: no whole recording: {error}") from None
+    except BadRecord as error:
+        raise BadRecord(f"{path}: line {number} is not of a recording (`muster agent --record`): {error}") from None
+    if not number:
+        raise BadRecord(f"{path}: got an empty file, allowed is a recording (`muster agent --record`)")
 
 
 def at_s(message: Message) -> float:
@@ -29,8 +40,16 @@ def at_s(message: Message) -> float:
 
 
 def main() -> None:
-    """Send the recording at a multiple of the speed at which it was made."""
-    path, speed = Path(sys.argv[1]), float(sys.argv[2])
+    """Play to whoever listens; exit code 2 for what is no recording."""
+    try:
+        play(Path(sys.argv[1]), float(sys.argv[2]))
+    except BadRecord as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the agent's own standard error
+        sys.exit(2)
+
+
+def play(path: Path, speed: float) -> None:
+    """Send the recording at a multiple of the speed at which it was made. Raises BadRecord."""
     first_s: float | None = None
     began = time.monotonic()
     for message in messages(path):

@@ -5,7 +5,6 @@
 Started lean (no command line, no numpy): a node has better uses for its memory.
 """
 
-import contextlib
 import gc
 import hashlib
 import json
@@ -16,7 +15,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,15 +22,15 @@ from telemetry import kmsg
 from telemetry.agent import Agent
 from telemetry.attached import Attached
 from telemetry.child import MOST_LOST, Child, still_there, where_stuck
-from telemetry.errors import BadRecord, NvmlUnavailable
+from telemetry.errors import BadRecord, CannotStart, NvmlUnavailable
 from telemetry.fault import Transition
 from telemetry.hosts import NVIDIA, accelerators
 from telemetry.jobs import LONGEST_RECORD
+from telemetry.opening import Record, job_socket, recording, starting
 from telemetry.packed import Unpacker
 from telemetry.sample import Xid
 from telemetry.server import Pages, Server, tls
 from telemetry.settings import Settings, loaded, token
-from telemetry.wire import Message, encode, scrubbed
 from telemetry.xid_pairs import LIVE_S, LOOK_BACK_S
 
 RESTART_S = 10.0  # a reader that is silent for this long is replaced, and again after each such time
@@ -43,7 +41,6 @@ DRIVERLESS_S = 60.0  # between looks for a driver where there is none to be expe
 NO_DRIVER = 3  # how the reader ends without one, and the agent where there is no GPU at all
 MOST_RECORDS = 1000
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-Record = Callable[[Message], None]
 
 
 def jitter_s(node: str, period_s: float) -> float:
@@ -82,10 +79,10 @@ def run(agent: Agent, attached: Attached, stop: Stop) -> None:
     """Listen until told to stop; replace a reader that ends or falls silent. Raises NvmlUnavailable without GPUs."""
     reader = Reader(agent.settings)
     agent.stuck = lambda: where_stuck(reader.child.pid)
-    with _recording(agent.settings.record) as record, selectors.DefaultSelector() as selector:
+    with recording(agent.settings.record) as record, selectors.DefaultSelector() as selector:
         reader.listen(selector)
         kernel = _kernel_log(agent.settings.kmsg)
-        jobs = _job_socket(agent.settings.jobs)
+        jobs = job_socket(agent.settings.jobs)
         if jobs is not None:
             selector.register(jobs, selectors.EVENT_READ, jobs)
         selector.register(stop.woken, selectors.EVENT_READ, stop)
@@ -113,6 +110,8 @@ def run(agent: Agent, attached: Attached, stop: Stop) -> None:
             else:
                 agent.driverless = False
             if agent.settings.replay and reader.gone:
+                if reader.child.code():
+                    raise BadRecord("the recording cannot be played")
                 break
             if reader.must_go(agent.silent_s(), DRIVERLESS_S if agent.driverless else SLOWEST_START_S):
                 reader.replace(selector)
@@ -177,31 +176,6 @@ def _take(agent: Agent, reader: Reader, lines: list[bytes], record: Record) -> N
         record(message)
 
 
-@contextlib.contextmanager
-def _recording(path: str) -> Iterator[Record]:
-    if not path:
-        yield lambda message: None
-        return
-    with open(path, "ab", buffering=0) as file:
-
-        def record(message: Message) -> None:
-            file.write(encode(scrubbed(message)))
-
-        yield record
-
-
-def _job_socket(path: str) -> socket.socket | None:
-    """Where jobs tell of their steps; anybody on the node may."""
-    if not path:
-        return None
-    Path(path).unlink(missing_ok=True)
-    found = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    found.bind(path)
-    os.chmod(path, 0o666)
-    found.setblocking(False)
-    return found
-
-
 def _hear_jobs(agent: Agent, jobs: socket.socket) -> None:
     """What has come, but no more than a flood would leave time for between two looks at the rest."""
     for _ in range(MOST_RECORDS):
@@ -236,26 +210,52 @@ def _read_kernel_log(agent: Agent, file: int, live: bool) -> None:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings = loaded(sys.argv[1])
+    try:
+        _serve(loaded(sys.argv[1]))
+    except NvmlUnavailable as error:
+        _end(error, NO_DRIVER)
+    except BadRecord as error:
+        _end(error, 2)
+    except CannotStart as error:  # perhaps it can be used later: whoever started us may try again
+        _end(error, 1)
+
+
+def _end(error: Exception, code: int) -> None:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)
+
+
+def _server(agent: Agent) -> Server:
+    """The server of the pages, which listens from now on. Raises CannotStart."""
+    settings = agent.settings
+    # A hung driver must not get the agent restarted: it is well as long as it answers.
+    pages = Pages(agent.metrics, lambda: "", agent.ready)
+    with starting("--tls-certificate, --tls-key", settings.tls_certificate):
+        context = tls(settings.tls_certificate, settings.tls_key)
+    with starting("--token-file", settings.token_file):
+        asked_for = token(settings.token_file)
+    if settings.token_file and not asked_for:  # an empty one would open the page to everybody
+        raise CannotStart(f"--token-file: {settings.token_file} holds no token")
+    with starting("--listen", f"{settings.host}:{settings.port}"):
+        return Server((settings.host, settings.port), pages, asked_for, context)
+
+
+def _serve(settings: Settings) -> None:
+    """Serve until told to stop. Raises NvmlUnavailable, BadRecord and CannotStart."""
     boot_id = BOOT_ID.read_text("ascii").strip() if BOOT_ID.exists() else ""
     gc.freeze()  # what is imported stays: do not look through it in the middle of a scrape
     gc.set_threshold(50_000)
-    agent, stop = Agent(settings, boot_id, booted_s()), Stop()
+    with starting("--state", settings.state):
+        agent, stop = Agent(settings, boot_id, booted_s()), Stop()
     found = accelerators(Path(settings.sysfs))
     agent.has_nvidia = any(one.vendor == NVIDIA for one in found)
     agent.unknown = tuple(one for one in found if one.vendor != NVIDIA)
     attached = Attached(agent)
-    # A hung driver must not get the agent restarted: it is well as long as it answers.
-    pages = Pages(agent.metrics, lambda: "", agent.ready)
-    context = tls(settings.tls_certificate, settings.tls_key)
-    server = Server((settings.host, settings.port), pages, token(settings.token_file), context)
+    server = _server(agent)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 5.0}, daemon=True).start()
     attached.start()
     try:
         run(agent, attached, stop)
-    except NvmlUnavailable as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(NO_DRIVER)
     finally:
         attached.stop()
         server.server_close()

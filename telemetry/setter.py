@@ -29,7 +29,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Protocol
 
-from telemetry import lease_file
+from telemetry import disk, lease_file
 from telemetry.lease import Bounds, Bucket, Caps
 from telemetry.setter_socket import MOST_CLIENTS, Reply, serve
 
@@ -248,9 +248,12 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, _: stopped.append(signum))
     os.umask(0o117)  # the socket is for its owner and group
-    Path(settings.path).unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(settings.path)
+        try:
+            disk.make_way(Path(settings.path))
+            listener.bind(settings.path)
+        except OSError as error:
+            sys.exit(f"error: --socket: {settings.path}: {error.strerror or error}")
         if settings.group >= 0:
             os.chown(settings.path, -1, settings.group)
         listener.listen(MOST_CLIENTS)

@@ -1,7 +1,8 @@
 """What the agent is told: one noun, which the command line fills and the agent's own process reads as JSON."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 
@@ -12,6 +13,7 @@ class Settings:
     `state`: folder for what must survive the agent; empty = nothing does. `replay`: a recording in place of a driver.
     `jobs`: unix socket on which jobs tell of their steps; empty = none. `controller`: URL, empty = metrics only.
     `setter`: the unix socket of the process that sets limits. `pods`: the kubelet's socket; empty = no labels of pods.
+    `xids`: what Xids mean to the owner, by code (`telemetry.xid_policy`).
     """
 
     node: str
@@ -39,6 +41,7 @@ class Settings:
     allow_no_gpu: bool = False
     sysfs: str = "/sys"
     version: str = ""
+    xids: Mapping[str, str] = field(default_factory=dict)
 
     def dumped(self) -> str:
         """As one word for the command line."""
@@ -52,4 +55,4 @@ def loaded(text: str) -> Settings:
 
 def token(path: str) -> str:
     """The token in a file, without the space around it; empty where no file is named. Raises OSError."""
-    return Path(path).read_text("utf-8").strip() if path else ""
+    return Path(path).read_text("utf-8", "surrogateescape").strip() if path else ""

@@ -35,12 +35,13 @@ _WORDS = re.compile(r"\((0x[0-9a-fA-F]{1,8}) (0x[0-9a-fA-F]{1,8})")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """An Xid's name, what it means here, and what to do about it."""
+    """An Xid's name, what it means here, and what to do about it. `own`: as the owner wants it, whatever words say."""
 
     xid: int
     name: str
     meaning: Meaning
     action: Action
+    own: bool = False
 
 
 UNKNOWN = Policy(-1, "UNKNOWN", "degraded", "ticket")  # a code that the catalogue does not have: look, do not touch
@@ -66,14 +67,14 @@ def overridden(wanted: Mapping[str, str]) -> Mapping[int, Policy]:
             raise BadRecord(f"xid override {code}: got {meaning!r}, allowed: {', '.join(MEANINGS)}")
         chosen = cast(Meaning, meaning)
         before = table.get(int(code), replace(UNKNOWN, xid=int(code)))
-        table[int(code)] = replace(before, meaning=chosen, action=ACTIONS[chosen])
+        table[int(code)] = replace(before, meaning=chosen, action=ACTIONS[chosen], own=True)
     return MappingProxyType(table)
 
 
 def policy(table: Mapping[int, Policy], code: int, text: str = "") -> Policy:
     """What an Xid means, by its code and, for NVLink 5, by the words that the kernel logged with it."""
     found = table.get(code) or replace(UNKNOWN, xid=code)
-    if code in NVLINK5 and (words := _WORDS.search(text)):
+    if code in NVLINK5 and not found.own and (words := _WORDS.search(text)):
         decided = _nvlink5(code, int(words[1], 16), int(words[2], 16))
         if decided is not None:
             return replace(found, meaning=decided, action=ACTIONS[decided])
