@@ -190,6 +190,7 @@ class Agent:
         self.history_s = kept.history_s
         self.sequence, self.expected, self.xids = kept.sequence, kept.gpus, dict(kept.xids)
         self.watch.states.update(kept.states)
+        self.heard.resume(kept.states, now_s)
         self.heard.overruns.resume(kept.states, now_s)
         if kept.boot_id == self.boot_id:
             self.kernel_sequence, self._pairs = kept.kernel_sequence, Pairs(kept.waiting)

@@ -14,10 +14,12 @@ Datagrams to a unix socket that never wait: where no agent listens, nothing happ
 (else SLURM_JOB_ID), RANK, WORLD_SIZE, LOCAL_RANK, and MUSTER_STAGE for pipeline stages.
 """
 
+import atexit
 import contextlib
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping
 
@@ -62,8 +64,8 @@ class Reporter:
         return self.send({"request": told | ({} if slo_s is None else {"slo_s": slo_s})})
 
     def done(self) -> bool:
-        """The job ends here: silence is no hang any more."""
-        return self.send({"done": {"job": self.job}})
+        """This rank's job ends here: silence is no hang any more. `muster_step` says it where the process ends well."""
+        return self.send({"done": {"job": self.job, "rank": self.rank}})
 
 
 class Step:
@@ -85,6 +87,19 @@ class Step:
 _reporter: Reporter | None = None
 
 
+def _started() -> Reporter:
+    """The process's own reporter, which takes leave at its end."""
+    reporter = Reporter()
+    atexit.register(_leave, reporter, os.getpid())
+    return reporter
+
+
+def _leave(reporter: Reporter, pid: int) -> None:
+    """Not after an error that ended this rank (its peers hang, which must be seen), nor in a fork."""
+    if os.getpid() == pid and getattr(sys, "last_value", None) is None:
+        reporter.done()
+
+
 @contextlib.contextmanager
 def muster_step(
     number: int | None = None, reporter: Reporter | None = None, slo_s: float | None = None
@@ -92,7 +107,7 @@ def muster_step(
     """Report one step of the loop; `number` counts by itself, `slo_s` is the time that it should keep, if any."""
     global _reporter
     if reporter is None:
-        reporter = _reporter = _reporter or Reporter()
+        reporter = _reporter = _reporter or _started()
     step, began_s = Step(), time.time()
     reporter.step = reporter.step + 1 if number is None else number
     try:

@@ -22,6 +22,7 @@ HANG_S = 20.0  # tens of seconds in place of the ten minutes of NCCL's watchdog
 SLOW_RATIO = 1.5  # of the median cell, row or column
 LATE_RATIO, LATE_S = 0.10, 1e-3  # of the time between operations; and never below a millisecond
 MOST_OPERATIONS = 64  # of one communicator: older ones are over
+MOST_COMMUNICATORS, MOST_KEPT = 256, 100_000  # of all jobs; records of all of them: some 40 MB
 LEAST_OPERATIONS = 5  # before anybody is called slow
 
 
@@ -61,6 +62,7 @@ class Communicator:
     def __init__(self, job: str, comm: str, size: int) -> None:
         self.job, self.comm, self.size = job, comm, size
         self.moved_s = -1e18
+        self.kept = 0  # records
         self._operations: dict[int, dict[int, Operation]] = {}
         self._messages: dict[tuple[int, int], list[float]] = defaultdict(list)
 
@@ -71,11 +73,14 @@ class Communicator:
             if operation.end_s is not None and operation.bytes > 0:
                 cell = self._messages[operation.rank, operation.peer]
                 cell.append((operation.end_s - operation.start_s) / operation.bytes)
+                self.kept += 1 - len(cell[:-MOST_OPERATIONS])
                 del cell[:-MOST_OPERATIONS]
             return
-        self._operations.setdefault(operation.sequence, {})[operation.rank] = operation
+        ranks = self._operations.setdefault(operation.sequence, {})
+        self.kept += operation.rank not in ranks
+        ranks[operation.rank] = operation
         for old in sorted(self._operations)[:-MOST_OPERATIONS]:
-            del self._operations[old]
+            self.kept -= len(self._operations.pop(old))
 
     def findings(self, now_s: float) -> list[Finding]:
         """What is wrong now."""
@@ -146,13 +151,18 @@ class Jobs:
     def __init__(self) -> None:
         self._all: dict[tuple[str, str], Communicator] = {}
 
-    def note(self, operation: Operation, size: int) -> None:
-        """One more record of a communicator of `size` ranks."""
+    def note(self, operation: Operation, size: int) -> bool:
+        """One more record of a communicator of `size` ranks; False where there are too many to keep one more."""
         key = (operation.job, operation.comm)
         found = self._all.get(key)
+        if sum(one.kept for one in self._all.values()) >= MOST_KEPT:
+            return False
         if found is None or found.size != size:
+            if found is None and len(self._all) >= MOST_COMMUNICATORS:
+                return False
             found = self._all[key] = Communicator(*key, size)
         found.note(operation)
+        return True
 
     def forget(self, job: str) -> None:
         """The job is over."""

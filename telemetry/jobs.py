@@ -1,13 +1,13 @@
 """Takes in what jobs tell the agent, and judges it: records in, looks out. Pure but for its memory.
 
-A record is one JSON datagram: {"step": ...}, {"operation": ...}, {"request": ...} or {"done": {"job"}}
-(`telemetry.client` sends them).
-What is no record is counted and passed over; no sender can make the agent wait or grow.
+A record is one JSON datagram: {"step": ...}, {"operation": ...}, {"request": ...} or
+{"done": {"job", "rank"}} (`telemetry.client` sends them). What is no record is counted and passed over; no sender can
+make the agent wait or grow. A job that is killed says no more: after an hour without a word it is forgotten.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from telemetry.collectives import Jobs as Communicators
 from telemetry.collectives import Operation
@@ -19,7 +19,8 @@ from telemetry.steps import StepDone, Steps
 
 LONGEST_RECORD = 8192
 LONGEST_NAME = 128
-MOST_COMMUNICATORS = 256
+CLEAN_S = 900.0  # for so long after the last hit, clean looks are given, so that its state can clear
+FORGOTTEN_S = 3600.0
 Looks = list[tuple[str, Subject, Look]]
 _VERDICTS = {
     "communication_hang": COMMUNICATION_HANG,
@@ -37,9 +38,15 @@ class Heard:
         self.communicators = Communicators()
         self.overruns = Overruns()
         self.records = self.refused = 0
-        self._known: set[tuple[str, str]] = set()
         self._gpus: dict[tuple[str, int], int] = {}
-        self._hit: set[tuple[str, Subject]] = set()
+        self._hit_s: dict[tuple[str, Subject], float] = {}
+        self._fresh: set[str] = set()  # jobs that were heard of since the last look
+        self._heard_s: dict[str, float] = {}
+
+    def resume(self, keys: Iterable[tuple[str, Subject]], now_s: float) -> None:
+        """What stood before a restart of the agent: over, unless it is seen again."""
+        own = {HANG, *_VERDICTS.values()}
+        self._hit_s |= {key: now_s for key in keys if key[0] in own}
 
     def hear(self, record: bytes) -> None:
         """Take in one datagram."""
@@ -51,6 +58,7 @@ class Heard:
 
     def looks(self, now_s: float) -> Looks:
         """What is wrong now, and a clean look at everything that was wrong before and is not any more."""
+        self._forget_the_silent(now_s)
         found: dict[tuple[str, Subject], Look] = {}
         for slow in self.steps.slow():
             words = f"rank {slow.rank} of {slow.job} computes {slow.ratio:.2f} times as long as its peers"
@@ -64,9 +72,29 @@ class Heard:
             for rank in finding.ranks[:8]:
                 key = (_VERDICTS[finding.verdict], self._subject(finding.job, rank))
                 found[key] = Look(True, finding.value, finding.words)
-        clean = {key: Look(False) for key in self._hit - set(found)}
-        self._hit |= set(found)
+        self._hit_s = {key: at_s for key, at_s in self._hit_s.items() if abs(now_s - at_s) < CLEAN_S}
+        clean = {key: Look(False) for key in set(self._hit_s) - set(found)}
+        self._hit_s |= dict.fromkeys(found, now_s)
         return [(name, subject, look) for (name, subject), look in {**found, **clean}.items()]
+
+    def _forget_the_silent(self, now_s: float) -> None:
+        self._heard_s |= dict.fromkeys(self._fresh, now_s)
+        self._fresh.clear()
+        for job in [job for job, at_s in self._heard_s.items() if now_s - at_s > FORGOTTEN_S]:
+            self._forget(job)
+
+    def _forget(self, job: str) -> None:
+        self.steps.forget(job)
+        self.communicators.forget(job)
+        self.overruns.forget(job)
+        self._gpus = {key: gpu for key, gpu in self._gpus.items() if key[0] != job}
+        self._fresh.discard(job)
+        self._heard_s.pop(job, None)
+
+    def _known(self, job: str, rank: int, gpu: int) -> None:
+        """A record of a job that was taken in."""
+        self._gpus[job, rank] = gpu
+        self._fresh.add(job)
 
     def _subject(self, job: str, rank: int) -> Subject:
         part = f"rank {rank}" if rank >= 0 else ""
@@ -89,10 +117,9 @@ class Heard:
         elif kind == "operation":
             self._operation(body)
         elif kind == "done":
-            job = _name(body, "job")
-            self.steps.forget(job)
-            self.communicators.forget(job)
-            self.overruns.forget(job)
+            job, rank = _name(body, "job"), None if body.get("rank") is None else _whole(body, "rank")
+            if self.steps.forget(job, rank):
+                self._forget(job)
         elif kind == "request":
             self._request(body)
         else:
@@ -108,13 +135,16 @@ class Heard:
             raise BadRecord("slo_s is 0, allowed are numbers above 0")
         if not self.overruns.request(job, gpu, latency_s, slo_s):
             raise BadRecord("too many jobs that serve requests")
+        self._fresh.add(job)
 
     def _step(self, body: Mapping[str, object]) -> None:
         job, rank = _name(body, "job"), _whole(body, "rank")
         times = (_number(body, "start_s"), _number(body, "end_s"), _number(body, "compute_s"))
-        self._gpus[job, rank] = gpu = _whole(body, "gpu", -1)
+        gpu = _whole(body, "gpu", -1)
         size, stage, step = _whole(body, "size", 1), _whole(body, "stage", 0), _whole(body, "step")
-        self.steps.note(StepDone(job, rank, size, stage, step, *times, gpu))
+        if not self.steps.note(StepDone(job, rank, size, stage, step, *times, gpu)):
+            raise BadRecord("too many jobs, ranks or steps")
+        self._known(job, rank, gpu)
         if body.get("slo_s") is not None:
             self._served(job, gpu, max(times[1] - times[0], 0.0), body)
 
@@ -122,19 +152,18 @@ class Heard:
         job, comm, size = _name(body, "job"), _name(body, "comm"), _whole(body, "size")
         if not 0 < size <= 1 << 16:
             raise BadRecord(f"size is {size}, allowed are 1 to 65536")
-        self._known.add((job, comm))
-        if len(self._known) > MOST_COMMUNICATORS:
-            self._known.discard((job, comm))
-            raise BadRecord(f"more than {MOST_COMMUNICATORS} communicators")
-        rank = _whole(body, "rank")
-        self._gpus[job, rank] = gpu = _whole(body, "gpu", -1)
+        rank, gpu = _whole(body, "rank"), _whole(body, "gpu", -1)
         end_s = None if body.get("end_s") is None else _number(body, "end_s")
         peer = None if body.get("peer") is None else _whole(body, "peer")
+        for one in (rank, peer):
+            if one is not None and not 0 <= one < size:
+                raise BadRecord(f"rank or peer is {one}, allowed are 0 to size - 1, here {size - 1}")
         size_bytes = _number(body, "bytes") if "bytes" in body else 0.0
         kind, sequence, start_s = _name(body, "kind"), _whole(body, "sequence"), _number(body, "start_s")
-        self.communicators.note(
-            Operation(job, comm, sequence, kind, rank, start_s, end_s, size_bytes, peer, gpu=gpu), size
-        )
+        told = Operation(job, comm, sequence, kind, rank, start_s, end_s, size_bytes, peer, gpu=gpu)
+        if not self.communicators.note(told, size):
+            raise BadRecord("too many communicators or records of them")
+        self._known(job, rank, gpu)
 
 
 def _name(body: Mapping[str, object], key: str) -> str:

@@ -14,6 +14,7 @@ from telemetry.stragglers import LAST_STEPS, SLOW_RATIO, SLOW_STEPS_RATIO
 LEAST_HANG_S, HANG_STEPS = 25.0, 5.0
 MOST_STEPS = 256  # of one rank
 MOST_JOBS, MOST_RANKS, MOST_GPUS = 64, 16384, 64
+MOST_KEPT = 100_000  # steps of all jobs: some 30 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +56,36 @@ class Steps:
 
     def __init__(self) -> None:
         self._steps: dict[str, dict[int, deque[StepDone]]] = {}
+        self._kept = 0
         self.made: dict[int, tuple[str, int]] = {}  # GPU -> its job, and how many steps that has made there
 
-    def note(self, done: StepDone) -> None:
-        """One more step; jobs and ranks beyond what a node can have are passed over."""
-        if done.job not in self._steps and len(self._steps) >= MOST_JOBS:
-            return
-        ranks = self._steps.setdefault(done.job, {})
-        if done.rank in ranks or len(ranks) < MOST_RANKS:
-            ranks.setdefault(done.rank, deque(maxlen=MOST_STEPS)).append(done)
-            if 0 <= done.gpu < MOST_GPUS:
-                job, made = self.made.get(done.gpu, ("", 0))
-                self.made[done.gpu] = (done.job, made + 1 if job == done.job else 1)
+    def note(self, done: StepDone) -> bool:
+        """One more step; False for jobs, ranks and steps beyond what a node can have, which are passed over."""
+        ranks = self._steps.get(done.job, {})
+        steps = ranks.get(done.rank)
+        if steps is None:
+            if (not ranks and len(self._steps) >= MOST_JOBS) or len(ranks) >= MOST_RANKS:
+                return False
+            steps = deque(maxlen=MOST_STEPS)
+        if len(steps) < MOST_STEPS:
+            if self._kept >= MOST_KEPT:
+                return False
+            self._kept += 1
+        steps.append(done)
+        self._steps.setdefault(done.job, {})[done.rank] = steps
+        if 0 <= done.gpu < MOST_GPUS:
+            job, made = self.made.get(done.gpu, ("", 0))
+            self.made[done.gpu] = (done.job, made + 1 if job == done.job else 1)
+        return True
 
-    def forget(self, job: str) -> None:
-        """The job is over."""
-        self._steps.pop(job, None)
+    def forget(self, job: str, rank: int | None = None) -> bool:
+        """The job is over, or one rank of it; whether no other rank is left."""
+        ranks = self._steps.get(job, {})
+        for one in list(ranks) if rank is None else [rank]:
+            self._kept -= len(ranks.pop(one, ()))
+        if not ranks:
+            self._steps.pop(job, None)
+        return not ranks
 
     def slow(self) -> list[Slow]:
         """Ranks that compute longer than their peers in most of the last steps."""
