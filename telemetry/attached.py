@@ -10,7 +10,7 @@ from telemetry.agent import Agent
 from telemetry.capping import Capper
 from telemetry.families import FAMILIES
 from telemetry.fault import Transition
-from telemetry.pods import Pods, labels, owners
+from telemetry.pods import Pods, labels, owners, part_labels
 from telemetry.report import Reply
 from telemetry.tell import next_sequence, report
 from telemetry.uplink import Uplink, address
@@ -92,7 +92,9 @@ class Attached:
             return
         agent, gpus, found = self.agent, self.agent.identity.gpus, self.pods.holders
         agent.holders = owners(found, gpus)
-        agent.part_labels = {one.device: labels((one,)) for one in found if one.device.startswith("MIG-")}
+        samples = agent.samples
+        instances = {gpu.minor: samples[gpu.index].instances for gpu in gpus if gpu.mig and gpu.index in samples}
+        agent.part_labels = part_labels(found, instances)
         owned = tuple(gpu._replace(owner=labels(agent.holders.get(gpu.index, ()))) for gpu in gpus)
         if owned != gpus:
             agent.identity = agent.identity._replace(gpus=owned)

@@ -10,11 +10,11 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from telemetry.errors import BadRecord
-from telemetry.sample import Gpu
+from telemetry.sample import Gpu, Instance
 
 DEFAULT_SOCKET = "/var/lib/kubelet/pod-resources/kubelet.sock"
 EVERY_S, STEP_S, LONGEST_S = 10.0, 2.0, 5.0
@@ -24,10 +24,15 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GO_AWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _END_HEADERS, _ACK, _PADDED = 0x1, 0x4, 0x1, 0x8
 _DRA_DRIVER = "gpu.nvidia.com"
+_WHOLE = re.compile(r"gpu-\d+", re.ASCII)
+# MIG devices of NVIDIA's DRA driver, "gpu-MINOR-mig-" and then profile, its number and where in memory it starts
+# ("1g18gb-19-0"; made on demand), or that number, start and size ("19-0-1"; made before).
+_PART = re.compile(r"gpu-(?P<minor>\d+)-mig-(?:(?P<profile>\d+g[\w-]*)-\d+-\d+|\d+-\d+-\d+)", re.ASCII)
 
 
 class Holder(NamedTuple):
-    """A container that was given a device. `device`: a UUID, or the name that DRA gives it ("gpu-0", a minor)."""
+    """A container that was given a device. `device`: a UUID, or the name that DRA gives it ("gpu-0", a minor, or one
+    of `_PART`)."""
 
     device: str
     namespace: str
@@ -56,6 +61,31 @@ def owners(found: Iterable[Holder], gpus: Iterable[Gpu]) -> Mapping[int, tuple[H
         if number is not None:
             by_gpu[number] = (*by_gpu.get(number, ()), holder)
     return by_gpu
+
+
+def part_labels(
+    found: Iterable[Holder], instances: Mapping[int, Sequence[Instance]]
+) -> Mapping[str, tuple[tuple[str, str], ...]]:
+    """Labels for MIG devices, by UUID. `instances`: of each GPU, by its minor.
+
+    DRA names a place on the GPU, which NVML tells to root alone: a device is known by its profile where the GPU has no
+    other of it (a name without the profile: where it has no other at all). Else its series go without a pod.
+    """
+    by_part: dict[str, tuple[Holder, ...]] = {}
+    for holder in found:
+        uuid = holder.device.partition("::")[0]
+        if place := _PART.fullmatch(holder.device):
+            own, wanted = instances.get(int(place["minor"]), ()), _plain(place["profile"] or "")
+            fit = [one.uuid for one in own if not wanted or _plain(one.profile) == wanted]
+            uuid = fit[0] if len(fit) == 1 else ""
+        if uuid.startswith("MIG-"):
+            by_part[uuid] = (*by_part.get(uuid, ()), holder)
+    return {uuid: labels(holders) for uuid, holders in by_part.items()}
+
+
+def _plain(profile: str) -> str:
+    """A profile without what a name of Kubernetes cannot hold."""
+    return re.sub(r"[^0-9a-z]", "", profile.lower())
 
 
 def labels(holders: tuple[Holder, ...]) -> tuple[tuple[str, str], ...]:
@@ -106,8 +136,9 @@ def holders(message: bytes) -> Iterator[Holder]:
                     for device in _inner(devices, 2):
                         yield Holder(device.decode("utf-8", "replace"), namespace, name, own)
             for claim in (claim for dynamic in _inner(container, 5) for claim in _inner(dynamic, 4)):
-                if _word(claim, 2) == _DRA_DRIVER and re.fullmatch(r"gpu-\d+", _word(claim, 4)):
-                    yield Holder(_word(claim, 4), namespace, name, own)
+                device_name = _word(claim, 4)
+                if _word(claim, 2) == _DRA_DRIVER and (_WHOLE.fullmatch(device_name) or _PART.fullmatch(device_name)):
+                    yield Holder(device_name, namespace, name, own)
 
 
 def _inner(message: bytes, wanted: int) -> Iterator[bytes]:

@@ -1,10 +1,11 @@
 """One GPU, read tier by tier. What it does not support is found out once and never asked again.
 
 What a reading costs is the driver's time, and it differs a thousandfold. On an H200 (driver 580.159.04, medians of 50):
-most calls 1 to 25 us and power 0.5 ms, but the energy counter 4 ms, ECC counters 3 ms, each kind of clock event seconds
-0.6 to 0.9 ms, the temperature margin 0.9 ms, highest clocks 1.4 ms. So the hot tier holds what is cheap (remapped rows
-and recovery action: 1 to 6 us); counters wait for the warm one, or for an event of the driver. Whole tiers, medians of
-60 in wall and CPU time alike: hot 0.16 ms (0.23 ms when asked every 0.8 s), warm 11.0 ms, cold 3.4 ms.
+most calls 1 to 25 us (ECC counters 1.4 us) and power 0.5 ms, but the energy counter 4 ms, each kind of clock event
+seconds 0.6 to 0.9 ms, the temperature margin 0.9 ms, highest clocks 1.4 ms; fields 226 and 227, which 230 replaces,
+0.15 ms. So the hot tier holds what is cheap (uncorrected errors, remapped rows and recovery action: 1 to 6 us); what is
+dear waits for the warm one, or for an event of the driver. Whole tiers, medians of 60 in wall and CPU time alike: hot
+0.16 ms (0.23 ms when asked every 0.8 s), warm 11.0 ms, cold 3.4 ms.
 """
 
 import struct

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry.errors import BadRecord
-from telemetry.pods import Holder, holders, labels, listed, owners
-from telemetry.sample import Gpu
+from telemetry.pods import Holder, holders, labels, listed, owners, part_labels
+from telemetry.sample import Gpu, Instance
 from tests.telemetry.agent_runner import free_port, running
 from tests.telemetry.fake_nvml.state import FakeNvml
 
@@ -90,12 +90,11 @@ def test_pods_are_read_from_an_answer_in_many_frames(tmp_path: Path) -> None:
 
 
 def test_a_gpu_is_known_by_uuid_by_replica_and_by_the_name_that_dra_gives_it() -> None:
-    claim = field(5, field(4, field(2, b"gpu.nvidia.com") + field(3, b"node-1") + field(4, b"gpu-3")))
     message = (
         pod("plain", devices("nvidia.com/gpu", "GPU-a") + devices("cpu", "GPU-a"))
         + pod("shared-1", devices("nvidia.com/gpu.shared", "GPU-b::0"))
         + pod("shared-2", devices("nvidia.com/gpu.shared", "GPU-b::1"))
-        + pod("claims", claim)
+        + pod("claims", claim("gpu-3"))
     )
     gpus = [Gpu(0, "GPU-a", minor=0), Gpu(1, "GPU-b", minor=1), Gpu(2, "GPU-c", minor=3)]
     found = owners(holders(message), gpus)
@@ -104,6 +103,38 @@ def test_a_gpu_is_known_by_uuid_by_replica_and_by_the_name_that_dra_gives_it() -
     }  # fmt: skip
     assert labels(found[0]) == (("namespace", "serving"), ("pod", "plain"), ("container", "engine"))
     assert labels(found[1]) == ()  # nobody's alone
+
+
+def claim(device: str, driver: str = "gpu.nvidia.com") -> bytes:
+    return field(5, field(4, field(2, driver.encode()) + field(3, b"node-1") + field(4, device.encode())))
+
+
+def test_a_mig_device_is_known_by_uuid_and_where_it_is_the_only_one_by_what_dra_says_of_it() -> None:
+    many = (("MIG-a", "1g.18gb"), ("MIG-b", "1g.18gb+me"), ("MIG-c", "3g.71gb"))
+    instances = {
+        2: tuple(Instance(uuid, number, 0, profile) for number, (uuid, profile) in enumerate(many, 1)),
+        3: (Instance("MIG-d", 1, 0, "7g.141gb"),),
+        4: (Instance("MIG-e", 1, 0, "1g.18gb"), Instance("MIG-f", 2, 0, "1g.18gb")),
+    }  # fmt: skip
+    message = b"".join(
+        pod(name, said)
+        for name, said in (
+            ("small", claim("gpu-2-mig-1g18gb-19-0")),
+            ("media", claim("gpu-2-mig-1g18gb-me-20-1")),
+            ("whole", claim("gpu-3-mig-0-0-8")),
+            ("one-of-two", claim("gpu-4-mig-1g18gb-19-0")),
+            ("nowhere", claim("gpu-9-mig-1g18gb-19-0")),
+            ("other", claim("gpu-2-mig-3g71gb-9-4", driver="gpu.example.com")),
+            ("plugin", devices("nvidia.com/mig-1g.18gb", "MIG-f")),
+            ("turn-1", devices("nvidia.com/mig-3g.71gb.shared", "MIG-c::0")),
+            ("turn-2", devices("nvidia.com/mig-3g.71gb.shared", "MIG-c::1")),
+        )
+    )
+    found = part_labels(holders(message), instances)
+    assert {uuid: dict(own).get("pod") for uuid, own in found.items()} == {
+        "MIG-a": "small", "MIG-b": "media", "MIG-d": "whole", "MIG-f": "plugin", "MIG-c": None,
+    }  # fmt: skip
+    assert owners(holders(message), [Gpu(0, "GPU-a", minor=2)]) == {}  # a part is not the GPU
 
 
 @pytest.mark.parametrize(
