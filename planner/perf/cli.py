@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -241,7 +241,19 @@ def fit(
     if as_json:
         sys.stdout.write(json.dumps({"file": str(target), **meta}, indent=2) + "\n")
         return
-    sys.stdout.write(f"{target}: fitted on {meta['rows']} rows\n")
+    rows = meta["rows"]
+    counts = ", ".join(f"{count} {name}" for name, count in rows.items()) if isinstance(rows, dict) else rows
+    names = list(meta["inputs_sha256"])
+    shown = ", ".join(names) if len(names) < 3 else f"{len(names)} files, {names[0]} to {names[-1]}"
+    sys.stdout.write(f"{target}: fitted on {counts} rows of {shown}\n")
     for name, row in meta["cross_validation"].items():
-        figures = ", ".join(f"{key} {value:.3g}" for key, value in row.items())
-        sys.stdout.write(f"  {name:24} {figures}\n")
+        sys.stdout.write(f"  {name:24} {', '.join(_figures(row))}\n")
+
+
+def _figures(row: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Each figure with its name; those of a group carry the name of the group."""
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _figures(value, f"{above}{key} ")
+        else:
+            yield f"{above}{key} {value:.3g}"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog import gpu
+from planner.errors import BadInput
 from planner.perf.collectives import Curve, collective_s, link_bytes_per_s, links
 from planner.perf.conformal import half_width
 from planner.perf.tables import read
@@ -26,6 +27,8 @@ def fit(data: Path) -> dict[str, NDArray[Any]]:
     """Every curve, every exchange, and the errors of sizes and GPUs left out."""
     folder = data / "operators"
     tables = {path: name for prefix, name in GPUS.items() for path in _files(folder, prefix)}
+    if not tables:
+        raise BadInput(f"{folder}: got no table of all-reduces, such as {next(iter(GPUS))}_nccl2.27.3.parquet")
     rows = measured(tables)
     made = curves_of(rows, np.ones(len(rows["time_s"]), bool))
     sent, exchanged = folder / "vidur_a100_dgx_send_recv.parquet", folder / "h100_sxm_vllm0.24.0_moe_a2a.parquet"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog import gpu
+from planner.errors import BadInput
 from planner.hardware import GPUType
 from planner.perf.conformal import half_width
 from planner.perf.gemm_features import DTYPES, Products, features, products
@@ -75,10 +76,12 @@ def _kind(data: Mapping[str, NDArray[Any]], kind: str, card: GPUType, head: Mapp
 
 
 def fit(data: Path) -> dict[str, NDArray[Any]]:
-    """The shipped arrays, from the sweep in `data` or, where that folder has none, the shipped one."""
+    """The shipped arrays, from the sweep in `data`."""
     path = data / NAME
     if not path.is_file():
-        path = Path(str(SWEEP))
+        raise BadInput(
+            f"{path}: got no sweep; measure one (python -m workloads.gemm_sweep), or name the folder of {SWEEP}"
+        )
     bursts, long, source = read(path)
     held_out = cross_validate(bursts, long)
     limit_w = source["heads"][0]["power_limit_w"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.errors import BadInput
 from planner.perf.layers import AXES
 from planner.perf.tables import Columns, read
 
@@ -36,6 +37,8 @@ def fit(data: Path) -> dict[str, NDArray[Any]]:
         arrays |= {f"{name}:{key}": x.astype(np.float32) for key, x in _packed(parts).items()}
         digests |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in parts.values()}
         found.append(name)
+    if not found:
+        raise BadInput(f"{folder}: got no profile of layers (vllm_*_dense.parquet and its kin)")
     meta = {"source": SOURCE, "inputs_sha256": digests, "rows": len(digests), "profiles": found, "cross_validation": {}}
     return {**arrays, "meta": np.array(json.dumps(meta, sort_keys=True))}
 

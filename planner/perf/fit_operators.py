@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog import gpu
+from planner.errors import BadInput
 from planner.perf.conformal import half_width
 from planner.perf.op_base import base_s, fitted
 from planner.perf.op_features import HARDWARE, Work, chip
@@ -91,6 +92,8 @@ def measured(data: Path, op: str) -> tuple[Measured, list[Path]]:
             features = work.features.astype(np.float32)
             gpus = np.full(len(fine), name, dtype=object)
             parts.append(Measured(features, work.terms, work.group, time_s, gpus, shape).of(fine))
+    if not parts:
+        raise BadInput(f"{data / 'operators'}: got no table of {op} ({', '.join(GPUS)}_*_{op}.parquet)")
     return Measured(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), used
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.errors import BadInput
 from planner.perf.conformal import half_width
 from planner.perf.fit_serving_first import fit_measured, fit_new
 from planner.perf.fit_serving_step import fit_step
@@ -32,6 +33,7 @@ FILE = Path("engine") / "silicon_sample.csv"
 SOURCE = "aiconfigurator-core 0.12.0, measured whole-engine runs (github ai-dynamo/aiconfigurator, Apache-2.0)"
 TREES = 48
 LARGEST_AWAY = 1.5  # logs, beyond which an error says no more of its engine
+FEWEST_ROWS = 100  # a fit from fewer would be noise in each of five folds
 ROWS_OF_ALL = 30  # how many rows of all engines speak for an engine beside its own
 # A configuration is a whole curve: every column but these.
 NO_CONFIGURATION = (
@@ -58,10 +60,17 @@ def fit(data: Path) -> dict[str, NDArray[Any]]:
 
 
 def measured(data: Path) -> dict[str, NDArray[Any]]:
-    """The complete rows of the shared table."""
+    """The rows that state both latencies and are not called incomplete. Raises BadInput where they are too few."""
     columns = read(data / FILE)
-    complete = np.array([word == "True" for word in words(columns, "complete")])
-    return {name: values[complete] for name, values in columns.items()}
+    kept = ~np.isin(words(columns, "complete"), ("False", "0"))
+    for name in ("silicon_ttft_ms", "silicon_tpot_ms"):
+        if name not in columns:
+            raise BadInput(f"{data / FILE}: got no column {name!r}, allowed: a table of measured runs")
+        times = numbers(columns, name)
+        kept &= np.isfinite(times) & (times > 0)
+    if (found := int(kept.sum())) < FEWEST_ROWS:
+        raise BadInput(f"{data / FILE}: got {found} complete rows with both latencies, allowed: at least {FEWEST_ROWS}")
+    return {name: values[kept] for name, values in columns.items()}
 
 
 def learn(columns: Columns, train: Mask | None = None, *, grown: bool = True) -> dict[str, NDArray[Any]]:

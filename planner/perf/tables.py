@@ -21,7 +21,19 @@ MAX_ROWS = 2_000_000
 MAX_BYTES = 512 * 2**20
 
 
-def read(path: Path) -> dict[str, NDArray[Any]]:
+class Table(dict[str, NDArray[Any]]):
+    """Columns by name that say in words, with their file, that one is not there."""
+
+    def __init__(self, columns: Columns, path: Path) -> None:
+        super().__init__(columns)
+        self.path = path
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        shown = ", ".join(list(self)[:12])
+        raise BadInput(f"{self.path}: got no column {name!r}, which is needed; there are {shown}")
+
+
+def read(path: Path) -> Table:
     """The columns of a CSV or Parquet file. Raises BadInput where it is neither, is empty, or is beyond the limits."""
     if not path.is_file():
         raise BadInput(f"{path}: got no regular file; give a CSV or Parquet file")
@@ -35,7 +47,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
         raise BadInput(f"{path}: got no rows; give a header line and at least one row")
     if rows > MAX_ROWS:
         raise BadInput(f"{path}: got {rows:,} rows, allowed are {MAX_ROWS:,}")
-    return columns
+    return Table(columns, path)
 
 
 def _csv(path: Path) -> dict[str, NDArray[Any]]:

@@ -1,6 +1,7 @@
 """`muster predict` and `muster fit` as users run them."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from planner.errors import BadInput
 from planner.perf import cli
 from planner.perf.cli import fit
 
@@ -67,12 +69,45 @@ def test_a_degree_that_does_not_divide_the_heads_is_refused_in_its_row(tmp_path:
 def test_a_fit_is_written_here_unless_it_is_to_ship(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = {"meta": np.array(json.dumps({"rows": 3, "cross_validation": {}}))}
+    made = {"meta": np.array(json.dumps({"rows": 3, "inputs_sha256": {"a.csv": "0"}, "cross_validation": {}}))}
     monkeypatch.setattr("planner.perf.fit_layers.fit", lambda data: made)
     monkeypatch.chdir(tmp_path)
     fit("layers", tmp_path)
     assert (tmp_path / "layers.npz").is_file()
-    assert capsys.readouterr().out.startswith("layers.npz: fitted on 3 rows")
+    assert capsys.readouterr().out.startswith("layers.npz: fitted on 3 rows of a.csv")
+
+
+def test_figures_of_groups_are_printed_with_the_name_of_the_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The meta of the shipped model of matrix products nests its half widths and its counts of rows."""
+    with np.load(Path(cli.__file__).parent / "data" / "gemm_power.npz", allow_pickle=False) as stored:
+        made = {"meta": stored["meta"]}
+    monkeypatch.setattr("planner.perf.fit_gemm_power.fit", lambda data: made)
+    fit("gemm_power", tmp_path, tmp_path / "made.npz")
+    printed = capsys.readouterr().out
+    assert "fitted on 345 power, 4500 runtime rows of h200_gemm_sweep.npz" in printed
+    assert "half_width at_limit 0.0" in printed
+
+
+@pytest.mark.parametrize("family", cli.FAMILIES)
+def test_a_folder_without_tables_is_refused_in_one_line(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="fitting needs scikit-learn")
+    with pytest.raises(BadInput, match=re.escape(str(tmp_path))):
+        fit(family, tmp_path, tmp_path / "made.npz")
+    assert not (tmp_path / "made.npz").exists()
+
+
+def test_a_measured_table_without_a_column_names_it(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="fitting needs scikit-learn")
+    (tmp_path / "engine").mkdir()
+    table = tmp_path / "engine" / "silicon_sample.csv"
+    table.write_text("model_path,system\nllama-3.1-8b,h100_sxm\n")
+    with pytest.raises(BadInput, match=r"silicon_sample\.csv: got no column 'silicon_ttft_ms'"):
+        fit("serving", tmp_path, tmp_path / "made.npz")
+    table.write_text("model_path,system,silicon_ttft_ms,silicon_tpot_ms\nllama-3.1-8b,h100_sxm,30,7\n")
+    with pytest.raises(BadInput, match=r"silicon_sample\.csv: got 1 complete rows with both latencies"):
+        fit("serving", tmp_path, tmp_path / "made.npz")
 
 
 def test_every_family_has_a_fit_and_a_shipped_file() -> None:
