@@ -27,10 +27,10 @@ def agent(
     cold: Annotated[float, typer.Option(help="Seconds between readings of what seldom changes.", min=0.05)] = 60.0,
     dcgm_aliases: Annotated[bool, typer.Option(help="Also export the names of dcgm-exporter.")] = True,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with the token that /metrics asks for.", **_FILE)
+        Path | None, typer.Option(help="File with the token that /metrics asks for; read anew each time.", **_FILE)
     ] = None,
     tls_certificate: Annotated[
-        Path | None, typer.Option(help="Certificate (PEM) to serve HTTPS with.", **_FILE)
+        Path | None, typer.Option(help="Certificate (PEM) to serve HTTPS with; a renewed one is taken up.", **_FILE)
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).", **_FILE)] = None,
     state: Annotated[Path | None, typer.Option(help="Folder for faults to survive a restart.", file_okay=False)] = None,

@@ -29,7 +29,7 @@ from telemetry.jobs import LONGEST_RECORD
 from telemetry.opening import Record, job_socket, recording, starting
 from telemetry.packed import Unpacker
 from telemetry.sample import Xid
-from telemetry.server import Pages, Server, tls
+from telemetry.server import Certificate, Pages, Server
 from telemetry.settings import Settings, loaded, token
 from telemetry.xid_pairs import LIVE_S, LOOK_BACK_S
 
@@ -231,13 +231,13 @@ def _server(agent: Agent) -> Server:
     # A hung driver must not get the agent restarted: it is well as long as it answers.
     pages = Pages(agent.metrics, lambda: "", agent.ready)
     with starting("--tls-certificate, --tls-key", settings.tls_certificate):
-        context = tls(settings.tls_certificate, settings.tls_key)
+        certificate = Certificate(settings.tls_certificate, settings.tls_key)
     with starting("--token-file", settings.token_file):
         asked_for = token(settings.token_file)
     if settings.token_file and not asked_for:  # an empty one would open the page to everybody
         raise CannotStart(f"--token-file: {settings.token_file} holds no token")
     with starting("--listen", f"{settings.host}:{settings.port}"):
-        return Server((settings.host, settings.port), pages, asked_for, context)
+        return Server((settings.host, settings.port), pages, settings.token_file, certificate)
 
 
 def _serve(settings: Settings) -> None:

@@ -2,16 +2,19 @@
 
 import gzip
 import hmac
+import os
 import ssl
+import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
 from telemetry.render import TEXT_TYPE
+from telemetry.settings import token
 
 SLOWEST_CLIENT_S = 10.0
-MOST_BODY_BYTES = 0  # nobody sends us anything
+MOST_CLIENTS = 32
 
 
 class Pages(NamedTuple):
@@ -23,39 +26,97 @@ class Pages(NamedTuple):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the pages in threads of their own. `token`: what a scraper of /metrics must show; empty = nothing."""
+    """Serves the pages in threads of their own, `MOST_CLIENTS` at a time. `token_file`: what a scraper of /metrics must
+    show, read anew each time; empty = nothing.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], pages: Pages, token: str, context: ssl.SSLContext | None) -> None:
+    def __init__(self, address: tuple[str, int], pages: Pages, token_file: str, certificate: "Certificate") -> None:
         super().__init__(address, _Handler)
         self.pages = pages
-        self.token = token.encode()
-        self.context = context
+        self.token_file = token_file
+        self.certificate = certificate
+        self._free = threading.Semaphore(MOST_CLIENTS)
+
+    def process_request(self, request: object, client_address: object) -> None:
+        """One more client; at once turned away where there are too many, so that no crowd takes the node's memory."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)  # type: ignore[arg-type]
+            return
+        try:
+            super().process_request(request, client_address)  # type: ignore[arg-type]
+        except RuntimeError:  # no more threads: as above
+            self._free.release()
+            self.shutdown_request(request)  # type: ignore[arg-type]
+
+    def process_request_thread(self, request: object, client_address: object) -> None:
+        """In a thread of its own."""
+        try:
+            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+        finally:
+            self._free.release()
+
+    def allows(self, scheme: str, shown: str) -> bool:
+        """Whether a scraper may have the metrics: nobody where the token's file is gone or empty."""
+        if not self.token_file:
+            return True
+        try:
+            wanted = token(self.token_file).encode("utf-8", "surrogateescape")
+        except OSError:
+            return False
+        fits = hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), wanted)
+        return bool(wanted) and scheme.lower() == "bearer" and fits
 
     def finish_request(self, request: object, client_address: object) -> None:
         """The handshake happens here, in the request's own thread: a slow client holds up nobody."""
         request.settimeout(SLOWEST_CLIENT_S)  # type: ignore[attr-defined]
-        if self.context is not None:
-            try:
-                request = self.context.wrap_socket(request, server_side=True)  # type: ignore[arg-type]
-            except (OSError, ssl.SSLError):
-                return
-        super().finish_request(request, client_address)  # type: ignore[arg-type]
+        context = self.certificate.context()
+        if context is None:
+            return super().finish_request(request, client_address)  # type: ignore[arg-type]
+        try:
+            secured = context.wrap_socket(request, server_side=True)  # type: ignore[arg-type]
+        except (OSError, ssl.SSLError):
+            return None
+        with secured:
+            super().finish_request(secured, client_address)
+        return None
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away or dawdled is no news."""
 
 
-def tls(certificate: str, key: str) -> ssl.SSLContext | None:
-    """The context of a certificate and its key; None without. Raises OSError and ssl.SSLError."""
-    if not certificate:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key or None)
-    return context
+class Certificate:
+    """A certificate and its key, read again once either file has changed. Raises OSError while it is made.
+
+    What was read stays where the new files are no pair, as in the middle of a renewal.
+    """
+
+    def __init__(self, certificate: str = "", key: str = "") -> None:
+        self._pair = (certificate, key or certificate)
+        self._changed = self._stamps()
+        self._context = self._read() if certificate else None
+
+    def context(self) -> ssl.SSLContext | None:
+        """What to serve HTTPS with; None = plain HTTP."""
+        try:
+            changed = self._stamps()
+            if changed != self._changed:
+                self._context = self._read()
+                self._changed = changed
+        except OSError:
+            """The last that was read."""
+        return self._context
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        return [(found.st_mtime_ns, found.st_ino) for found in (os.stat(one) for one in self._pair if one)]
+
+    def _read(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(*self._pair, password="")  # else a locked key would be asked for on a terminal
+        return context
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -81,9 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _allowed(self) -> bool:
         scheme, _, shown = self.headers.get("Authorization", "").partition(" ")
-        wanted = self.server.token
-        fits = hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), wanted)
-        return not wanted or (scheme.lower() == "bearer" and fits)
+        return self.server.allows(scheme, shown)
 
     def _answer(self, status: HTTPStatus, body: bytes, *headers: tuple[str, str]) -> None:
         self.send_response(status)
