@@ -181,3 +181,8 @@ def percentile(value: object) -> float:
 def show_percentile(ratio: float) -> str:
     """0.95 as "p95"."""
     return f"p{100 * ratio:.6g}"
+
+
+def rate_words(per_s: float) -> str:
+    """A rate to three figures, never in powers of ten: 0.25, 13.7, 4,000."""
+    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}" if per_s >= 1e-4 or not per_s else f"{per_s:.6f}"

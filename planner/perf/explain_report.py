@@ -13,6 +13,7 @@ from planner.perf.memory import Budget, sequence_bytes
 from planner.perf.under_load import PERCENTILES, Figures
 from planner.show import Report, Table, Words, seconds
 from planner.show_tables import breakdown_table, memory_table
+from planner.units import rate_words
 
 
 def report(
@@ -51,7 +52,7 @@ def load_report(loaded: Loaded | str) -> Report:
     for name, figures in _figures(loaded).items():
         table.rows.append((name.upper(), *(_time(x) for x in figures.values())))
     words = (
-        f"{float(loaded.answer.requests_per_s):,.3g} requests/s (at most {loaded.most_per_s:,.3g}), "
+        f"{rate_words(float(loaded.answer.requests_per_s))} requests/s (at most {rate_words(loaded.most_per_s)}), "
         f"{float(loaded.answer.in_flight):,.1f} in flight of at most {loaded.places:,}"
     )
     parts += [table, Words(words), Words(_sure(loaded))]
@@ -83,7 +84,7 @@ def load_numbers(loaded: Loaded | str | None) -> dict[str, Any] | None:
 
 
 def _asked(loaded: Loaded) -> str:
-    return f"{loaded.rate_per_s:,.3g} REQUESTS/S" if loaded.users is None else f"{loaded.users:,} USERS"
+    return f"{rate_words(loaded.rate_per_s or 0.0)} REQUESTS/S" if loaded.users is None else f"{loaded.users:,} USERS"
 
 
 def _time(value_s: float) -> str:

@@ -149,10 +149,8 @@ def _figures_refused(op: str, figures: dict[str, Array]) -> NDArray[Any]:
             wrong = ~((values >= least) & (values <= MOST) & (values == np.floor(values)))
         for i in np.flatnonzero(wrong & (refusal == "")):
             allowed = f"allowed are whole numbers from {least} to {MOST:g}"
-            missing = np.isnan(values[i])
-            refusal[i] = (
-                f"{column_of[name]} is missing" if missing else f"{column_of[name]} is {values[i]:g}, {allowed}"
-            )
+            shown = f"{values[i]:g}" if np.isfinite(values[i]) else "no finite number"
+            refusal[i] = f"{column_of[name]} is " + ("missing" if np.isnan(values[i]) else f"{shown}, {allowed}")
     return refusal
 
 

@@ -18,6 +18,7 @@ from planner.perf.under_load import (
     steps_of_prompt,
 )
 from planner.queueing import mean_wait_s, wait_quantile_s
+from planner.units import rate_words
 
 # Time that drifts in an open loop is skewed to the right, by about one (by the step-exact loop): Cornish and Fisher.
 SKEWED = DEVIATES + (DEVIATES**2 - 1) / 6
@@ -102,7 +103,7 @@ def _clear(figures: Figures, fine: NDArray[np.bool_]) -> Figures:
 
 def _overload(offered: Array, most: Array) -> NDArray[np.str_]:
     words = [
-        f"overload: {x:.3g} requests/s come, at most {c:.3g} are carried"
+        f"overload: {rate_words(x)} requests/s come, at most {rate_words(c)} are carried"
         for x, c in zip(offered.flat, most.flat, strict=True)
     ]
     return np.array(words, dtype=np.str_).reshape(offered.shape)

@@ -16,6 +16,7 @@ MOST_CONCURRENCY = 1e5
 MOST_WORKERS = 4096.0
 # "": the sweep where its lengths are given, steady elsewhere.
 PROTOCOLS = ("", "sweep", "steady")
+RANKS = ("attention_dp_size", "prefill_attention_dp_size")
 # Sizes that may be means: lengths, and by Little's law users.
 MEANS = ("isl", "osl", "batch_size", "concurrency")
 
@@ -30,7 +31,7 @@ def sound_rows(
     backends: Sequence[str],
     modes: Sequence[str],
     figures: Mapping[str, Array],
-    formats: Sequence[tuple[str, str]],
+    formats: Sequence[tuple[str, ...]],
     protocols: Sequence[str],
 ) -> NDArray[np.bool_]:
     """Rows that `refusal_of` has nothing to say of, found all at once."""
@@ -59,7 +60,7 @@ def refusal_of(
     backend: str,
     mode: str,
     figures: Mapping[str, Array],
-    formats: tuple[str, str],
+    formats: tuple[str, ...],
     protocol: str,
 ) -> str:
     """Why row `i` cannot be predicted, in words; "" where it can."""
@@ -99,11 +100,11 @@ def _fits(models: Sequence[Model | None], figures: Mapping[str, Array]) -> NDArr
     ids, fine = np.array([id(found) for found in models]), np.ones(len(models), dtype=bool)
     for found in {id(found): found for found in models if found is not None}.values():
         here = ids == id(found)
-        names = ("tp_size", "prefill_tp_size", "pp_size", "moe_ep_size", "prefill_moe_ep_size")
+        names = ("tp_size", "prefill_tp_size", "pp_size", "moe_ep_size", "prefill_moe_ep_size", *RANKS)
         degrees = np.stack([figures[name][here] for name in names])
         kinds, at = np.unique(degrees, axis=1, return_inverse=True)
         sizes = dict(zip(names, kinds, strict=True))
-        usable = (np.isfinite(kinds) & (kinds >= 1)).all(axis=0)
+        usable = ((kinds >= 1) & (kinds <= MOST_WORKERS)).all(axis=0)
         sound = [bool(ok) and not _misfit(found, sizes, i) for i, ok in enumerate(usable)]
         fine[here] = np.array(sound)[at.reshape(-1)]
     return fine
@@ -122,4 +123,9 @@ def _misfit(found: Model, figures: Mapping[str, Array], i: int) -> str:
     dense = not any(block.ffn and block.ffn.experts for block in found.blocks)
     if dense and max(figures["moe_ep_size"][i], figures["prefill_moe_ep_size"][i]) > 1:
         return f"moe_ep_size is more than 1, and {found.name} has no experts"
+    for first in ("", "prefill_"):
+        gpus = figures[f"{first}tp_size"][i] * figures[f"{first}attention_dp_size"][i]
+        ep = figures[f"{first}moe_ep_size"][i]
+        if not dense and gpus % ep and ep % gpus:
+            return f"{first}moe_ep_size={ep:g} does not share {gpus:g} GPUs out evenly"
     return ""

@@ -81,7 +81,7 @@ def parse(columns: Columns) -> Rows:
     whole, own, first = (
         _normal({key: np.where(fine, values, 1.0) for key, values in parts.items()}, routed) for parts in said.layouts
     )
-    quantised = np.array([bool(word) for word in words(columns, "precision")]) & fine & (moe != "mxfp4")
+    quantised = np.array([word not in ("", "bf16") for word in said.precisions]) & fine & (moe != "mxfp4")
     four_bit = np.array(["fp4" in g.flops_per_s for g in cards])
     versions = zip(said.backends, words(columns, "backend_version"), strict=True)
     return Rows(

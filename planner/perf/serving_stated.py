@@ -30,9 +30,11 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         "osl": "1024",
         "tp_size, pp_size, attention_dp_size, moe_tp_size, moe_ep_size, *_num_workers": "1",
         "batch_size": "concurrency / attention_dp_size, or 1",
-        "concurrency": "batch_size x attention_dp_size (decode workers' for disagg)",
+        "concurrency": "batch_size x attention_dp_size (decode workers' for disagg), for 0 too",
         "protocol": "sweep at the three pairs of lengths of that sweep, steady elsewhere",
-        "gemm_quant_mode, moe_quant_mode, precision": "the format of the published checkpoint",
+        "gemm_quant_mode": "precision, else the format that model_path ends in, else the published checkpoint's",
+        "moe_quant_mode": "gemm_quant_mode",
+        "precision": "16-bit KV cache; another than 16 bits: the cache of a checkpoint that was quantised so",
     }
 )
 
@@ -49,6 +51,7 @@ class Stated:
     modes: list[str]
     protocols: list[str]
     formats: list[tuple[str, str]]
+    precisions: list[str]
     layouts: tuple[dict[str, Array], ...]
     figures: dict[str, Array]
 
@@ -57,21 +60,27 @@ class Stated:
         """Rows with prefill workers of their own."""
         return np.array([mode == "disagg" for mode in self.modes])
 
+    @property
+    def _all_formats(self) -> list[tuple[str, ...]]:
+        """Every format that a row names."""
+        return [(*form, *filter(None, (said,))) for form, said in zip(self.formats, self.precisions, strict=True)]
+
     def refusals(self) -> NDArray[Any]:
         """Why each row cannot be used, "" where it can."""
-        every = (self.models, self.gpus, self.backends, self.modes, self.figures, self.formats, self.protocols)
+        every = (self.models, self.gpus, self.backends, self.modes, self.figures, self._all_formats, self.protocols)
         sound = sound_rows(*every)
         return np.array(["" if fits else self._refusal(i) for i, fits in enumerate(sound)], dtype=object)
 
     def _refusal(self, i: int) -> str:
         who = (self.names[i], self.models[i], self.systems[i], self.gpus[i], self.backends[i], self.modes[i])
-        return refusal_of(i, *who, self.figures, self.formats[i], self.protocols[i])
+        return refusal_of(i, *who, self.figures, self._all_formats[i], self.protocols[i])
 
 
 def stated(columns: Columns) -> Stated:
     """The columns of a table."""
     names, systems = words(columns, "model_path"), words(columns, "system")
     models = [published(name) if name else None for name in names]
+    precisions = words(columns, "precision")
     modes = [mode.lower() for mode in words(columns, "mode", "agg")]
     layouts = tuple(_layout(columns, prefix) for prefix in ("", "decode_", "prefill_"))
     return Stated(
@@ -82,7 +91,8 @@ def stated(columns: Columns) -> Stated:
         backends=[name.lower() for name in words(columns, "backend", "vllm")],
         modes=modes,
         protocols=[word.lower() for word in words(columns, "protocol")],
-        formats=[_formats(columns, i, found) for i, found in enumerate(models)],
+        formats=[_formats(columns, i, *said) for i, said in enumerate(zip(models, names, precisions, strict=True))],
+        precisions=[known_as(word.lower()) for word in precisions],
         layouts=layouts,
         figures=_figures(columns, np.array([mode == "disagg" for mode in modes]), *layouts),
     )
@@ -98,9 +108,10 @@ def _figures(
     """All numbers of the rows."""
     workers = {key: np.where(apart, numbers(columns, f"{key}_num_workers", 1.0), 1.0) for key in ("decode", "prefill")}
     batch = np.where(apart, numbers(columns, "decode_batch_size"), numbers(columns, "batch_size"))
-    ranks = np.where(apart, own["attention_dp_size"] * workers["decode"], np.maximum(whole["attention_dp_size"], 1.0))
     users = numbers(columns, "concurrency")
     with np.errstate(over="ignore"):  # absurd sizes become infinite, and are refused
+        together = own["attention_dp_size"] * workers["decode"]
+        ranks = np.where(apart, together, np.maximum(whole["attention_dp_size"], 1.0))
         users = np.where(np.isnan(users) | (users == 0), np.where(np.isnan(batch), 1.0, batch) * ranks, users)
     found: dict[str, Array] = {key: numbers(columns, key, 1024.0) for key in ("isl", "osl")}
     found |= {"batch_size": batch, "concurrency": users, "pp_size": np.where(apart, own["pp_size"], whole["pp_size"])}
@@ -117,16 +128,26 @@ def _layout(columns: Columns, prefix: str) -> dict[str, Array]:
     return {key: np.where(values == 0, 1.0, values) for key, values in found.items()}
 
 
-def _formats(columns: Columns, row: int, found: Model | None) -> tuple[str, str]:
+def _formats(columns: Columns, row: int, found: Model | None, name: str, precision: str) -> tuple[str, str]:
     given = [str(columns[key][row]) if key in columns else "" for key in ("gemm_quant_mode", "moe_quant_mode")]
     given = ["" if value in ("nan", "None") else value.lower() for value in given]
     if found is None:
         return "bf16", "bf16"
     if found.weight_dtype == "mxfp4":
         return "bf16", "mxfp4"  # published so; 16-bit outside the experts
-    own = "fp8_block" if found.weight_dtype == "fp8" else "bf16"
-    gemm = known_as(given[0]) or own
+    named = _named(name)  # a catalogued FP8 checkpoint is scaled by blocks
+    own = "fp8_block" if found.weight_dtype == "fp8" and named in ("", "fp8") else named or "bf16"
+    gemm = known_as(given[0] or precision.lower()) or own
     return gemm, known_as(given[1]) or gemm
+
+
+@cache
+def _named(name: str) -> str:
+    """The weight format that a checkpoint's name ends in, "" where it says none."""
+    for form, said in _NAMED:
+        if re.search(rf"[-_]({said})(?=$|[-_])", name, flags=re.I):
+            return form
+    return ""
 
 
 @cache
@@ -147,6 +168,9 @@ def published(name: str) -> Model | None:
     return None
 
 
+_NAMED = (
+    ("nvfp4", "nvfp4|fp4"), ("mxfp4", "mxfp4"), ("fp8", "fp8"), ("int4", "w4a16|int4|awq|gptq"), ("int8", "w8a8|int8")
+)  # fmt: skip
 # Releases that share an architecture with a row of the catalogue.
 _RELATIVES = {"DeepSeek-V3.1": "deepseek-v3", "DeepSeek-R1-0528": "deepseek-r1", "DeepSeek-V3-0324": "deepseek-v3"}
 

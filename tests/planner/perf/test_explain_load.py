@@ -113,7 +113,7 @@ def test_the_command_says_percentiles_and_overload() -> None:
     assert load["e2e"]["mean_s"] == pytest.approx(load["ttft"]["mean_s"] + 255 * load["tpot"]["mean_s"])
     assert load["tpot_interval_ratio"] > 1
     over = answer("llama-3.1-8b", "H100", "--rate", "4000")["load"]
-    assert over["overload"].startswith("overload: 4e+03 requests/s come")
+    assert over["overload"].startswith("overload: 4,000 requests/s come")
     assert "e2e" not in over
     assert answer("llama-3.1-8b", "H100")["load"] is None
     shown = muster("llama-3.1-8b", "H100", "--concurrency", "64")

@@ -187,7 +187,7 @@ def test_watts_are_measured_on_the_gpu_whose_watts_were_and_extrapolated_elsewhe
         ("gemm", {**GEMM, "m": 1.5}, "m is 1.5"),
         ("gemm", {**GEMM, "n": 1e12}, "n is 1e+12"),
         ("gemm", {**GEMM, "n": 1e9, "k": 1e9}, "s at the data sheet's peaks, allowed are 60 s"),
-        ("gemm", {**GEMM, "k": "wide"}, "k is inf"),
+        ("gemm", {**GEMM, "k": "wide"}, "k is no finite number"),
         ("gemm", {**GEMM, "gemm_dtype": "fp3"}, "unknown dtype 'fp3'"),
         ("gemm", {"gemm_dtype": "bfloat16", "m": 1.0, "n": 1.0}, "k is missing"),
         ("context_attention", {"batch_size": 1.0, "isl": 10.0, **HEADS, "num_key_value_heads": 5.0}, "do not divide"),

@@ -35,11 +35,37 @@ def one(**given: Any) -> dict[str, Any]:
         ({"tp_size": 8.0, "moe_ep_size": 8.0}, "llama-3.1-8b has no experts"),
         ({"mode": "disagg", "prefill_tp_size": 3.0}, "prefill_tp=3 does not divide 32 heads"),
         ({"mode": "disagg", "decode_num_workers": 1.5}, "decode_num_workers is 1.5, allowed are whole numbers"),
+        ({"precision": "fp3"}, "unknown weight format 'fp3'"),
+        (
+            {"model_path": "deepseek-v3", "system": "h200", "tp_size": 8.0, "moe_ep_size": 3.0},
+            "moe_ep_size=3 does not share 8 GPUs out evenly",
+        ),
         ({"protocol": "loud"}, "unknown protocol 'loud': sweep or steady"),
     ],
 )
 def test_what_no_engine_can_run_is_refused(given: dict[str, Any], words: str) -> None:
     assert words in one(**given)["refusal"]
+
+
+@pytest.mark.parametrize(
+    ("given", "gemm", "kv_bytes"),
+    [
+        ({}, "bf16", 2.0),
+        ({"precision": "bf16"}, "bf16", 2.0),
+        ({"precision": "fp8"}, "fp8", 1.0),
+        ({"precision": "fp4", "system": "b200_sxm"}, "nvfp4", 1.0),
+        ({"precision": "fp8", "gemm_quant_mode": "fp8_block"}, "fp8_block", 1.0),
+        ({"model_path": "nvidia/Llama-3.1-8B-Instruct-FP8"}, "fp8_block", 2.0),
+        ({"model_path": "neuralmagic/Qwen3-32B-FP8-dynamic"}, "fp8", 2.0),
+        ({"model_path": "nvidia/DeepSeek-R1-FP4", "system": "b200_sxm", "tp_size": 8.0}, "nvfp4", 2.0),
+        ({"model_path": "hugging-quants/Llama-3.1-8B-Instruct-AWQ-INT4"}, "int4", 2.0),
+    ],
+)
+def test_a_format_that_is_left_out_is_that_of_the_precision_or_of_the_name(
+    given: dict[str, Any], gemm: str, kv_bytes: float
+) -> None:
+    rows = parse(columns(**given))
+    assert (rows.refusal[0], rows.gemm_format[0], rows.peaks.kv_bytes[0]) == ("", gemm, kv_bytes)
 
 
 def test_users_may_be_a_mean() -> None:
