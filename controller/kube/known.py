@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.cluster import Node
+from controller.cluster import Node, Running
 from controller.demand import Fleet, faulty
 from controller.facts import Facts, facts
 from controller.hardware import held_by_node, nodes_of
-from controller.kube.cache import Cache
+from controller.kube.cache import WORKLOADS, Cache, World
 from controller.kube.cluster import runs
 from controller.kube.discovery import Served
 from controller.manifests.merge import refused
@@ -94,6 +94,10 @@ class Known:
     def nodes(self) -> tuple[Node, ...]:
         """The nodes of all groups, with what is held of them."""
         return nodes_of(self.items("nodes"), self.facts().groups, held_by_node(self.items("pods")))
+
+    def running(self, key: str) -> list[Running]:
+        """A service's kinds as they run."""
+        return runs(World({plural: self.cache.of(key, plural) for plural in (*WORKLOADS, "pods")}), self.clock())
 
     def spec(self, obj: Object) -> ServiceSpec | list[str]:
         """A service's spec or its problems, read once for each generation."""

@@ -68,7 +68,7 @@ class PlanRound:
         """Put an answer into its Plan, and wait until the caches show it: the next batch takes what this one left."""
         one, facts = answer.wanted, self._known.facts()
         old = self._known.plan(one.key)
-        mine = [run for run in self._known.fleet().running if run.kind.service == one.key]
+        mine = self._known.running(one.key)
         hardware = f"{facts.offered}.{facts.counted}"
         made = plan_of(
             replace(answer, wanted=replace(one, old=old)), mine, self._known.clock(), self._applier.epoch, hardware,

@@ -5,6 +5,7 @@ A process that led and lost the lease ends at once, and is started again by whoe
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,8 @@ LOST = 3  # exit code of a leader that lost its lease
 _LOG = logging.getLogger("muster")
 _FLEET, _PLAN, _NODES = "fleet", "plan", "nodes"
 _SOON_S = 0.05  # changes of the fleet come in bursts, and one round answers all
+_IDLE = 4.0  # times as long as a round of the fleet took passes before the next: services are looked at meanwhile
+_SWITCH_S = 0.0005  # threads that wait for the network are let in between those that work
 _STAMPS = ("gpuservices", "plans", *WORKLOADS, "configmaps")
 
 
@@ -114,6 +117,7 @@ class Controller:
             self._listening = Listening(self.known, server.ask)
         self.port = 0
         self.address = api.server
+        self._pause_s = _SOON_S
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._leading = threading.Event()
@@ -121,6 +125,7 @@ class Controller:
 
     def start(self) -> None:
         """Fill the caches, then stand for election; raises what keeps it from that."""
+        sys.setswitchinterval(_SWITCH_S)
         if self.server is not None:
             self.port = self.server.start()
         self.cache.start()
@@ -209,7 +214,9 @@ class Controller:
 
     def _one(self, key: str) -> None:
         if key == _FLEET:
+            began_s = time.monotonic()
             self._fleet.run()
+            self._pause_s = max(_SOON_S, _IDLE * (time.monotonic() - began_s))
         elif key == _NODES:
             self.rounds.run()
         elif key == _PLAN:
@@ -249,7 +256,7 @@ class Controller:
         return self._leading.is_set() and self.elector.may_write()
 
     def _again(self, key: str, delay_s: float) -> None:
-        self.queue.add(key, max(delay_s, _SOON_S) if key == _FLEET else delay_s)
+        self.queue.add(key, max(delay_s, self._pause_s) if key == _FLEET else delay_s)
 
     def _ask_plan(self) -> None:
         self.plans.add(_PLAN, _SOON_S)

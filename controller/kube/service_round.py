@@ -87,7 +87,7 @@ class ServiceRound:
         was = (plan["spec"]["previous"].get("planned") or {}).get("generation")
         if not why or not was == before.generation == obj["metadata"].get("generation"):
             return plan  # what ran before was made for another spec
-        have = [run for run in self._known.fleet().running if run.kind.service == key]
+        have = self._known.running(key)
         back = gone_back(obj, plan, why, have, self._known.clock(), self._applier.epoch)
         self._tell(obj, "MoveRolledBack", why)
         return self._applier.replace(back, plan)
@@ -211,7 +211,7 @@ class ServiceRound:
         notes = obj["metadata"].get("annotations") or {}
         if notes.get(names.APPROVED) != waits["decisionId"] and obj["spec"].get("approval") == "Manual":
             return plan
-        have = [run for run in self._known.fleet().running if run.kind.service == key]
+        have = self._known.running(key)
         spec = enacted(waits, plan["spec"], have, self._applier.epoch)
         meta = {part: plan["metadata"][part] for part in ("name", "namespace", "labels", "ownerReferences")}
         wanted = {

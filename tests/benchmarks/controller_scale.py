@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ from tests.controller.plane.nodes import Nodes
 from tests.controller.plane.plane import Plane, free_ports, programs
 
 _PATH = "/apis/muster.dev/v1alpha1/namespaces/default/gpuservices"
-_RATE = 55.0
+_RATE = 140.0
 Say = Callable[[str], None]
 
 
@@ -150,6 +151,9 @@ def run(plane: Plane, nodes: Nodes, share: float, steady_s: float, edit_s: float
         ours = [one for one in writes(plane.audit_log, start) if one.agent.startswith("python-urllib3")]
         others = [one for one in ours if one.resource != "leases" and one.manager.startswith("muster")]
         bar(f"writes but the lease's in {steady_s:.0f} steady s", len(others), 0, "")
+        if others:
+            say(str(Counter((one.verb, one.resource, one.subresource, one.manager) for one in others)))
+            say(str([(one.name, one.body) for one in others[:400:80]])[:3000])
         with a_process(site) as (process, port):
             began_s = time.monotonic()
             until(lambda: answers(port), 60)
