@@ -2,6 +2,10 @@
 
 A day is simulated by handing readings to the agent with the clock that they carry, so that a day takes a minute; the
 processes poll fifty times a second for a minute, which is as many calls of the driver as an hour makes.
+
+Counted from the third simulated hour on. In the second one the links' counters move for the first time: their families,
+most of the page, are written anew while the old ones still stand, which takes a MiB once and is used again ever after
+(the count of live objects stays as it was).
 """
 
 import gc
@@ -17,6 +21,7 @@ from tests.benchmarks.common import bar
 from tests.telemetry.samples import HOT, LINK, START_S, WARM
 
 MIB = float(1 << 20)
+SETTLED_S = 7200  # every kind of value has changed by then
 WARM_UP_S = 90.0  # what is kept of a minute, and of Xids that only one source told of, has come to its full length
 
 
@@ -26,13 +31,17 @@ def bars(quick: bool) -> list[bool]:
     grown = day(hours)
     polled = processes(10 if quick else 60)
     return [
-        bar(f"RSS growth over {hours} simulated hours of 8 GPUs, < 1 MiB", grown < MIB, f"{grown / MIB:.2f} MiB"),
+        bar(
+            f"RSS growth over {hours} simulated hours of 8 GPUs after the first two, < 1 MiB",
+            grown < MIB,
+            f"{grown / MIB:.2f} MiB",
+        ),
         bar("RSS growth of all processes at 50 polls a second, < 1 MiB", polled < MIB, f"{polled / MIB:.2f} MiB"),
     ]
 
 
 def day(hours: int) -> float:
-    """Bytes grown after the first simulated hour."""
+    """Bytes grown after the first two simulated hours."""
     from telemetry.sample import Driver
 
     one = Agent(Settings("node-1"), "boot", 0.0)
@@ -40,8 +49,8 @@ def day(hours: int) -> float:
     one.hear(Hello(Driver(), gpus, START_S))
     rng = random.Random(0)
     first = 0
-    for second in range((hours + 1) * 3600):
-        if second == 3600:
+    for second in range(SETTLED_S + hours * 3600):
+        if second == SETTLED_S:
             gc.collect()
             first = _resident_bytes()
         for gpu in range(8):
