@@ -161,7 +161,8 @@ class Agent:
         if self._path is None:
             return
         numbers = (self.sequence, self.kernel_sequence, self.expected)
-        kept = keep.Kept(self.boot_id, *numbers, self.xids, self.watch.states, self.history_s, self._pairs.waiting())
+        xids, states, waiting = self.xids, self.watch.states, self._pairs.waiting()
+        kept = keep.Kept(self.boot_id, *numbers, xids, states, self.history_s, waiting, self.watch.energies_j)
         self._tried_s = time.monotonic()
         try:
             keep.write(self._path, kept)
@@ -194,6 +195,7 @@ class Agent:
         self.heard.overruns.resume(kept.states, now_s)
         if kept.boot_id == self.boot_id:
             self.kernel_sequence, self._pairs = kept.kernel_sequence, Pairs(kept.waiting)
+            self.watch.energies_j.update(kept.energies_j)
         else:
             for gpu in {subject.gpu for _, subject in kept.states}:
                 self.watch.recovered(gpu, now_s)

@@ -1,7 +1,8 @@
 """What survives the agent: faults, counts of Xids and how far the kernel log was read, in one file written whole.
 
 Written beside the old file and renamed over it, so that a kill or a power loss leaves one or the other. After a restart
-in the same boot it goes on as it was; after a reboot every fault goes on probation.
+in the same boot it goes on as it was; after a reboot every fault goes on probation, and so do those of a GPU that was
+reset meanwhile.
 """
 
 import json
@@ -30,6 +31,7 @@ class Kept:
     states: Mapping[Standing, State] = field(default_factory=dict)
     history_s: float = 0.0  # when the first run began; infinite where there was none
     waiting: tuple[Xid, ...] = ()  # Xids that only one of NVML and the kernel log has told of
+    energies_j: Mapping[str, float] = field(default_factory=dict)  # by UUID, to tell that a GPU was reset
 
 
 def write(path: Path, kept: Kept) -> None:
@@ -42,6 +44,7 @@ def write(path: Path, kept: Kept) -> None:
             "gpus": kept.gpus,
             "history_s": kept.history_s,
             "xids": [[*key, *value] for key, value in kept.xids.items()],
+            "energies_j": dict(kept.energies_j),
             "waiting": [xid_pairs.row(xid) for xid in kept.waiting],
             "states": [
                 {"detector": name, "subject": list(subject), **asdict(state)}
@@ -66,7 +69,9 @@ def read(path: Path) -> Kept:
         sequence, kernel_sequence, gpus = (int(found[name]) for name in ("sequence", "kernel_sequence", "gpus"))
         waiting = tuple(map(xid_pairs.from_row, found.get("waiting", ())))
         history_s = float(found.get("history_s", 0.0))
-        return Kept(str(found["boot_id"]), sequence, kernel_sequence, gpus, xids, states, history_s, waiting)
+        energies_j = {str(uuid): float(one) for uuid, one in found.get("energies_j", {}).items()}
+        numbers = (sequence, kernel_sequence, gpus)
+        return Kept(str(found["boot_id"]), *numbers, xids, states, history_s, waiting, energies_j)
     except FileNotFoundError:
         return Kept(history_s=math.inf)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

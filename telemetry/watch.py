@@ -25,6 +25,7 @@ COUNTERS = ("ecc_corrected_volatile_all", "pcie_replays", "hw_thermal_s", "energ
 HOT_COUNTER = (
     "ecc_uncorrected_volatile_all"  # lost data is told within a second, with or without an event of the driver
 )
+ENERGY, RESET_RATIO = "energy_j", 0.9  # a counter that only rises, but for what a sensor may wobble
 LINK_COUNTERS = ("crc", *MENDED)
 GAUGES = ("utilization_ratio", "power_w", "memory_temperature_c", "sm_clock_hz", CLOCK_EVENT_MASK)
 TOGETHER_S = 10.0
@@ -47,6 +48,7 @@ class Watch:
         self.gpus: Mapping[int, Gpu] = {}
         self.samples: dict[int, Sample] = {}
         self.states: dict[Standing, State] = {}
+        self.energies_j: dict[str, float] = {}  # by UUID; kept over restarts, since a reset may need the agent away
         self._by_name = {one.name: one for one in self.detectors}
         asked = [one for one in self.detectors if one.look is not elsewhere]
         self._by_tier = {tier: [one for one in asked if one.tier == tier] for tier in (*TIERS, "xid")}
@@ -61,13 +63,23 @@ class Watch:
     def read(self, reading: Reading) -> list[Transition]:
         """Take in a reading; what changed by it."""
         sample = self.samples[reading.gpu] = merged(self.samples.get(reading.gpu), reading)
+        changes = self.recovered(reading.gpu, reading.at_s) if self._began_anew(reading) else []
         history = self._histories.get(reading.gpu)
         if history is None:
             history = self._histories[reading.gpu] = History()
         if not reading.lost:
             _remember(history, reading, sample)
         view = self._view(reading.gpu, sample, reading.at_s)
-        return self._look(self._due(reading), view)
+        return changes + self._look(self._due(reading), view)
+
+    def _began_anew(self, reading: Reading) -> bool:
+        """Whether the GPU was reset (or its driver loaded anew) since its last reading: its energy counter fell."""
+        energy_j, uuid = reading.values.get(ENERGY), self.gpus[reading.gpu].uuid if reading.gpu in self.gpus else ""
+        if energy_j is None or not uuid:
+            return False
+        fell = energy_j < RESET_RATIO * self.energies_j.get(uuid, 0.0)
+        self.energies_j[uuid] = energy_j
+        return fell
 
     def hear(self, xid: Xid) -> list[Transition]:
         """Take in an Xid; what changed by it."""
