@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +59,7 @@ def serving(
         changed.append(int((made["tpot_s"] != plain["tpot_s"])[plain["refusal"] == ""].sum()))
         return made
 
-    _run(rows, output, as_json, predicted)
+    _run(rows, output, as_json, predicted, ("model_path", "system"))
     if calibration:
         typer.echo(f"{calibration}: {changed[0]} rows are of its deployments (engine, version, model, ...)", err=True)
 
@@ -102,13 +102,17 @@ def energy(rows: Rows, output: Output, as_json: AsJson = False) -> None:
     """
     from planner.perf.energy import predict as predict_energy
 
-    _run(rows, output, as_json, predict_energy)
+    _run(rows, output, as_json, predict_energy, ("model_id", "gpu_model"))
 
 
 def _run(
-    rows: Path, output: Path, as_json: bool, model: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
+    rows: Path,
+    output: Path,
+    as_json: bool,
+    model: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]],
+    needed: Sequence[str] = (),
 ) -> None:
-    """Read, predict, write, and say how many rows were answered and from what."""
+    """Read, predict, write, and say how many rows were answered and from what, and which needed columns lack."""
     from planner.perf.tables import read, write
 
     with Console(stderr=True).status("predicting"):
@@ -116,6 +120,8 @@ def _run(
         added = model(columns)
         # A column that is predicted replaces one of that name in the input.
         write(output, {**{name: values for name, values in columns.items() if name not in added}, **added})
+    if lacking := [name for name in needed if name not in columns]:
+        typer.echo(f"{rows}: no column {' and '.join(lacking)}; there are {', '.join(columns)}", err=True)
     summary = _summary(added)
     if as_json:
         sys.stdout.write(json.dumps(summary, indent=2) + "\n")

@@ -145,6 +145,10 @@ class _Window:
                 return Histogram(bounds, tuple(buckets[bound] for bound in bounds), total, count)
         return None
 
+    def bare(self, what: str) -> bool:
+        """Whether there are observations whose buckets somebody dropped."""
+        return any(self._sum(f"{name}_count") for name in self._full(what))
+
     def counted(self, what: str) -> float | None:
         """The increase of a counter."""
         return next((value for name in self._full(what) if (value := self._sum(name)) is not None), None)
@@ -178,6 +182,8 @@ class _Window:
 def _observe(window: _Window, model: str, concurrency: float | None) -> Observed | str:
     ttft, e2e, tpot = (window.histogram(what) for what in ("ttft", "e2e", "tpot"))
     seen = f" within {window.seconds:,.0f} s" if window.seconds else ""
+    if ttft is None and window.bare("ttft"):
+        return "time to first token comes as a sum and a count without buckets: read the engine's own /metrics"
     if ttft is None:
         return f"no request got its first token{seen}: nothing was measured (silence is no latency of zero)"
     lengths = [_length(window, what, ttft.count) for what in ("input", "output")]

@@ -115,3 +115,8 @@ def test_numbers_that_are_none_are_left_out() -> None:
 def test_served_requests_tell_their_own_times() -> None:
     one = Served(1.0, 1.5, 3.5, 10, 5)
     assert (one.ttft_s, one.tpot_s, one.e2e_s) == (0.5, 0.5, 2.5)
+
+
+def test_sums_without_buckets_are_not_taken_for_silence() -> None:
+    kept = [line for line in vllm(steady(100)).splitlines() if "_bucket" not in line]
+    assert "without buckets: read the engine's own /metrics" in refused("\n".join(kept) + "\n")

@@ -66,6 +66,15 @@ def test_a_degree_that_does_not_divide_the_heads_is_refused_in_its_row(tmp_path:
     assert "refused 1: tp=3 does not divide 32 heads of llama-3.1-8b" in ended.stdout
 
 
+def test_a_table_without_a_needed_column_is_told_which_there_are(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("model,system,isl\nllama-3.1-8b,h100_sxm,1000\n")
+    ended = muster("predict", "serving", str(rows), "-o", str(tmp_path / "out.csv"))
+    assert ended.returncode == 0
+    assert "refused 1: no model_path given" in ended.stdout
+    assert ended.stderr.endswith("rows.csv: no column model_path; there are model, system, isl\n")
+
+
 def test_a_fit_is_written_here_unless_it_is_to_ship(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
