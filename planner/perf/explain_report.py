@@ -97,7 +97,9 @@ def _figures(loaded: Loaded) -> dict[str, dict[str, float]]:
         percentiles = {f"p{100 * p:g}_s": x for p, x in zip(PERCENTILES, each, strict=True)}
         return {"mean_s": float(figures.mean_s), **percentiles}
 
-    return {name: plain(getattr(loaded.answer, name)) for name in ("ttft", "tpot", "e2e")}
+    # An answer of one token has none that come after the first.
+    names = [name for name in ("ttft", "tpot", "e2e") if name != "tpot" or float(loaded.answer.tpot.mean_s) > 0]
+    return {name: plain(getattr(loaded.answer, name)) for name in names}
 
 
 def _sure(loaded: Loaded) -> str:

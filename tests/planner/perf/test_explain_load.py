@@ -87,6 +87,18 @@ def test_users_beyond_memory_are_said_to_wait() -> None:
     assert float(found.answer.ttft.mean_s) > float(loaded(users=found.places).answer.ttft.mean_s)
 
 
+@pytest.mark.parametrize("users", [8, 200, 1000])
+def test_no_more_is_carried_than_can_be(users: int) -> None:
+    found = loaded(users)
+    assert 0 < float(found.answer.requests_per_s) <= found.most_per_s
+
+
+def test_an_answer_of_one_token_has_no_time_per_token_after_the_first() -> None:
+    load = answer("llama-3.1-8b", "H100", "--output", "1", "--concurrency", "4")["load"]
+    assert "tpot" not in load
+    assert load["ttft"]["mean_s"] == pytest.approx(load["e2e"]["mean_s"])
+
+
 def test_phases_in_pools_of_their_own_are_refused() -> None:
     chosen = Choice(("disaggregation",), "", "bf16")
     case = replace(HERE, gpu=gpu("H100"))
