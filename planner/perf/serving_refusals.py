@@ -105,7 +105,7 @@ def _fits(models: Sequence[Model | None], figures: Mapping[str, Array]) -> NDArr
         kinds, at = np.unique(degrees, axis=1, return_inverse=True)
         sizes = dict(zip(names, kinds, strict=True))
         usable = ((kinds >= 1) & (kinds <= MOST_WORKERS)).all(axis=0)
-        sound = [bool(ok) and not _misfit(found, sizes, i) for i, ok in enumerate(usable)]
+        sound = [bool(ok) and not _misfit(found, sizes, i) for i, ok in enumerate(np.atleast_1d(usable))]
         fine[here] = np.array(sound)[at.reshape(-1)]
     return fine
 

@@ -109,11 +109,18 @@ class Candidates:
         except (ApiError, KeyError):
             return ""
 
+    def process(self, identity: str) -> "subprocess.Popen[bytes]":
+        """The process behind an identity."""
+        return self._running[self._index(identity)]
+
+    def _index(self, identity: str) -> str:
+        pid = int(identity.removeprefix(os.uname().nodename + "-").split("-")[0])
+        return next(name for name, one in self._running.items() if one.pid == pid)
+
     def kill(self) -> tuple[str, float]:
         """kill -9 whoever leads; who that was, and when."""
         identity = until(self.leader, 30)
-        pid = int(identity.removeprefix(os.uname().nodename + "-").split("-")[0])
-        index = next(name for name, one in self._running.items() if one.pid == pid)
+        index = self._index(identity)
         at_s = time.monotonic()
         self._running[index].kill()
         self._running[index].wait()

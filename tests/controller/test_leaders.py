@@ -1,0 +1,48 @@
+"""Leaders that die and leaders that sleep, as processes; 200 kills with tests.benchmarks.controller_kills."""
+
+import signal
+import sys
+import time
+
+from controller.kube.run import LOST
+from controller.names import EPOCH
+from tests.benchmarks.controller_kills import Candidates, run
+from tests.controller.live import Site, until
+from tests.controller.plane.audit import mark, writes
+from tests.controller.plane.nodes import Nodes
+from tests.controller.plane.plane import Plane
+
+
+def test_nothing_is_lost_doubled_or_below_the_floor_when_leaders_are_killed(plane: Plane, nodes: Nodes) -> None:
+    broken = run(plane, nodes, 4, 7, lambda words: sys.stderr.write(words + "\n"))
+    Site(plane).clear()
+    assert [words for words in broken if "succession" not in words] == []  # how quick that is, a quiet machine says
+
+
+def test_a_leader_that_slept_past_its_lease_writes_nothing_more_and_ends(plane: Plane, nodes: Nodes) -> None:
+    nodes.add("big", 8, pool="big")
+    site = Site(plane)
+    site.inventory()
+    candidates = Candidates(site, plane.folder)
+    try:
+        site.service("awake")
+        until(lambda: site.is_ready("awake"), 60)
+        old = until(candidates.leader, 10)
+        process = candidates.process(old)
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: candidates.leader() not in ("", old), 15)
+        site.change("awake", {"spec": {"workload": {"ratePerSecond": 200}}})  # what the old one would act on too
+        until(lambda: site.is_ready("awake"), 40)
+        start = mark(plane.audit_log)
+        process.send_signal(signal.SIGCONT)
+        until(lambda: process.poll() is not None, 20, "it did not end")
+        assert process.returncode == LOST
+        time.sleep(1.0)
+        now = int(site.get("awake")["metadata"]["annotations"][EPOCH])
+        for one in writes(plane.audit_log, start):
+            meta = one.body.get("metadata")
+            notes = meta.get("annotations") if isinstance(meta, dict) else None
+            assert not one.accepted or int((notes or {}).get(EPOCH, now)) == now, one
+    finally:
+        candidates.stop()
+        site.clear()
