@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from planner.architecture import parameters
 from planner.base import WEIGHT_BYTES, dialect
-from planner.calibration import ENGINES, KERNELS
+from planner.calibration import ENGINES, FITTED_ON
 from planner.catalog import gpu as gpu_named
 from planner.catalog import model as model_named
 from planner.corrections import Correction
@@ -86,7 +86,7 @@ def key_of(recipe: Recipe) -> Key:
 def source_of(anchor: Anchor | None, recipe: Recipe, card: GPUType) -> Source:
     """Measured only where all of the recipe is: what the roofline adds is modelled."""
     if anchor is None:
-        return "modelled" if card.architecture.lower() in KERNELS else "extrapolated"
+        return "modelled" if card.name in FITTED_ON else "extrapolated"
     known = not set(recipe.techniques) - set(FORMATS) - set(USUAL)
     plain = recipe.pp == 1 and recipe.power_cap_w is None
     return "modelled" if anchor.source == "measured" and not (known and plain) else anchor.source

@@ -2,7 +2,7 @@
 
 A step's seconds and watts are sums over what it waits for (`planner.perf.energy_terms`); small forests correct both
 from measured engines. `measured`: model and GPU are among those measured; `modelled`: the model is new;
-`extrapolated`: the GPU is new, and the forests stay out of it.
+`extrapolated`: the GPU is new or the load far above all measured, and the forests stay out of it.
 
 Read are the columns of `planner.perf.energy_rows.READ`: the configuration, and of what ML.ENERGY observed only the
 load, `avg_batch_size` and `avg_output_len` (where they are empty: the limit `max_num_seqs` or what memory holds, and
@@ -27,6 +27,8 @@ from planner.perf.stored import stored, told
 from planner.power import idle_w
 
 Array = NDArray[np.float64]
+LOADS = ("gpus", "batch", "input_tokens", "output_tokens")
+FAR_RATIO = 2.0  # beyond so many times the largest measured load
 SOURCES = ("measured", "modelled", "extrapolated")
 ADDED = (
     "power_w", "power_lo_w", "power_hi_w", "joules_per_token", "joules_per_token_lo", "joules_per_token_hi",
@@ -110,6 +112,7 @@ def half_widths(name: str, kinds: NDArray[Any], rows: list[Row], meta: Mapping[s
 
 
 def _source(row: Row, meta: Mapping[str, Any]) -> str:
-    if row.gpu.name not in meta["gpus"]:
+    far = any(getattr(row, name) > FAR_RATIO * most for name, most in meta["most"].items())
+    if far or row.gpu.name not in meta["gpus"]:
         return SOURCES[2]
     return SOURCES[0] if row.known and row.model.name in meta["models"] else SOURCES[1]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from planner.perf import tables, trees
 from planner.perf.conformal import half_width
-from planner.perf.energy import SOURCES, estimate, unpacked
+from planner.perf.energy import LOADS, SOURCES, estimate, unpacked
 from planner.perf.energy_demand import demand, terms
 from planner.perf.energy_rows import Row, read
 from planner.perf.energy_terms import Coefficients, Terms, draw_ratio, features, shares, step_s
@@ -119,6 +119,7 @@ def fit(data: Path) -> dict[str, NDArray[Any]]:
         "rows": len(measured.rows),
         "models": sorted({row.model.name for row in measured.rows if row.known}),
         "gpus": sorted(set(measured.gpu.tolist())),
+        "most": {name: max(float(getattr(row, name)) for row in measured.rows) for name in LOADS},
         "cross_validation": report,
         "half_widths": widths,
     }

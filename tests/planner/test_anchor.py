@@ -93,6 +93,9 @@ def test_only_what_was_measured_is_called_measured() -> None:
     ):
         assert source_of(made, recipe, H100) == "modelled"
     assert source_of(anchor(Key("L4", ONE_GPU, "")), Recipe("L4"), L4) == "extrapolated"
+    # Without an anchor the engine's own costs decide, which were fitted on some GPUs alone.
+    assert source_of(None, Recipe("H100-SXM"), H100) == "modelled"
+    assert source_of(None, Recipe("L4"), L4) == "extrapolated"
 
 
 def chat(**slo: float) -> ServiceSpec:

@@ -214,9 +214,9 @@ def test_a_cap_saves_watts_and_carries_no_more() -> None:
     assert held.load[ONE] > free.load[ONE]
 
 
-def test_an_architecture_that_nobody_measured_is_marked_as_extrapolated() -> None:
-    assert good(service()).source == "modelled"
-    assert good(service(), replace(H100, architecture="cdna3")).source == "extrapolated"
+def test_a_gpu_whose_engines_nobody_measured_is_marked_as_extrapolated() -> None:
+    assert good(service(), replace(H100, name="H100-SXM")).source == "modelled"
+    assert good(service(), replace(H100, name="H100-SXM5-96GB")).source == "extrapolated"
 
 
 def test_a_service_without_traffic_has_no_profiles() -> None:

@@ -100,6 +100,14 @@ def test_a_new_gpu_gets_a_wider_interval_than_a_measured_one() -> None:
         assert ratio[1] > ratio[0]
 
 
+@pytest.mark.parametrize("far", [{"num_gpus": 256.0}, {"avg_output_len": 1e6}])
+def test_a_load_far_above_all_measured_is_extrapolated_with_a_wider_interval(far: dict[str, object]) -> None:
+    near, there = predict(row()), predict(row(**far))
+    assert (near["source"][0], there["source"][0]) == ("measured", "extrapolated")
+    ratios = [made["joules_per_token_hi"][0] / made["joules_per_token_lo"][0] for made in (near, there)]
+    assert ratios[1] > ratios[0]
+
+
 def test_llama_3_8b_on_an_a100_draws_what_argonne_measured() -> None:
     # LLM-Inference-Bench, vLLM, 1,024 tokens in and out: 229 W at batch 1, 264 W at 16, 279 W at 32; 19.4 ms a step
     # of 16 sequences, prefill included, so 264 x 0.0194 / 16 = 0.32 J a token.
