@@ -11,6 +11,7 @@ from controller import names
 from controller.cluster import Node, Running
 from controller.decision import snapshot
 from controller.hardware import Offer, gpus_of, groups_of, held_by_node, holds, nodes_of, offer
+from controller.plans import merged, uncapped
 from controller.specs import service_of
 from planner.plan import Allocation
 
@@ -51,10 +52,10 @@ def taken(fleet: Fleet, planned: Collection[str]) -> dict[str, int]:
     return held
 
 
-def _waiting(allocations: Iterable[Allocation], running: Sequence[Running]) -> list[tuple[str, int]]:
+def _waiting(allocations: Sequence[Allocation], running: Sequence[Running]) -> list[tuple[str, int]]:
     """(node group, GPUs) of each replica that is decided and has no place yet."""
     found = []
-    for one in allocations:
+    for one in merged(allocations):
         bound = sum(
             r.bound
             for r in running
@@ -120,6 +121,11 @@ def _current(fleet: Fleet, planned: Collection[str], made: Offer) -> dict[tuple[
     """Replicas that run and have a place, in the groups of the offer, so that staying is free."""
     kinds = {one.kind.name: one.kind for one in fleet.running}
     found: dict[tuple[str, str, str, str], float] = {}
+    capped = {  # kinds know no caps, and the planner tells recipes apart by them
+        (name, str(uncapped(one.recipe)), one.pool): str(one.recipe)
+        for name in planned
+        for one in fleet.decided.get(name, ())
+    }
     for pod in fleet.pods:
         kind = kinds.get(
             f"{pod['metadata'].get('namespace')}/{(pod['metadata'].get('labels') or {}).get(names.KIND, '')}"
@@ -127,7 +133,8 @@ def _current(fleet: Fleet, planned: Collection[str], made: Offer) -> dict[tuple[
         group = made.names.get(pod["spec"].get("nodeName", ""))
         if kind is None or group is None or kind.service not in planned or not holds(pod):
             continue
-        key = (kind.service, kind.recipe, kind.pool, group)
+        recipe = capped.get((kind.service, kind.recipe, kind.pool), kind.recipe)
+        key = (kind.service, recipe, kind.pool, group)
         found[key] = found.get(key, 0.0) + gpus_of(pod) / kind.gpus  # a replica over several nodes has several pods
     return {key: round(count) for key, count in found.items() if round(count)}
 

@@ -10,7 +10,7 @@ from controller.specs import key_of
 from controller.trigger import Planned
 from controller.when import seconds, text
 from planner.errors import BadInput
-from planner.plan import Allocation, Plan
+from planner.plan import Allocation, Plan, Recipe
 from planner.service import Bucket
 from planner.spec.load import parse
 from planner.spec.plan_file import plan_document
@@ -55,6 +55,20 @@ def _joined(a: Allocation | None, b: Allocation) -> Allocation:
         shares=shares,
         busy_ratio=(a.replicas * a.busy_ratio + b.replicas * b.busy_ratio) / count if count else 0.0,
     )
+
+
+def uncapped(recipe: Recipe) -> Recipe:
+    """How a replica runs apart from its power cap, which is set while it runs and makes no other kind of replica."""
+    return replace(recipe, power_cap_w=None)
+
+
+def merged(allocations: Sequence[Allocation]) -> tuple[Allocation, ...]:
+    """Allocations without their caps; those that then are of one kind are one."""
+    found: dict[tuple[str, str, str], Allocation] = {}
+    for one in allocations:
+        key = (str(uncapped(one.recipe)), one.pool, one.node_group)
+        found[key] = _joined(found.get(key), replace(one, recipe=uncapped(one.recipe)))
+    return tuple(found.values())
 
 
 def rows(allocations: Sequence[Allocation]) -> list[Object]:

@@ -11,6 +11,7 @@ from controller.identity import Identities
 from controller.kube.known import Known, gpu_of_product
 from controller.kube.node_round import NodeRound
 from controller.page import page
+from controller.plans import uncapped
 from controller.reports import Kept, Report
 from controller.specs import service_of
 from planner.catalog import gpu as catalogue
@@ -95,7 +96,8 @@ class KubernetesDesk:
         for plan in self._known.items("plans"):
             for one in self._known.decided(plan):
                 if one.recipe.power_cap_w is not None:
-                    caps[one.service, str(one.recipe), one.pool] = one.recipe.power_cap_w
+                    key = (one.service, str(uncapped(one.recipe)), one.pool)
+                    caps[key] = max(caps.get(key, 0.0), one.recipe.power_cap_w)
         kinds = {one.kind.name: one.kind for one in self._known.fleet().running} if caps else {}
         found: dict[str, float] = {}
         free: set[str] = set()

@@ -16,7 +16,7 @@ from controller.cluster import Kind
 from controller.kube.discovery import Served
 from controller.kube.view import kind_text
 from controller.manifests.pod import ENGINE, PORT, Pod, pod
-from controller.plans import owner, rate_of
+from controller.plans import merged, owner, rate_of
 from controller.specs import key_of
 from planner.plan import Allocation
 from planner.service import Bucket
@@ -53,7 +53,7 @@ def kinds(
     An allocation in a group that is gone has no kind: nobody could say where it runs.
     """
     found = []
-    for one in allocations:
+    for one in merged(allocations):
         if one.node_group in groups:
             of_node = gpus_per_node.get(one.node_group) or one.gpus_per_replica
             found.append(_made(service, one, rates_per_s, pod(service, one, groups[one.node_group], of_node)))

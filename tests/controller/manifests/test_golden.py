@@ -179,6 +179,10 @@ def test_a_kind_changes_its_name_with_what_would_restart_it_and_with_nothing_els
     same = [replace(base, replicas=7), replace(base, usd_per_hour=9.0), replace(base, busy_ratio=0.1)]
     assert {made(a_service(), one).name for one in same} == {name}
     assert made(a_service(workload={"ratePerSecond": 99, "buckets": []}), base).name == name
+    cap = replace(base, recipe=replace(base.recipe, power_cap_w=400.0), replicas=3)
+    assert made(a_service(), cap).name == name
+    (both,) = kinds(a_service(), [base, cap], {SMALL: 8.0}, GROUPS, {"h100": 8})
+    assert (both.name, both.replicas) == (name, base.replicas + 3)
     other = [
         made(a_service(serving={"image": "other:1"}), base),
         made(a_service(serving={"tolerations": [{"key": "x"}]}), base),
