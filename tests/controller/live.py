@@ -36,6 +36,10 @@ class Site:
             self.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd(kind))
         until(lambda: self.served())
         self.space("muster-system")
+        self.clear()  # what other tests left would be planned too
+        for plural in ("clusterinventories", "powerdomains"):
+            for obj in self.api.request("GET", f"{_API}/{plural}")["items"]:
+                self.remove(f"{_API}/{plural}/{obj['metadata']['name']}")
 
     def served(self) -> bool:
         try:
