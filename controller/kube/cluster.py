@@ -101,8 +101,10 @@ class KubernetesCluster:
         return None
 
     def _service(self, key: str) -> Object | None:
+        """A service that things may be made for: not one that is being deleted, whose things are taken away."""
         space, _, name = key.partition("/")
-        return self._cache.get("gpuservices", space, name)
+        found = self._cache.get("gpuservices", space, name)
+        return None if found is None or found["metadata"].get("deletionTimestamp") else found
 
 
 def live(world: World, now_s: float, workloads: Sequence[Object] | None = None) -> Live:

@@ -127,4 +127,4 @@ def test_a_service_lives_with_the_controllers_role_alone(site: Site, fleet: Node
         until(lambda: controller.events.writes > 0, 10)
         assert controller.events.failed == 0
         site.delete("chat", MINE)
-        until(lambda: not site.left("chat", MINE), 40)
+        until(lambda: not site.left("chat", MINE), 40, "something is left")
