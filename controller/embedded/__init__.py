@@ -1,0 +1,1 @@
+"""A cluster inside the process: objects in SQLite, nodes that run replicas, traffic that is simulated."""
