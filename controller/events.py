@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from controller import names
 from controller.kube.discovery import Served
-from controller.kube.rest import MERGE, Api, ApiError
+from controller.kube.rest import MERGE, ApiError, Requests
 from controller.redact import hidden
 from planner.errors import MusterError
 
@@ -79,7 +79,7 @@ class Events:
 
     def __init__(
         self,
-        api: Api,
+        api: Requests,
         served: Served,
         instance: str,
         *,

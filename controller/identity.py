@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from controller.kube.rest import Api
+from controller.kube.rest import Requests
 from planner.errors import MusterError
 
 _POD, _UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
@@ -39,7 +39,7 @@ class Identities:
 
     def __init__(
         self,
-        api: Api,
+        api: Requests,
         accounts: Sequence[str],
         audience: str,
         keep_s: float = 60.0,

@@ -1,10 +1,12 @@
 """The store in the place of the controller's caches: what it has is current by nature."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from controller.embedded.paths import RESOURCES
 from controller.embedded.store import Object, Store
 from controller.kube.cache import World
+from controller.kube.informer import Counts
 from controller.names import SERVICE
 
 
@@ -14,6 +16,7 @@ class Shelf:
 
     store: Store
     plural: str
+    counts: Counts = field(default_factory=Counts)
 
     def items(self) -> list[Object]:
         """All of it."""
@@ -29,7 +32,10 @@ class EmbeddedCache:
     """What `controller.kube.cache.Cache` is to whoever reads it."""
 
     def __init__(self, store: Store) -> None:
-        self.informers = {plural: Shelf(store, plural) for plural in RESOURCES if plural != "events"}
+        self._store = store
+        self.informers: Mapping[str, Shelf] = {
+            plural: Shelf(store, plural) for plural in RESOURCES if plural != "events"
+        }
 
     def get(self, plural: str, namespace: str, name: str) -> Object | None:
         """One object."""
@@ -43,7 +49,7 @@ class EmbeddedCache:
             obj
             for plural in plurals
             if plural in self.informers
-            for obj in self.informers[plural].store.items(plural, space)
+            for obj in self._store.items(plural, space)
             if (obj["metadata"].get("labels") or {}).get(SERVICE) == name
         ]
 

@@ -15,7 +15,7 @@ import orjson
 
 from controller import names
 from controller.kube.discovery import Served
-from controller.kube.rest import APPLY, JSON, MERGE, Api, ApiError
+from controller.kube.rest import APPLY, JSON, MERGE, ApiError, Requests
 from planner.errors import MusterError
 
 Object: TypeAlias = Mapping[str, Any]
@@ -29,7 +29,9 @@ class NotLeading(MusterError):
 class Leader(Protocol):
     """Who may write: `controller.kube.elector.Elector`."""
 
-    epoch: int | None
+    @property
+    def epoch(self) -> int | None:
+        """Which leadership this is; None for none."""
 
     def may_write(self) -> bool:
         """Whether this process leads, now."""
@@ -38,7 +40,7 @@ class Leader(Protocol):
 class Applier:
     """One writer: `manager` owns the fields that it writes, and takes them from others that wrote them."""
 
-    def __init__(self, api: Api, served: Served, leader: Leader, manager: str = names.CONTROLLER) -> None:
+    def __init__(self, api: Requests, served: Served, leader: Leader, manager: str = names.CONTROLLER) -> None:
         self._api, self._served, self._leader, self._manager = api, served, leader, manager
         self.writes = 0
 

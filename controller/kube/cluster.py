@@ -8,7 +8,8 @@ from controller import names
 from controller.cluster import Action, Live, Route, Running, Scale
 from controller.hardware import groups_of, held_by_node, nodes_of
 from controller.kube.applier import Applier
-from controller.kube.cache import Cache, World
+from controller.kube.cache import World
+from controller.kube.caches import Caches
 from controller.kube.discovery import Served
 from controller.kube.rest import ApiError
 from controller.kube.view import kind_of, running
@@ -28,7 +29,7 @@ class KubernetesCluster:
     `rates`: a service's planned requests/s by bucket, for weights that know no sizes. `clock` is Unix time.
     """
 
-    def __init__(self, cache: Cache, served: Served, applier: Applier, clock: Callable[[], float]) -> None:
+    def __init__(self, cache: Caches, served: Served, applier: Applier, clock: Callable[[], float]) -> None:
         self._cache, self._served, self._applier, self._clock = cache, served, applier, clock
         self._written: dict[str, tuple[Object, float]] = {}
         self.made: Mapping[str, Made] = {}

@@ -10,7 +10,8 @@ from controller.cluster import Node, Running
 from controller.demand import Fleet, faulty
 from controller.facts import Facts, facts
 from controller.hardware import held_by_node, nodes_of
-from controller.kube.cache import WORKLOADS, Cache, World
+from controller.kube.cache import WORKLOADS, World
+from controller.kube.caches import Caches
 from controller.kube.cluster import runs
 from controller.kube.discovery import Served
 from controller.manifests.merge import refused
@@ -42,7 +43,7 @@ class Settings:
 class Known:
     """Thread-safe. Everything here can be lost: it is found again from the cluster, or heard again."""
 
-    def __init__(self, cache: Cache, served: Served, clock: Callable[[], float], settings: Settings) -> None:
+    def __init__(self, cache: Caches, served: Served, clock: Callable[[], float], settings: Settings) -> None:
         self.cache, self.served, self.clock, self.settings = cache, served, clock, settings
         self.held: Mapping[str, str] = {}  # by the last round of the fleet
         self.errors: dict[str, str] = {}  # of what was last written for a service

@@ -1,32 +1,34 @@
-"""Hears services through Prometheus, round after round: rates and latencies become samples for the triggers."""
+"""Hears services, round after round: rates and latencies become samples for the triggers."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller import names
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known
 from controller.kube.view import running
-from controller.prometheus import Ask, PrometheusFault
-from controller.rates import Heard, ServiceKey, heard
+from controller.prometheus import PrometheusFault
+from controller.rates import Heard, ServiceKey
 from controller.specs import key_of
 from controller.trigger import Sample
 from planner.service import ServiceSpec
 
 Object = Mapping[str, Any]
 _LOG = logging.getLogger("muster")
+Hear = Callable[[Mapping[ServiceKey, int], Sequence[float]], Mapping[ServiceKey, Heard]]
+"""What is heard of services, given how many replicas of each serve, and the quantiles of latency to tell."""
 
 
 class Listening:
     """One look at all services that serve. Of a service that is not heard a sample says so: None is not zero."""
 
-    def __init__(self, known: Known, ask: Ask) -> None:
-        self._known, self._ask = known, ask
+    def __init__(self, known: Known, hear: Hear) -> None:
+        self._known, self._hear = known, hear
         self.failures = 0
 
     def listen(self) -> None:
-        """Ask once. Where Prometheus cannot be asked, nothing is concluded."""
+        """Listen once. Where nobody can be asked, nothing is concluded."""
         read = {key_of(obj): self._known.spec(obj) for obj in self._known.items("gpuservices")}
         specs = {key: spec for key, spec in read.items() if isinstance(spec, ServiceSpec)}
         ready = {ServiceKey(*key.split("/", 1)): count for key in specs if (count := self._ready(key))}
@@ -34,7 +36,7 @@ class Listening:
             return
         quantiles = sorted({slo.percentile for spec in specs.values() for slo in spec.slos})
         try:
-            found = heard(self._ask, ready, quantiles=quantiles or (0.95,))
+            found = self._hear(ready, quantiles or (0.95,))
         except PrometheusFault as error:
             self.failures += 1
             _LOG.warning("prometheus: %s", error)

@@ -25,7 +25,7 @@ from controller.health import (
 from controller.kube.applier import Leader, NotLeading
 from controller.kube.discovery import Served
 from controller.kube.known import Known
-from controller.kube.rest import STRATEGIC, Api, ApiError
+from controller.kube.rest import STRATEGIC, ApiError, Requests
 from controller.reports import Kept, Report, fault_words, take
 
 Object = Mapping[str, Any]
@@ -59,7 +59,7 @@ class NodeRound:
     def __init__(
         self,
         known: Known,
-        api: Api,
+        api: Requests,
         served: Served,
         leader: Leader,
         settings: NodeSettings,

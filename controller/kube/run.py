@@ -34,6 +34,7 @@ from controller.kube.service_round import ServiceRound
 from controller.kube.workqueue import WorkQueue
 from controller.plan_child import PlanChild
 from controller.prometheus import Prometheus
+from controller.rates import heard
 from controller.server import Listen, Server
 from controller.snapshots import Snapshots
 from controller.specs import key_of, service_of
@@ -114,7 +115,9 @@ class Controller:
         if options.prometheus:
             token = options.prometheus_token_file
             server = Prometheus(options.prometheus, token=lambda: token.read_text("utf-8").strip() if token else "")
-            self._listening = Listening(self.known, server.ask)
+            self._listening = Listening(
+                self.known, lambda ready, quantiles: heard(server.ask, ready, quantiles=quantiles)
+            )
         self.port = 0
         self.address = api.server
         self._pause_s = _SOON_S
