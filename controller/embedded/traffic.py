@@ -1,0 +1,94 @@
+"""Requests of every service, as a seeded process in time: a mean, a day's rhythm, bursts, and a surge's factor.
+
+Requests of a stretch of time depend on the seed, the service and the stretch alone, so a cluster that is started again
+gets those that it would have got.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import BadInput
+from planner.service import Bucket, ServiceSpec
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """How requests of a service come. `rate_per_s` None: the rate of its spec; `factor` multiplies either.
+
+    `swing_ratio`: how far a day's peak is above its mean, and its low below it (0 to 1). `peak_s`: when the peak is,
+    seconds into the day (UTC). `burst_cv`: coefficient of variation of the time between requests (1 = Poisson).
+    """
+
+    rate_per_s: float | None = None
+    factor: float = 1.0
+    swing_ratio: float = 0.0
+    peak_s: float = 14 * 3600.0
+    burst_cv: float = 1.0
+
+    def mean_per_s(self, spec: ServiceSpec, at_s: float) -> float:
+        """Requests per second that are expected at a time."""
+        base = spec.workload.rate_per_s if self.rate_per_s is None else self.rate_per_s
+        day = 1 + self.swing_ratio * math.cos(2 * math.pi * (at_s - self.peak_s) / DAY_S)
+        return base * self.factor * day
+
+
+STEADY = Traffic()
+
+
+class Requests(NamedTuple):
+    """Requests in order of arrival; `bucket` counts in the order of the service's buckets."""
+
+    arrival_s: Floats
+    input_tokens: Ints
+    output_tokens: Ints
+    bucket: Ints
+
+
+def read(row: Mapping[str, Any]) -> Traffic:
+    """Traffic from plain values; raises BadInput."""
+    known = asdict(STEADY)
+    if unknown := sorted(set(row) - set(known)):
+        raise BadInput(f"traffic: got {', '.join(unknown)}, allowed: {', '.join(known)}")
+    for key, value in row.items():
+        if value is None and key == "rate_per_s":
+            continue
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+            raise BadInput(f"traffic.{key}: got {value!r}, allowed: a number of 0 or more")
+    made = replace(STEADY, **row)
+    if made.swing_ratio > 1:
+        raise BadInput(f"traffic.swing_ratio: got {made.swing_ratio:g}, allowed: 0 to 1")
+    return made
+
+
+def requests(spec: ServiceSpec, traffic: Traffic, start_s: float, end_s: float, seed: int) -> Requests:
+    """What comes in [start_s, end_s): Poisson, or with `burst_cv` above 1 in gamma-distributed bunches."""
+    mark = sha256(f"{seed}/{spec.namespace}/{spec.name}/{start_s:.3f}".encode()).digest()
+    chance = np.random.default_rng(int.from_bytes(mark[:8], "big"))
+    mean = traffic.mean_per_s(spec, (start_s + end_s) / 2) * (end_s - start_s)
+    if traffic.burst_cv > 1:  # a Poisson number of a gamma-distributed mean: the variance of cv^2 times a Poisson's
+        over = traffic.burst_cv**2 - 1
+        mean = float(chance.gamma(mean / over, over)) if mean > 0 else 0.0
+    count = int(chance.poisson(mean))
+    arrival_s = np.sort(chance.uniform(start_s, end_s, count))
+    buckets = list(spec.workload.rates_per_s)
+    shares = np.array([spec.workload.rates_per_s[one] for one in buckets], dtype=float)
+    chosen = chance.choice(len(buckets), size=count, p=shares / shares.sum()) if count else np.zeros(0, dtype=int)
+    sizes = np.array([_size(spec, one) for one in buckets], dtype=np.int64).reshape(-1, 2)
+    return Requests(arrival_s, sizes[chosen, 0], sizes[chosen, 1], chosen.astype(np.int64))
+
+
+def _size(spec: ServiceSpec, bucket: Bucket) -> tuple[int, int]:
+    """Mean tokens of what falls into a bucket."""
+    inputs, outputs = spec.workload.mean_tokens.get(bucket, (bucket.input_tokens, bucket.output_tokens))
+    return max(round(inputs), 1), max(round(outputs), 1)

@@ -1,0 +1,249 @@
+"""Replicas of many services behind their routers, in simulated time.
+
+Requests are given a kind of replica by the service's table of weights (chance, seeded), and a replica of the kind in
+turn. Where prefill has replicas of its own, a request goes on to a decode replica once its prompt is computed and sent.
+A request for which no replica is ready waits at the router; one whose replica dies begins again elsewhere, its arrival
+unchanged. Nothing is lost without being counted.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.service import Bucket
+from planner.simulation.engine import Engine
+from planner.simulation.pace import Pace
+from planner.simulation.sequence import NEVER
+from planner.simulation.sequence import Sequence as Request
+from planner.simulation.told import Account, Finished, State, finished
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+PREFILL, DECODE = "prefill", "decode"
+MOST_WAITING = 100_000  # requests at the router of a service; more are refused, as a proxy does
+
+
+@dataclass
+class _Replica:
+    name: str
+    kind: str
+    service: str
+    pool: str
+    engine: Engine
+
+
+@dataclass
+class _Router:
+    """One service's."""
+
+    replicas: dict[str, _Replica] = field(default_factory=dict)
+    weights: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    waiting: deque[Request] = field(default_factory=deque)
+    turns: dict[str, int] = field(default_factory=dict)
+    account: dict[str, int] = field(default_factory=dict)
+    done: list[Request] = field(default_factory=list)
+
+    def ready(self, kind: str | None = None, decode: bool = False) -> list[_Replica]:
+        """Replicas that take requests, of a kind or of all; those of decode pools take none from users."""
+        return [
+            one
+            for one in self.replicas.values()
+            if not one.engine.draining and (one.pool == DECODE) == decode and (kind is None or one.kind == kind)
+        ]
+
+    def count(self, what: str, by: int = 1) -> None:
+        self.account[what] = self.account.get(what, 0) + by
+
+
+class _Ready:
+    """The replicas that take requests of users at one moment, by kind."""
+
+    def __init__(self, router: _Router) -> None:
+        self._every = router.ready()
+        self._kinds: dict[str, list[_Replica]] = {}
+        for one in self._every:
+            self._kinds.setdefault(one.kind, []).append(one)
+
+    def of(self, kind: str | None) -> list[_Replica]:
+        """Those of a kind, or all where it has none."""
+        return self._kinds.get(kind, self._every) if kind is not None else self._every
+
+
+class Fleet:
+    """All replicas. The same calls with the same `seed` give the same answers."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._chance = np.random.default_rng(seed)
+        self._routers: dict[str, _Router] = {}
+        self._where: dict[str, str] = {}  # replica -> service
+        self._next = 0
+        self.now_s = 0.0
+
+    def add(self, name: str, kind: str, service: str, pool: str, pace: Pace) -> None:
+        """A replica is ready from now on."""
+        engine = Engine(pace, self.now_s, prefill_only=pool == PREFILL)
+        self._router(service).replicas[name] = _Replica(name, kind, service, pool, engine)
+        self._where[name] = service
+
+    def remove(self, name: str, kill: bool = False) -> None:
+        """A replica takes nothing new and ends when it is empty; killed, it ends now and its requests begin again."""
+        router, one = self._find(name)
+        one.engine.draining = True
+        if kill:
+            self._collect(router, [one])
+            for request in sorted(one.engine.everything(), key=lambda each: each.index):
+                router.waiting.append(_anew(request))
+                router.count("begun_again")
+            self._forget(name)
+
+    def has(self, name: str) -> bool:
+        """Whether a replica is there, also while it drains."""
+        return name in self._where
+
+    def empty(self, name: str) -> bool:
+        """Whether a replica has nothing left to do."""
+        return not self.has(name) or self._find(name)[1].engine.empty
+
+    def names(self, service: str = "") -> list[str]:
+        """All replicas, or those of a service."""
+        return [name for name, of in self._where.items() if not service or of == service]
+
+    def slow(self, name: str, factor: float) -> None:
+        """A replica runs at a share of its speed from now on."""
+        self._find(name)[1].engine.factor = factor
+
+    def paced(self, name: str, pace: Pace) -> None:
+        """A replica runs at another pace from now on, as under another power cap; its limits stay."""
+        self._find(name)[1].engine.pace = pace
+
+    def weights(self, service: str, table: Mapping[Bucket, Mapping[str, float]], buckets: Sequence[Bucket]) -> None:
+        """A router's table: bucket -> kind -> share; `buckets` in the order that requests count them."""
+        self._router(service).weights = {i: table[one] for i, one in enumerate(buckets) if one in table}
+
+    def submit(self, service: str, arrival_s: Floats, input_tokens: Ints, output_tokens: Ints, bucket: Ints) -> None:
+        """Requests in order of arrival, none before now."""
+        router = self._router(service)
+        self._retry(router)
+        kinds = _Ready(router)
+        rows = zip(arrival_s.tolist(), input_tokens.tolist(), output_tokens.tolist(), bucket.tolist(), strict=True)
+        chance = self._chance.random(len(arrival_s)).tolist()
+        router.count("submitted", len(arrival_s))
+        for (at_s, inputs, outputs, which), luck in zip(rows, chance, strict=True):
+            one = Request(self._next, at_s, inputs, max(outputs, 1), which)
+            self._next += 1
+            self._send(router, kinds, one, at_s, luck)
+
+    def advance(self, until_s: float) -> Mapping[str, Finished]:
+        """Let time go on; what ended meanwhile, by service."""
+        found = {}
+        for service, router in self._routers.items():
+            self._retry(router)
+            for decode in (False, True):
+                mine = [one for one in router.replicas.values() if (one.pool == DECODE) == decode]
+                for one in mine:
+                    one.engine.advance(until_s)
+                self._collect(router, mine)
+                for one in mine:
+                    if one.engine.draining and one.engine.empty:
+                        self._forget(one.name)
+            done = [one for one in router.done if one.last_s <= until_s]
+            router.done = [one for one in router.done if one.last_s > until_s]
+            if done:
+                found[service] = finished(done)
+                router.count("finished", len(done))
+        self.now_s = until_s
+        return found
+
+    def state(self, name: str) -> State:
+        """A replica now."""
+        engine = self._find(name)[1].engine
+        busy_ratio, power_w = engine.used(self.now_s)
+        return State(engine.running, engine.waiting, engine.kv_ratio, busy_ratio, power_w)
+
+    def account(self, service: str) -> Account:
+        """Where a service's requests are."""
+        router = self._routers.get(service)
+        if router is None:
+            return Account()
+        engines = [one.engine for one in router.replicas.values()]
+        flying = sum(one.running + one.waiting for one in engines) + len(router.done)
+        preempted = sum(one.preemptions for one in engines)
+        return Account(**router.account, in_flight=flying, waiting=len(router.waiting), preemptions=preempted)
+
+    def _router(self, service: str) -> _Router:
+        return self._routers.setdefault(service, _Router())
+
+    def _find(self, name: str) -> tuple[_Router, _Replica]:
+        router = self._routers[self._where[name]]
+        return router, router.replicas[name]
+
+    def _forget(self, name: str) -> None:
+        router, _ = self._find(name)
+        del router.replicas[name], self._where[name]
+
+    def _send(self, router: _Router, kinds: "_Ready", one: Request, at_s: float, luck: float) -> None:
+        """Give a request a replica, or let it wait."""
+        ready = kinds.of(_drawn(router.weights.get(one.bucket, {}), luck))
+        if not ready:
+            if len(router.waiting) >= MOST_WAITING:
+                router.count("refused")
+            else:
+                router.waiting.append(one)
+            return
+        _in_turn(router, ready).engine.offer(one, at_s)
+
+    def _retry(self, router: _Router) -> None:
+        """Requests that wait at the router go to replicas that are ready now."""
+        if not router.waiting or not router.ready():
+            return
+        waiting, router.waiting = list(router.waiting), deque()
+        chance = self._chance.random(len(waiting)).tolist()
+        kinds = _Ready(router)
+        for one, luck in zip(waiting, chance, strict=True):
+            self._send(router, kinds, one, max(self.now_s, one.arrival_s), luck)
+
+    def _collect(self, router: _Router, replicas: Sequence[_Replica]) -> None:
+        """Take what replicas have done; prompts that are computed go on to be decoded."""
+        computed: list[Request] = []
+        for one in replicas:
+            done, one.engine.done = one.engine.done, []
+            (computed if one.pool == PREFILL else router.done).extend(done)
+        decode = router.ready(decode=True) if computed else []
+        for request in sorted(computed, key=lambda each: (each.last_s, each.index)):
+            if not decode:
+                router.waiting.append(_anew(request))
+                router.count("begun_again")
+                continue
+            at_s = request.last_s
+            _anew(request).ready = True
+            _in_turn(router, decode).engine.offer(request, at_s)
+
+
+def _anew(one: Request) -> Request:
+    """A request as it came: whatever was computed is gone."""
+    one.known = one.left = one.input
+    one.want, one.end, one.ready = one.output, 0, False
+    one.first_s = one.last_s = NEVER
+    return one
+
+
+def _drawn(shares: Mapping[str, float], luck: float) -> str | None:
+    """A kind by its share; None where there are none."""
+    total = sum(shares.values())
+    reached = 0.0
+    for kind, share in shares.items():
+        reached += share / total if total else 0.0
+        if luck < reached:
+            return kind
+    return list(shares)[-1] if shares else None
+
+
+def _in_turn(router: _Router, ready: Sequence[_Replica]) -> _Replica:
+    """The next of some replicas."""
+    key = ready[0].kind
+    router.turns[key] = turn = router.turns.get(key, -1) + 1
+    return ready[turn % len(ready)]

@@ -1,0 +1,109 @@
+"""Requests through routers, pools, replicas that come and go: each ends or is accounted for."""
+
+import numpy as np
+import pytest
+
+from planner.service import Bucket
+from planner.simulation.fleet import Fleet
+from tests.planner.simulation.test_engine import a_pace
+
+BUCKET = Bucket("all", 512, 64)
+
+
+def submit(fleet: Fleet, start_s: float, end_s: float, rate_per_s: float, seed: int = 0, outputs: int = 64) -> int:
+    chance = np.random.default_rng([seed, int(start_s * 1000)])
+    count = int(chance.poisson(rate_per_s * (end_s - start_s)))
+    arrival_s = np.sort(chance.uniform(start_s, end_s, count))
+    fleet.submit("chat", arrival_s, np.full(count, 512), np.full(count, outputs), np.zeros(count, dtype=np.int64))
+    return count
+
+
+def conserved(fleet: Fleet) -> None:
+    told = fleet.account("chat")
+    assert told.submitted == told.finished + told.refused + told.in_flight + told.waiting
+
+
+def test_shares_of_the_table_are_shares_of_the_requests() -> None:
+    fleet = Fleet(seed=1)
+    for name in ("a", "b"):
+        fleet.add(name, name, "chat", "serve", a_pace())
+    fleet.weights("chat", {BUCKET: {"a": 0.75, "b": 0.25}}, [BUCKET])
+    fleet.submit("chat", np.zeros(4000), np.full(4000, 10), np.full(4000, 1), np.zeros(4000, dtype=np.int64))
+    ones = {name: fleet.state(name).waiting for name in ("a", "b")}
+    assert ones["a"] == pytest.approx(3000, abs=90)
+    assert sum(ones.values()) == 4000
+
+
+def test_the_same_seed_gives_the_same_times() -> None:
+    def run() -> list[float]:
+        fleet = Fleet(seed=7)
+        for name in ("a", "b", "c"):
+            fleet.add(name, "k", "chat", "serve", a_pace())
+        ends: list[float] = []
+        for step in range(20):
+            submit(fleet, step * 5.0, step * 5.0 + 5, 20.0)
+            ends += [float(at_s) for one in fleet.advance(step * 5.0 + 5).values() for at_s in one.last_s]
+        return ends
+
+    assert run() == run()
+
+
+def test_a_replica_that_dies_loses_no_request() -> None:
+    fleet = Fleet()
+    for name in ("a", "b"):
+        fleet.add(name, "k", "chat", "serve", a_pace())
+    submitted = submit(fleet, 0.0, 10.0, 10.0)
+    fleet.advance(10.0)
+    conserved(fleet)
+    fleet.remove("a", kill=True)
+    conserved(fleet)
+    assert fleet.account("chat").begun_again > 0
+    fleet.advance(500.0)
+    told = fleet.account("chat")
+    assert told.finished == submitted
+    assert not fleet.has("a")
+
+
+def test_a_replica_that_drains_finishes_what_it_has() -> None:
+    fleet = Fleet()
+    fleet.add("a", "k", "chat", "serve", a_pace())
+    submitted = submit(fleet, 0.0, 5.0, 5.0)
+    fleet.advance(5.0)
+    fleet.remove("a")
+    fleet.advance(200.0)
+    assert not fleet.has("a")
+    assert fleet.account("chat").finished == submitted
+
+
+def test_requests_wait_for_a_replica_and_their_wait_counts() -> None:
+    fleet = Fleet()
+    submitted = submit(fleet, 0.0, 5.0, 5.0)
+    fleet.advance(60.0)
+    assert fleet.account("chat").waiting == submitted
+    fleet.add("a", "k", "chat", "serve", a_pace())
+    found = fleet.advance(400.0)["chat"]
+    assert len(found) == submitted
+    assert found.ttft_s.min() > 55.0
+
+
+def test_prompts_go_on_to_the_decode_pool() -> None:
+    fleet = Fleet()
+    fleet.add("p", "prefill", "chat", "prefill", a_pace(lookahead=False))
+    fleet.add("d", "decode", "chat", "decode", a_pace(lookahead=False))
+    fleet.submit("chat", np.zeros(1), np.full(1, 1000), np.full(1, 10), np.zeros(1, dtype=np.int64))
+    found = fleet.advance(100.0)["chat"]
+    first_s = 1000 * 6e-5 + (0.012 + 8e-5)  # the prompt, then the decode step that gives the first token
+    assert found.first_s[0] == pytest.approx(first_s)
+    later_s = sum(0.012 + 8e-5 + 2.5e-8 * (1001 + k) for k in range(9))
+    assert found.last_s[0] == pytest.approx(first_s + later_s)
+
+
+def test_a_slow_replica_takes_its_factor_longer() -> None:
+    ends = []
+    for factor in (1.0, 0.5):
+        fleet = Fleet()
+        fleet.add("a", "k", "chat", "serve", a_pace())
+        fleet.slow("a", factor)
+        fleet.submit("chat", np.zeros(1), np.full(1, 1000), np.full(1, 50), np.zeros(1, dtype=np.int64))
+        ends.append(float(fleet.advance(100.0)["chat"].last_s[0]))
+    assert ends[1] == pytest.approx(2 * ends[0])
