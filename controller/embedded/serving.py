@@ -1,0 +1,232 @@
+"""Replicas of the embedded cluster serve: the simulator has those that are ready, and tells what came of requests."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from controller.embedded.agents import Ailment
+from controller.embedded.replicas import Replica, allocation_of, replicas
+from controller.embedded.store import Store
+from controller.embedded.traffic import STEADY, Traffic, read, requests
+from controller.hardware import offer
+from controller.kube.cache import WORKLOADS
+from controller.kube.known import Known, gpu_of_product
+from controller.manifests.service import table_name, weights_of
+from controller.rates import Heard, ServiceKey
+from controller.specs import key_of
+from planner.hardware import Inventory
+from planner.plan import Allocation
+from planner.service import ServiceSpec
+from planner.simulation.fleet import Fleet
+from planner.simulation.model import pace_of
+from planner.simulation.pace import Pace
+from planner.simulation.told import Finished, State
+from planner.spec.fields import Context
+from planner.spec.load import CATALOG, parse
+
+Object = Mapping[str, Any]
+
+WINDOW_S = 60.0
+_LATENCIES = ("ttft", "tpot", "e2e")
+TRAFFIC = "traffic"  # the name under which the store keeps it: service -> its traffic
+
+
+@dataclass
+class _Window:
+    """What ended and came within the last minute, in stretches."""
+
+    ended: deque[tuple[float, Finished]] = field(default_factory=deque)
+    came: deque[tuple[float, float, int]] = field(default_factory=deque)  # start, end, requests
+
+    def keep(self, now_s: float) -> None:
+        while self.ended and self.ended[0][0] < now_s - WINDOW_S:
+            self.ended.popleft()
+        while self.came and self.came[0][1] <= now_s - WINDOW_S:
+            self.came.popleft()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A service in the last minute. Latencies by metric and quantile, in seconds; NaN-free."""
+
+    rate_per_s: float
+    finished: int
+    attained_ratio: float | None
+    goodput_per_s: float
+    input_tokens: float | None
+    output_tokens: float | None
+    latency_s: Mapping[tuple[str, float], float]
+
+
+class Serving:
+    """The data plane. `seed` decides chance."""
+
+    def __init__(self, store: Store, known: Known, seed: int) -> None:
+        self._store, self._known, self._seed = store, known, seed
+        self.fleet = Fleet(seed)
+        self.replicas: dict[str, Replica] = {}
+        self.allocations: dict[str, Allocation] = {}
+        self.states: dict[str, State] = {}
+        self.refused: dict[str, str] = {}  # replica -> why it cannot be simulated
+        self._windows: dict[str, _Window] = {}
+        self._open: set[str] = set()  # services that served once: nobody sends requests to one that never did
+        self._paces: dict[tuple[object, ...], Pace | str] = {}
+        self._inventory: tuple[str, Inventory] | None = None
+
+    def traffic(self, key: str) -> Traffic:
+        """How requests of a service come."""
+        row = (self._store.said(TRAFFIC) or {}).get(key)
+        return STEADY if row is None else read(row)
+
+    def start(self, now_s: float) -> None:
+        """Time begins here."""
+        self.fleet.advance(now_s)
+
+    def go_on(self, start_s: float, end_s: float) -> None:
+        """Requests of a stretch of time come and are served."""
+        for obj in self._known.items("gpuservices"):
+            spec, key = self._known.spec(obj), key_of(obj)
+            if not isinstance(spec, ServiceSpec) or obj["metadata"].get("deletionTimestamp") or key not in self._open:
+                continue
+            made = requests(spec, self.traffic(key), start_s, end_s, self._seed)
+            self._windows.setdefault(key, _Window()).came.append((start_s, end_s, len(made.arrival_s)))
+            self.fleet.submit(key, made.arrival_s, made.input_tokens, made.output_tokens, made.bucket)
+        for key, ended in self.fleet.advance(end_s).items():
+            self._windows.setdefault(key, _Window()).ended.append((end_s, ended))
+        for window in self._windows.values():
+            window.keep(end_s)
+        self.states = {name: self.fleet.state(name) for name in self.fleet.names()}
+
+    def follow(self, ills: Mapping[str, Mapping[int, Ailment]]) -> None:
+        """Have the simulator serve with the replicas that are ready, as fast as their GPUs, by the routers' tables."""
+        cache = self._known.cache
+        workloads = [one for plural in WORKLOADS if plural in cache.informers for one in self._known.items(plural)]
+        there = {one.name: one for one in replicas(workloads, self._known.items("pods"))}
+        for name, one in there.items():
+            serves = one.ready and not one.leaving
+            if serves and not self.fleet.has(name):
+                self._begin(one)
+            elif self.fleet.has(name) and not serves:
+                dead = any(ill.stops for ill in _ills(one, ills))
+                self.fleet.remove(name, kill=dead or (not one.ready and not one.leaving))
+            if self.fleet.has(name):
+                factors = [ill.factor for ill in _ills(one, ills) if ill.kind == "slow"]
+                self.fleet.slow(name, min(factors, default=1.0))
+        for name in self.fleet.names():
+            if name not in there:
+                self.fleet.remove(name, kill=True)
+        self.replicas = there
+        self.allocations = {name: one for name, one in self.allocations.items() if name in there}
+        self._tables()
+
+    def busy(self, pod: Object) -> bool:
+        """Whether a pod still has requests."""
+        meta = pod["metadata"]
+        return not self.fleet.empty(f"{meta['namespace']}/{meta['name']}/{meta['uid']}")
+
+    def heard(self, ready: Mapping[ServiceKey, int], quantiles: Sequence[float]) -> Mapping[ServiceKey, Heard]:
+        """What Prometheus would tell of services."""
+        found = {}
+        for key, count in ready.items():
+            seen = self.seen(f"{key.namespace}/{key.name}", quantiles)
+            if seen is None:
+                continue
+            account = self.fleet.account(f"{key.namespace}/{key.name}")
+            found[key] = Heard(
+                replicas=count,
+                rate_per_s=seen.rate_per_s,
+                running=float(account.in_flight),
+                waiting=float(account.waiting),
+                input_tokens=seen.input_tokens,
+                output_tokens=seen.output_tokens,
+                latency_s=seen.latency_s,
+            )
+        return found
+
+    def seen(self, key: str, quantiles: Sequence[float] = (0.5, 0.95, 0.99)) -> Seen | None:
+        """A service in the last minute; None where nothing came yet."""
+        window, obj = self._windows.get(key), self._known.service(key)
+        spec = None if obj is None else self._known.spec(obj)
+        if window is None or not window.came or not isinstance(spec, ServiceSpec):
+            return None
+        passed_s = window.came[-1][1] - window.came[0][0]
+        rate_per_s = sum(count for _, _, count in window.came) / passed_s
+        if not window.ended:
+            return Seen(rate_per_s, 0, None, 0.0, None, None, {})
+        ended = [one for _, one in window.ended]
+        columns = {name: np.concatenate([getattr(one, f"{name}_s") for one in ended]) for name in _LATENCIES}
+        bucket = np.concatenate([one.bucket for one in ended])
+        met = _met(spec, columns, bucket)
+        latency: dict[tuple[str, float], float] = {}
+        for name, values in columns.items():
+            told = values[~np.isnan(values)]
+            latency |= {(name, q): float(np.quantile(told, q)) for q in quantiles} if len(told) else {}
+        return Seen(
+            rate_per_s,
+            len(bucket),
+            float(met.mean()),
+            float(met.sum()) / passed_s,
+            float(np.mean(np.concatenate([one.input_tokens for one in ended]))),
+            float(np.mean(np.concatenate([one.output_tokens for one in ended]))),
+            latency,
+        )
+
+    def _begin(self, one: Replica) -> None:
+        plan = self._known.plan(one.service)
+        past = () if plan is None else self._store.past(("plans", *one.service.split("/", 1)))  # type: ignore[arg-type]
+        made = allocation_of(self._known, one, past)
+        obj = self._known.service(one.service)
+        spec = None if obj is None else self._known.spec(obj)
+        if made is None or obj is None or not isinstance(spec, ServiceSpec):
+            return
+        mark = (one.kind, obj["metadata"]["generation"], str(made.recipe))
+        if mark not in self._paces:
+            self._paces[mark] = pace_of(spec, made, self._hardware())
+        pace = self._paces[mark]
+        if isinstance(pace, str):
+            self.refused[one.name] = pace
+            return
+        self.allocations[one.name] = made
+        self._open.add(one.service)
+        self.fleet.add(one.name, one.kind, one.service, one.pool, pace)
+
+    def _hardware(self) -> Inventory:
+        """The cluster's GPU types as the planner knows them, nodes that are out included."""
+        mark = self._known.facts().offered
+        if self._inventory is None or self._inventory[0] != mark:
+            nodes = [{**one, "spec": {}} for one in self._known.items("nodes")]
+            made = offer(self._known.items("clusterinventories"), (), nodes, {}, {}, gpu_of_product)
+            found, problems = parse(dict(made.document), Context(CATALOG, Path("/nonexistent")))
+            if not isinstance(found, Inventory):
+                raise AssertionError(f"the cluster's own inventory: {problems}")
+            self._inventory = (mark, found)
+        return self._inventory[1]
+
+    def _tables(self) -> None:
+        for obj in self._known.items("gpuservices"):
+            key, spec = key_of(obj), self._known.spec(obj)
+            meta = obj["metadata"]
+            table = self._known.cache.get("configmaps", meta["namespace"], table_name(meta["name"]))
+            if table is not None and isinstance(spec, ServiceSpec):
+                self.fleet.weights(key, weights_of(table), list(spec.workload.rates_per_s))
+
+
+def _ills(one: Replica, ills: Mapping[str, Mapping[int, Ailment]]) -> list[Ailment]:
+    """What is wrong with a replica's GPUs."""
+    return [ills[node][gpu] for node, gpus in one.gpus.items() for gpu in gpus if gpu in ills.get(node, {})]
+
+
+def _met(spec: ServiceSpec, columns: Mapping[str, Any], bucket: Any) -> Any:
+    """Whether each request met the limits of its class."""
+    met = np.ones(len(bucket), dtype=bool)
+    buckets = list(spec.workload.rates_per_s)
+    for slo in spec.slos:
+        mine = np.isin(bucket, [i for i, one in enumerate(buckets) if one.slo_class == slo.name])
+        for name, values in columns.items():
+            if (limit_s := getattr(slo, f"{name}_s")) is not None:
+                met &= ~mine | np.isnan(values) | (values <= limit_s)
+    return met
