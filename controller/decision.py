@@ -25,6 +25,7 @@ from planner.search import Search
 from planner.service import ServiceSpec
 from planner.spec.fields import Catalog, Context
 from planner.spec.load import parse
+from planner.technique import Parallelism
 from planner.techniques import techniques
 from planner.yaml_text import show_path
 
@@ -67,11 +68,26 @@ def _name(obj: Object) -> tuple[str, str]:
 
 
 def _kept(obj: Object) -> Object:
-    """What a plan depends on: how the engines run is not of it."""
+    """What a plan depends on: how the engines run is not of it, but for the weights that they are given.
+
+    The published ones are in no format that somebody else must quantise a model to, so those are not searched unasked.
+    """
     namespace, name = _name(obj)
     spec = {key: value for key, value in obj["spec"].items() if key != "serving"}
+    limits = spec.get("constraints") or {}
+    if limits.get("techniques") is None and (obj["spec"].get("serving") or {}).get("weights") is None:
+        spec["constraints"] = {**limits, "techniques": _of_published_weights()}
     meta = {"name": name, "namespace": namespace}
     return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta, "spec": spec}
+
+
+def _of_published_weights() -> list[str]:
+    """Techniques that are searched unasked and need no checkpoint but the model's own."""
+    return sorted(
+        name
+        for name, made in techniques().items()
+        if made.searched and not made.quantised and not issubclass(made, Parallelism)
+    )
 
 
 def decision_id(taken: Object) -> str:

@@ -4,7 +4,8 @@ Three laws read rates, all from the same recent samples:
 
 - *Step*: the last sample lies so far above what the samples before it scatter (robust z, median and MAD) and above what
   is planned that noise cannot explain it. Acts at once, upwards only.
-- *Drift up*: the mean of a window, less its own uncertainty, is above the planned rate by more than a tolerance.
+- *Drift up*: the mean of a window, less its own uncertainty, is above the planned rate by more than a tolerance. Where
+  the rate surely rises, what it will be by the time that a plan takes to bear is planned for.
 - *Drift down*: the same below it, over a longer window, since giving capacity back late costs money, giving it back
   early costs users.
 
@@ -17,7 +18,7 @@ Silence is no sample: a service of which nothing was heard for `stale_s` is `sta
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import Literal
@@ -45,6 +46,8 @@ class Laws:
     stale_s: float = 120.0
     slo_window_s: float = 300.0
     slo_missed_ratio: float = 0.5
+    slo_headroom_ratio: float = 0.1  # above what comes, for a service whose plan does not hold its objective
+    lead_s: float = 900.0  # how far a rise is looked ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,11 @@ def _drift(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float,
     short = [rate for at_s, rate in rates if at_s > now_s - laws.up_window_s]
     sooner = _mean_between(short, laws.certain_z)[0] if len(short) >= _LEAST_SAMPLES else 0.0
     if sooner > planned.rate_per_s * (1 + laws.up_tolerance_ratio):
-        return _rates("rate_up", planned, sum(short) / len(short), laws.up_window_s)
+        mean = sum(short) / len(short)
+        ahead = min(max(_slope(rates, now_s, laws), 0.0) * laws.lead_s, mean * (laws.step_ratio - 1))
+        rising = f", and rises to {mean + ahead:.3g} in {laws.lead_s:.0f} s" if ahead > 0.01 * mean else ""
+        found = _rates("rate_up", planned, mean, laws.up_window_s)
+        return replace(found, text=found.text + rising, rate_per_s=mean + ahead)
     if not rates or rates[0][0] > now_s - laws.down_window_s:
         return None  # not heard for as long as lowering asks
     long = [rate for at_s, rate in rates if at_s > now_s - laws.down_window_s]
@@ -182,6 +189,21 @@ def _drift(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float,
 def _rates(cause: Cause, planned: Planned, rate: float, window_s: float) -> Reason:
     text = f"{rate:.3g} requests/s over {window_s:.0f} s, planned for {planned.rate_per_s:.3g}"
     return Reason(cause, text, rate)
+
+
+def _slope(rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> float:
+    """By how much the rate surely changes each second, by least squares over the long window; 0 where it may be noise."""
+    known = [(at_s - now_s, rate) for at_s, rate in rates if at_s > now_s - laws.down_window_s]
+    if len(known) < 2 * _LEAST_SAMPLES:
+        return 0.0
+    middle_s, mean = (sum(row[i] for row in known) / len(known) for i in (0, 1))
+    spread = sum((at_s - middle_s) ** 2 for at_s, _ in known)
+    if not spread:
+        return 0.0
+    slope = sum((at_s - middle_s) * (rate - mean) for at_s, rate in known) / spread
+    left = sum((rate - mean - slope * (at_s - middle_s)) ** 2 for at_s, rate in known)
+    error = math.sqrt(left / (len(known) - 2) / spread)
+    return slope if abs(slope) > laws.certain_z * error else 0.0
 
 
 def _mean_between(rates: Sequence[float], z: float) -> tuple[float, float]:
@@ -207,7 +229,13 @@ def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | Non
     missed = told.count(False) / len(told)
     if missed <= laws.slo_missed_ratio:
         return None
-    return Reason("slo_missed", f"the objective was missed in {missed:.0%} of the last {laws.slo_window_s:.0f} s")
+    lately = [one.rate_per_s for one in seen.samples if one.rate_per_s is not None and since_s < one.at_s <= now_s]
+    most = max(planned.rate_per_s, sum(lately) / len(lately) if lately else 0.0)
+    return Reason(
+        "slo_missed",
+        f"the objective was missed in {missed:.0%} of the last {laws.slo_window_s:.0f} s",
+        most * (1 + laws.slo_headroom_ratio),
+    )
 
 
 def _world(planned: Planned, seen: Seen) -> Reason | None:

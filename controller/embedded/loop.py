@@ -86,7 +86,7 @@ class Loop:
         self._services = ServiceRound(self.known, applier, lambda: self._again(_PLAN, 0.0), self._again, tell)
         self._fleet = FleetRound(self.known, applier, self._again)
         planner = Thinking(self.child, self.known.fleet, Snapshots(snapshots).keep, passing)
-        self._planning = PlanRound(self.known, applier, planner, self._again)
+        self._planning = PlanRound(self.known, applier, planner, self._again, tell)
         self.rounds = NodeRound(
             self.known, api, SERVED, leader, nodes or NodeSettings(), lambda: self._again(_NODES, 0.0), tell
         )

@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from controller.effect import effect
 from controller.kube.applier import Applier
 from controller.kube.known import Known
 from controller.kube.planning import TOGETHER, Answer, Planner, Wanted, plan_of, rate_to_plan
 from controller.kube.rest import ApiError
+from controller.kube.service_round import Tell
 from controller.plan_child import PlanningFailed
 from controller.specs import key_of
 from controller.trigger import Reason
@@ -17,10 +19,12 @@ _SEEN_S = 5.0  # the caches show a write long before
 
 
 class PlanRound:
-    """`again`: look at a key once more in so many seconds."""
+    """`again`: look at a key once more in so many seconds. `tell`: of a decision."""
 
-    def __init__(self, known: Known, applier: Applier, planner: Planner, again: Callable[[str, float], None]) -> None:
-        self._known, self._applier, self._planner, self._again = known, applier, planner, again
+    def __init__(
+        self, known: Known, applier: Applier, planner: Planner, again: Callable[[str, float], None], tell: Tell
+    ) -> None:
+        self._known, self._applier, self._planner, self._again, self._tell = known, applier, planner, again, tell
 
     def run(self) -> bool:
         """Plan the most important services that wait; whether more wait."""
@@ -80,6 +84,8 @@ class PlanRound:
             if error.status not in (404, 409):
                 raise
             return  # the service or its plan changed meanwhile, so it is looked at and planned again
+        if words := effect(one.reason, {} if old is None else old["spec"], stored["spec"]):
+            self._tell(one.service, "Replanned", words)
         self._known.answered(one.key, one.reason)
         end_s = time.monotonic() + _SEEN_S
         while time.monotonic() < end_s:

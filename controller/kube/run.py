@@ -93,7 +93,11 @@ class Controller:
         self._services = ServiceRound(self.known, self.applier, self._ask_plan, self._again, self.events.tell)
         self._fleet = FleetRound(self.known, self.applier, self._again)
         self._planning = PlanRound(
-            self.known, self.applier, Planner(self.child, self.known.fleet, keep.keep), self._again
+            self.known,
+            self.applier,
+            Planner(self.child, self.known.fleet, keep.keep),
+            self._again,
+            self.events.tell,
         )
         self.nodes = WorkQueue()
         self.rounds = NodeRound(

@@ -1,0 +1,60 @@
+"""What a decision changes, in words: why, what ran and what will, what it costs, and what is expected of it. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from controller.plans import allocations, uncapped
+from controller.trigger import Reason
+from planner.plan import Allocation
+
+Object = Mapping[str, Any]
+_SHOWN = 4
+
+
+def effect(reason: Reason, old: Object, new: Object) -> str:
+    """A plan's spec beside the one before (empty for none); empty where the new one is no outcome to act on.
+
+    A plan that waits for approval tells of what it proposes.
+    """
+    after = new.get("proposal") or new
+    if new.get("infeasible") is not None:
+        return ""
+    were, are = (_read(spec) for spec in (old, after))
+    before = f"{old.get('usdPerHour', 0.0):,.2f}" if old.get("allocations") else "0.00"
+    change = _changes(were, are) or "the same replicas"
+    told = [f"{reason.text}: {change}", f"${before}/h before, ${after.get('usdPerHour', 0.0):,.2f}/h now"]
+    if expected := _expected(are):
+        told.append(f"expected {expected}")
+    proposed = "proposed, " if new.get("proposal") else ""
+    return proposed + "; ".join(told)
+
+
+def _read(spec: Object) -> tuple[Allocation, ...]:
+    return allocations(spec.get("allocations") or ())
+
+
+def _changes(were: Sequence[Allocation], are: Sequence[Allocation]) -> str:
+    """Replicas by recipe, pool and group: `h100: 2xH100-SXM tp2 4 -> 6`."""
+    counts: dict[tuple[str, str, str], list[int]] = {}
+    for side, rows in enumerate((were, are)):
+        for one in rows:
+            key = (one.node_group, str(uncapped(one.recipe)), "" if one.pool == "serve" else f" {one.pool}")
+            counts.setdefault(key, [0, 0])[side] += one.replicas
+    moved = [
+        f"{group}: {recipe}{pool} {before} -> {after}"
+        for (group, recipe, pool), (before, after) in sorted(counts.items())
+        if before != after
+    ]
+    more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
+    caps = [{one.recipe.power_cap_w for one in rows} for rows in (were, are)]
+    if not moved and caps[0] != caps[1]:
+        return "other power caps"
+    return ", ".join(moved[:_SHOWN]) + more
+
+
+def _expected(are: Sequence[Allocation]) -> str:
+    """The worst latencies of all replicas at their objective's percentile."""
+    if not are:
+        return ""
+    ttft_s, tpot_s = (max(getattr(one.predicted, name) for one in are) for name in ("ttft_s", "tpot_s"))
+    return f"TTFT {1000 * ttft_s:,.0f} ms, TPOT {1000 * tpot_s:,.1f} ms"
