@@ -192,7 +192,7 @@ def _rates(cause: Cause, planned: Planned, rate: float, window_s: float) -> Reas
 
 
 def _slope(rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> float:
-    """By how much the rate surely changes each second, by least squares over the long window; 0 where it may be noise."""
+    """By how much the rate surely changes each second, over the long window; 0 where that may be noise."""
     known = [(at_s - now_s, rate) for at_s, rate in rates if at_s > now_s - laws.down_window_s]
     if len(known) < 2 * _LEAST_SAMPLES:
         return 0.0

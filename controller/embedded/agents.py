@@ -26,6 +26,7 @@ Object = Mapping[str, Any]
 
 CLOCK_HZ = 1.5e9  # of every simulated GPU at full speed: detectors look at how it changes, not at what it is
 _AMBIENT_C, _HOT_C = 28.0, 50.0  # a simulated GPU at its rated power is so much warmer than the air
+_WARM_EVERY = 2  # readings of what changes fast for each of all
 _BUSY_RATIO = 0.02  # NVML calls a GPU busy in which any kernel ran
 
 
@@ -78,6 +79,7 @@ class SimulatedAgent:
     energy_j: list[float] = field(default_factory=list)
     heard: list[Ailment | None] = field(default_factory=list)
     read_s: float = 0.0
+    reads: int = 0
     caps_w: dict[str, float] = field(default_factory=dict)
 
     def read(self, loads: Sequence[Load], ills: Sequence[Ailment | None], now_s: float) -> None:
@@ -95,8 +97,9 @@ class SimulatedAgent:
             self.energy_j[at] += load.power_w * passed_s
             lost = "it has fallen off the bus" if ill is not None and ill.gone else ""
             values = {} if lost else self._values(one, load, ill)
-            for tier in TIERS[:2]:
+            for tier in TIERS[: 2 if self.reads % _WARM_EVERY == 0 else 1]:
                 self.agent.hear(Reading(at, tier, now_s, values, lost=lost))
+        self.reads += 1
 
     def _values(self, one: Gpu, load: Load, ill: Ailment | None) -> dict[str, float]:
         hot = load.power_w / self.type.tdp_w

@@ -75,6 +75,7 @@ class Serving:
         self._windows: dict[str, _Window] = {}
         self._open: set[str] = set()  # services that served once: nobody sends requests to one that never did
         self._paces: dict[tuple[object, ...], Pace | str] = {}
+        self._seen: dict[str, tuple[object, Seen | None]] = {}
         self._inventory: tuple[str, Inventory] | None = None
 
     def traffic(self, key: str) -> Traffic:
@@ -149,6 +150,13 @@ class Serving:
 
     def seen(self, key: str, quantiles: Sequence[float] = (0.5, 0.95, 0.99)) -> Seen | None:
         """A service in the last minute; None where nothing came yet."""
+        mark = (self.fleet.now_s, tuple(quantiles))
+        found = self._seen.get(key)
+        if found is None or found[0] != mark:
+            found = self._seen[key] = (mark, self._look(key, quantiles))
+        return found[1]
+
+    def _look(self, key: str, quantiles: Sequence[float]) -> Seen | None:
         window, obj = self._windows.get(key), self._known.service(key)
         spec = None if obj is None else self._known.spec(obj)
         if window is None or not window.came or not isinstance(spec, ServiceSpec):

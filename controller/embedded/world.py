@@ -35,7 +35,7 @@ from planner.power import idle_w
 
 Object = Mapping[str, Any]
 
-AGENTS_S = 15.0
+AGENTS_S = 20.0
 RECORD_S = 30.0
 _CLOCK, _ILLS = "clock", "ills"
 

@@ -4,9 +4,8 @@ A step in which n sequences decode over S tokens of context takes `decode_s[n] +
 add to it by the length of their prompt. All of it is read off the planner's cost model (`planner.simulation.model`).
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
-
-import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +35,9 @@ class Pace:
 
     def token_s(self, prompt: float) -> float:
         """Seconds that each token of a prompt of so many adds."""
-        return float(np.interp(prompt, self.prompt_tokens, self.prompt_s))
+        xs, ys = self.prompt_tokens, self.prompt_s
+        at = bisect_right(xs, prompt)
+        if at in (0, len(xs)):
+            return ys[max(at - 1, 0)]
+        share = (prompt - xs[at - 1]) / (xs[at] - xs[at - 1])
+        return ys[at - 1] + share * (ys[at] - ys[at - 1])
