@@ -103,7 +103,7 @@ def read(path: Path) -> tuple[Document, ...]:
     return parse(data, str(path))
 
 
-def parse(data: bytes, file: str) -> tuple[Document, ...]:
+def parse(data: bytes, file: str, most_nodes: int = MAX_NODES) -> tuple[Document, ...]:
     """All documents in `data` that are not empty, at least one; raises BadInput, which names `file` and the line."""
     if len(data) > MAX_BYTES:
         raise BadInput(f"{file}: got more than {MAX_BYTES >> 20} MiB, allowed: at most that")
@@ -113,7 +113,7 @@ def parse(data: bytes, file: str) -> tuple[Document, ...]:
         line = data.count(b"\n", 0, error.start) + 1
         raise BadInput(f"{file}:{line}: got bytes that are no UTF-8 text, allowed: YAML in UTF-8") from error
     try:
-        documents = tuple(_Composer(file, text).documents())
+        documents = tuple(_Composer(file, text, most_nodes).documents())
     except yaml.YAMLError as error:
         raise BadInput(_syntax_message(error, text, file)) from error
     if not documents:
@@ -167,8 +167,8 @@ def _is_plain(event: yaml.ScalarEvent) -> bool:
 class _Composer:
     """Events of the parser to nodes, one document after the other; the anchors of a document end with it."""
 
-    def __init__(self, file: str, text: str) -> None:
-        self._file = file
+    def __init__(self, file: str, text: str, most_nodes: int) -> None:
+        self._file, self._most_nodes = file, most_nodes
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.CSafeLoader)
         self._anchors: dict[str, Node] = {}
         self._nodes = 0
@@ -204,8 +204,8 @@ class _Composer:
 
     def _count(self, event: yaml.Event, nodes: int) -> None:
         self._nodes += nodes
-        if self._nodes > MAX_NODES:
-            raise self._refuse(event, "more values (aliases expanded)", f"{MAX_NODES} in a file")
+        if self._nodes > self._most_nodes:
+            raise self._refuse(event, "more values (aliases expanded)", f"{self._most_nodes} in a file")
 
     def _untagged(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, depth: int) -> Node:
         line, column = _position(event)

@@ -19,7 +19,8 @@ from controller.rates import Heard, ServiceKey
 from controller.reports import caps_in_force
 from controller.web.site import Site
 from planner.errors import BadInput
-from planner.spec.load import CATALOG, Context, parse
+from planner.spec.fields import Context
+from planner.spec.load import CATALOG, parse
 
 START_S = 1.8e9
 INVENTORY: dict[str, Any] = {

@@ -1,0 +1,130 @@
+"""Bodies of requests to plain values: JSON or YAML, bounded in depth and number of values, whatever the bytes.
+
+YAML is read by `planner.yaml_text`: no tags, no merge keys, and the growth of aliases is counted before anything grows.
+Large bodies are read one at a time, so that a few of them cannot keep everyone else from being answered.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from controller.web.problems import Refused, invalid, said
+from planner.errors import BadInput
+from planner.yaml_text import Document, NodePath, parse
+
+JSON_TYPES = ("application/json", "application/merge-patch+json")
+YAML_TYPES = ("application/yaml", "application/apply-patch+yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
+MOST_VALUES = 100_000
+_MOST_DEPTH = 64  # what the YAML reader allows
+_LARGE_BYTES = 32 * 2**10
+_MOST_WAITING = 4
+_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An object as sent, and where its values stand if it was YAML."""
+
+    plain: dict[str, Any]
+    document: Document | None = None
+
+    def line(self, path: NodePath) -> int | None:
+        """The line of the nearest value there is."""
+        if self.document is None:
+            return None
+        node = self.document.root
+        for step in path:
+            if (child := node.child(step)) is None:
+                break
+            node = child
+        return node.line
+
+
+class Reader:
+    """Reads bodies. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._one = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
+
+    def read(self, data: bytes, content_type: str) -> Body:
+        """The object in a body; raises Refused."""
+        kind = content_type.partition(";")[0].strip().lower() or YAML_TYPES[0]
+        if kind not in (*JSON_TYPES, *YAML_TYPES):
+            allowed = ", ".join((JSON_TYPES[0], YAML_TYPES[0]))
+            raise Refused(415, "unsupported-media-type", f"Content-Type: got {kind[:100]!r}, allowed: {allowed}")
+        with self._turn(len(data)):
+            return _json(data) if kind in JSON_TYPES else _yaml(data)
+
+    @contextmanager
+    def _turn(self, size: int) -> Iterator[None]:
+        if size <= _LARGE_BYTES:
+            yield
+            return
+        if not self._waiting.acquire(blocking=False):
+            raise _busy()
+        try:
+            if not self._one.acquire(timeout=_WAIT_S):
+                raise _busy()
+            try:
+                yield
+            finally:
+                self._one.release()
+        finally:
+            self._waiting.release()
+
+
+def _busy() -> Refused:
+    return Refused(429, "too-many-requests", "too many large bodies at once", headers={"Retry-After": "1"})
+
+
+def _json(data: bytes) -> Body:
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise invalid([said("", f"got text that is no JSON ({error}), allowed: one JSON object")]) from None
+    _bounded(found)
+    return Body(_object(found))
+
+
+def _yaml(data: bytes) -> Body:
+    try:
+        documents = parse(data, "body", MOST_VALUES)
+    except BadInput as error:
+        place, _, words = str(error).partition(": ")
+        line = place.partition(":")[2]
+        raise invalid([said("", words, int(line) if line.isdecimal() else None)]) from None
+    if len(documents) > 1:
+        raise invalid([said("", f"got {len(documents)} documents, allowed: one at a time")])
+    return Body(_object(documents[0].root.plain()), documents[0])
+
+
+def _object(found: object) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        what = "a list" if isinstance(found, list) else repr(found)[:60]
+        raise invalid([said("", f"got {what}, allowed: a mapping")])
+    return found
+
+
+def _bounded(found: object) -> None:
+    """Raises Refused for what is too deep or too much. Level by level: nothing recurses on what others sent."""
+    level: list[object] = [found]
+    values = 0
+    for _ in range(_MOST_DEPTH + 1):
+        values += len(level)
+        if values > MOST_VALUES:
+            raise invalid([said("", f"got more values, allowed: {MOST_VALUES:,} in a body")])
+        below: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                below.extend(one.values())
+            elif isinstance(one, list):
+                below.extend(one)
+        if not below:
+            return
+        level = below
+    raise invalid([said("", f"got deeper nesting, allowed: {_MOST_DEPTH} levels")])

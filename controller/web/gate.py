@@ -1,0 +1,154 @@
+"""What every request of the API passes first: size, token, rate. Plain ASGI, so that a stream passes unbuffered.
+
+Only paths of the API are looked at; pages on the same application have guards of their own. Where no token is asked
+for, a browser's pages from elsewhere must not speak for the person before it, so Host and Origin must be ours.
+"""
+
+import asyncio
+import math
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from controller.kube.rest import ApiError
+from controller.web.access import Caller, Tokens, Unknown, is_loopback
+from controller.web.counts import Counts
+from controller.web.limits import Buckets, Limits
+from controller.web.problems import Refused, answer, of_cluster
+
+PREFIX = "/api/"
+METRICS = "/metrics"
+OPEN_PATHS = ("/api/v1/openapi.json",)
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="muster"'}
+
+
+class Gate:
+    """Lets requests in to `app`, with the caller in `scope["state"]["caller"]`."""
+
+    def __init__(self, app: ASGIApp, tokens: Tokens, limits: Limits, counts: Counts) -> None:
+        self._app, self._tokens, self._limits, self._counts = app, tokens, limits, counts
+        self._known = Buckets(limits.per_s, limits.burst)
+        self._unknown = Buckets(limits.unknown_per_s, limits.unknown_burst)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or not _ours(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        began_s = time.perf_counter()
+        status = [500]
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status[0] = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("Cache-Control", "no-store")
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+            await send(message)
+
+        try:
+            await self._let_in(scope, receive, counted)
+        finally:
+            route = scope.get("route")
+            path = getattr(route, "path", "") or "other"
+            self._counts.add(scope["method"], path, status[0], time.perf_counter() - began_s)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        try:
+            if scope["path"] not in OPEN_PATHS:
+                caller = await self._caller(scope, headers)
+                if wait_s := self._known.wait_s(caller.id, time.monotonic()):
+                    raise _slower(wait_s)
+                scope.setdefault("state", {})["caller"] = caller
+            body = await _body(headers, receive, self._limits.body_bytes)
+        except Refused as refused:
+            await answer(refused, scope["path"])(scope, receive, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+    async def _caller(self, scope: Scope, headers: Headers) -> Caller:
+        """Who asks. Raises Refused."""
+        if self._tokens.open:
+            _from_here(headers)
+            return self._tokens.caller("")
+        address = (scope.get("client") or ("", 0))[0]
+        if wait_s := self._unknown.empty(address, time.monotonic()):
+            raise _slower(wait_s)  # whoever guesses tokens is not even answered whether one is right
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise Refused(401, "unauthorized", "got no token, allowed: Authorization: Bearer TOKEN", headers=_CHALLENGE)
+        if (known := self._tokens.remembered(token)) is not None:
+            return known
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, self._tokens.caller, token)
+        except Unknown:
+            self._unknown.wait_s(address, time.monotonic())
+            words = "got a token that nobody vouches for, allowed: one that counts"
+            challenge = {"WWW-Authenticate": _CHALLENGE["WWW-Authenticate"] + ', error="invalid_token"'}
+            raise Refused(401, "unauthorized", words, headers=challenge) from None
+        except ApiError as error:
+            raise of_cluster(error) from None
+
+
+def _ours(path: str) -> bool:
+    return path.startswith(PREFIX) or path == METRICS
+
+
+def _slower(wait_s: float) -> Refused:
+    after = {"Retry-After": str(max(math.ceil(wait_s), 1))}
+    return Refused(429, "too-many-requests", f"too many requests; the next may come in {wait_s:.2g} s", headers=after)
+
+
+def _from_here(headers: Headers) -> None:
+    """Raises Refused for a request that a page of another site sent, also under a name that leads here."""
+    host = headers.get("host", "")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        origin = headers.get("origin")
+        from_host = host if origin is None else urlsplit(origin).netloc
+    except ValueError:
+        name, from_host = "", ""
+    if not is_loopback(name):
+        raise Refused(
+            403, "forbidden", f"Host: got {host[:100]!r}, allowed: a loopback address, since no token is asked"
+        )
+    if from_host != host:
+        raise Refused(403, "forbidden", f"Origin: got {from_host[:100]!r}, allowed: {host}")
+
+
+async def _body(headers: Headers, receive: Receive, most: int) -> bytes:
+    """The body, as far as it is allowed to go. Raises Refused."""
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most:
+        raise _too_large(most)
+    read = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return bytes(read)
+        read += message.get("body", b"")
+        if len(read) > most:
+            raise _too_large(most)
+        if not message.get("more_body", False):
+            return bytes(read)
+
+
+def _too_large(most: int) -> Refused:
+    return Refused(413, "too-large", f"the body: got more than {most:,} bytes, allowed: up to that")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body once more, then what comes after it: that the client left."""
+    sent = [False]
+
+    async def again() -> Message:
+        if not sent[0]:
+            sent[0] = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return again
