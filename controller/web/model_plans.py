@@ -154,7 +154,7 @@ def plan_view(site: Site, obj: Object) -> PlanView:
         name=meta["name"],
         version=meta.get("resourceVersion", ""),
         current=outcome(_in_force(spec)),
-        infeasible=_no_plan(spec.get("infeasible")),
+        infeasible=no_plan(spec.get("infeasible")),
         proposal=outcome(spec["proposal"]) if spec.get("proposal") else None,
         previous=outcome(spec["previous"]) if spec.get("previous") else None,
         floor_per_s=None if floor is None else float(floor),
@@ -223,7 +223,8 @@ def allocation(row: Object) -> AllocationRow:
     )
 
 
-def _no_plan(found: Object | None) -> NoPlan | None:
+def no_plan(found: Object | None) -> NoPlan | None:
+    """Why there is no plan, as a Plan object has it."""
     if not found:
         return None
     changes = (ChangeOfLimit(row["kind"], row["target"], float(row["value"])) for row in found.get("changes") or ())

@@ -1,0 +1,280 @@
+"""Plans that are only looked at: what a service would get, what it would cost at other rates and objectives, what one
+more GPU would save. All in a child process with a limit on its time; nothing is applied.
+
+What-ifs are planned from scratch, without the price of change: they compare where two worlds would end, not the way.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from controller.demand import Fleet, ask
+from controller.hardware import Offer
+from controller.plan_child import PlanChild, PlanningFailed
+from controller.plans import by_service, read, rows
+from controller.specs import key_of
+from controller.web.model_plans import NoPlan, Outcome, PlanDiff, diff, no_plan, outcome
+from controller.web.site import Site
+from controller.web.variations import Kind, loosened, variations
+from planner.errors import BadInput
+
+Object = Mapping[str, Any]
+LONGEST_S = 30.0  # of one question, however many plans it takes
+_MOST_WAITING = 4
+_RATES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+_SLOS = (0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+
+
+class Busy(Exception):
+    """More questions wait than may."""
+
+
+class Decides(Protocol):
+    """What makes a plan of a snapshot, such as `controller.plan_child.PlanChild`."""
+
+    def decide(self, snapshot: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The decision as an object of kind Plan; raises PlanningFailed."""
+
+    def stop(self) -> None:
+        """End for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalRow:
+    """A way to run a replica that was not offered to the solver, and why."""
+
+    recipe: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """The plan that a service would get now, after `took_s` wall-clock seconds; nothing is applied.
+
+    `diff`: against the plan in force (None: there is none, or no plan exists). `displaces`: services of lower priority
+    that would be planned anew on what is left, since it only fits in their places.
+    """
+
+    key: str
+    status: Literal["optimal", "feasible", "infeasible", "unknown"]
+    outcome: Outcome | None
+    bound_usd_per_hour: float | None
+    diff: PlanDiff | None
+    infeasible: NoPlan | None
+    displaces: tuple[str, ...]
+    refused: tuple[RefusalRow, ...]
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a plan costs at another rate or with all latency objectives times `slo_factor`; None: there is none.
+
+    Latencies are the worst of all requests, as predicted.
+    """
+
+    rate_per_s: float
+    slo_factor: float
+    usd_per_hour: float | None
+    power_w: float | None
+    gpus: int | None
+    ttft_s: float | None
+    tpot_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Cost against rate and against objectives. `complete`: whether the time sufficed for every point."""
+
+    key: str
+    by_rate: tuple[Point, ...]
+    by_slo: tuple[Point, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What a change of one limit would save; None: it would not make a plan exist, or there is none to compare."""
+
+    kind: Kind
+    target: str
+    words: str
+    usd_per_hour: float | None
+    saves_usd_per_hour: float | None
+    power_w: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Why a plan costs what it does: the best from scratch, and what each loosening would save of it."""
+
+    key: str
+    usd_per_hour: float | None
+    power_w: float | None
+    savings: tuple[Saving, ...]
+    complete: bool
+
+
+class Explorer:
+    """Answers questions about plans. Thread-safe; `clock` is monotonic."""
+
+    def __init__(
+        self, child: Decides | None = None, longest_s: float = LONGEST_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._child, self._longest_s, self._clock = child or PlanChild(longest_s), longest_s, clock
+        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
+
+    def stop(self) -> None:
+        """End the child process."""
+        self._child.stop()
+
+    def dry_run(self, site: Site, obj: Object, rate_per_s: float | None = None) -> DryRun:
+        """The plan for a service that was checked, its defaults filled in. Raises Busy, PlanningFailed."""
+        with self._turn() as began_s:
+            key, fleet = key_of(obj), site.known.fleet()
+            lower = self._lower(site, obj)
+            found = self._found(fleet, obj, rate_per_s, ())
+            displaced: tuple[str, ...] = ()
+            if found.status == "infeasible" and lower:
+                freed = self._found(fleet, obj, rate_per_s, lower)
+                if freed.outcome is not None:
+                    found, displaced = freed, tuple(lower)
+            old = site.known.plan(key)
+            change = None
+            if old is not None and found.outcome is not None:
+                change = diff(key, outcome(old["spec"]), found.outcome)
+            return DryRun(
+                key, found.status, found.outcome, found.bound_usd_per_hour, change, found.infeasible, displaced,
+                found.refused, self._clock() - began_s,
+            )  # fmt: skip
+
+    def curves(self, site: Site, obj: Object) -> Curves:
+        """Cost against rate and objectives. Raises Busy, PlanningFailed."""
+        with self._turn() as began_s:
+            spec = site.known.plan(key_of(obj))
+            asked = ((spec or {"spec": {}})["spec"].get("planned") or {}).get("ratePerSecond")
+            rate_per_s = float(asked or _rate(obj))
+            fleet = site.known.fleet()
+            by_rate: list[Point] = []
+            by_slo: list[Point] = []
+            for factor in _RATES:
+                if self._late(began_s):
+                    break
+                by_rate.append(self._point(fleet, obj, rate_per_s * factor, 1.0))
+            for factor in _SLOS if obj["spec"].get("slos") else ():
+                if self._late(began_s):
+                    break
+                by_slo.append(self._point(fleet, obj, rate_per_s, factor))
+            whole = len(by_rate) == len(_RATES) and (not obj["spec"].get("slos") or len(by_slo) == len(_SLOS))
+            return Curves(key_of(obj), tuple(by_rate), tuple(by_slo), whole)
+
+    def explain(self, site: Site, obj: Object) -> Explained:
+        """What loosening each limit would save. Raises Busy, PlanningFailed."""
+        with self._turn() as began_s:
+            plan = site.known.plan(key_of(obj))
+            asked = ((plan or {"spec": {}})["spec"].get("planned") or {}).get("ratePerSecond")
+            rate_per_s = None if asked is None else float(asked)
+            snapshot, made = ask(site.known.fleet(), [(key_of(obj), obj, rate_per_s)])
+            snapshot = {**snapshot, "current": []}
+            base = self._answer(key_of(obj), snapshot, made)
+            savings: list[Saving] = []
+            every = variations(snapshot)
+            for kind, target, words, changed in every:
+                if self._late(began_s):
+                    break
+                then = self._answer(key_of(obj), changed, made)
+                savings.append(_saving(kind, target, words, base, then))
+            complete = len(savings) == len(every)
+            best = base.outcome
+            return Explained(
+                key_of(obj), None if best is None else best.usd_per_hour, None if best is None else best.power_w,
+                tuple(savings), complete,
+            )  # fmt: skip
+
+    def _turn(self) -> "_Turn":
+        return _Turn(self._waiting, self._clock)
+
+    def _late(self, began_s: float) -> bool:
+        return self._clock() - began_s > self._longest_s / 2  # the plan that is begun last has as long again
+
+    @staticmethod
+    def _lower(site: Site, obj: Object) -> list[str]:
+        """Services of lower priority that have a plan."""
+        mine = int(obj["spec"].get("priority", 0))
+        found = (site.known.service(key_of(plan)) for plan in site.known.items("plans"))
+        return [key_of(one) for one in found if one is not None and int(one["spec"].get("priority", 0)) < mine]
+
+    def _found(self, fleet: Fleet, obj: Object, rate_per_s: float | None, freed: Sequence[str]) -> "_Found":
+        snapshot, made = ask(fleet, [(key_of(obj), obj, rate_per_s)], freed)
+        return self._answer(key_of(obj), snapshot, made)
+
+    def _point(self, fleet: Fleet, obj: Object, rate_per_s: float, slo_factor: float) -> Point:
+        snapshot, made = ask(fleet, [(key_of(obj), loosened(obj, slo_factor), rate_per_s)])
+        best = self._answer(key_of(obj), {**snapshot, "current": []}, made).outcome
+        if best is None:
+            return Point(rate_per_s, slo_factor, None, None, None, None, None)
+        ttft_s = max((row.ttft_s for row in best.allocations if row.ttft_s is not None), default=None)
+        tpot_s = max((row.tpot_s for row in best.allocations if row.tpot_s is not None), default=None)
+        return Point(rate_per_s, slo_factor, best.usd_per_hour, best.power_w, best.gpus, ttft_s, tpot_s)
+
+    def _answer(self, key: str, snapshot: Object, made: Offer) -> "_Found":
+        """What the child makes of a snapshot. Raises PlanningFailed."""
+        if not snapshot["hardware"]["spec"]["nodeGroups"]:
+            return _Found("infeasible", None, None, NoPlan(_NOTHING, (), "", ()), ())
+        document = self._child.decide(snapshot)
+        spec = document["spec"]
+        refused = tuple(RefusalRow(row["recipe"], row["reason"]) for row in spec.get("refused") or ())
+        if spec["status"] not in ("optimal", "feasible"):
+            return _Found(spec["status"], None, None, no_plan(spec.get("infeasible")), refused)
+        try:
+            plan = read(document)
+        except BadInput as error:
+            raise PlanningFailed(str(error)) from None
+        mine = by_service(plan, made.group_of).get(key, ())
+        return _Found(spec["status"], outcome({"allocations": rows(mine)}), spec.get("boundUsdPerHour"), None, refused)
+
+
+_NOTHING = "no open node that others leave free belongs to a group of a ClusterInventory whose GPU type is known"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What came of one decision."""
+
+    status: Literal["optimal", "feasible", "infeasible", "unknown"]
+    outcome: Outcome | None
+    bound_usd_per_hour: float | None
+    infeasible: NoPlan | None
+    refused: tuple[RefusalRow, ...]
+
+
+class _Turn:
+    """One question's turn; gives when it began. Raises Busy."""
+
+    def __init__(self, waiting: threading.BoundedSemaphore, clock: Callable[[], float]) -> None:
+        self._waiting, self._clock = waiting, clock
+
+    def __enter__(self) -> float:
+        if not self._waiting.acquire(blocking=False):
+            raise Busy
+        return self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.release()
+
+
+def _rate(obj: Object) -> float:
+    """The rate of a spec, where it says one."""
+    load = obj["spec"]["workload"]
+    series = (load.get("rates") or {}).get("perSecond") or ()
+    return float(load.get("ratePerSecond") or max(series, default=0.0))
+
+
+def _saving(kind: Kind, target: str, words: str, base: _Found, then: _Found) -> Saving:
+    best, other = base.outcome, then.outcome
+    saves = None if best is None or other is None else best.usd_per_hour - other.usd_per_hour
+    if other is None:
+        return Saving(kind, target, words, None, None, None)
+    return Saving(kind, target, words, other.usd_per_hour, saves, other.power_w)
