@@ -51,9 +51,21 @@ class Faults(Protocol):
         """What was done, in a sentence. `kind`: xid, slow, lost or clear. Raises MusterError for what can't be."""
 
 
+class Sends(Protocol):
+    """Traffic that is played on simulated services."""
+
+    def send(self, service: str, row: Mapping[str, Any]) -> None:
+        """Have requests of a service come in another way from now on, as `controller.embedded.traffic.Traffic` has it.
+
+        Raises MusterError for what can't be."""
+
+
 @dataclass(frozen=True)
 class Site:
-    """One running controller. `caps`: watts granted by GPU uuid; `speed`: simulated seconds per second."""
+    """One running controller. `caps`: watts granted by GPU uuid; `speed`: simulated seconds per second.
+
+    `faults`, `sends`: only of an embedded cluster.
+    """
 
     objects: Objects
     served: Served
@@ -63,5 +75,6 @@ class Site:
     history: History
     clock: Callable[[], float]  # Unix time of the cluster; simulated where the cluster is
     faults: Faults | None = None
+    sends: Sends | None = None
     speed: Callable[[], float] = lambda: 1.0
     embedded: bool = False

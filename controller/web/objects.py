@@ -1,0 +1,228 @@
+"""Services, inventories and power domains as a person owns them: made, read, replaced, patched and deleted.
+
+Every write is checked whole before the cluster sees it, and names the version that it was decided on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Response
+
+from controller.embedded.patches import merge
+from controller.kube.rest import APPLY, ApiError
+from controller.web.asked import Ask, answered, expected, unchanged
+from controller.web.checks import checked
+from controller.web.documents import Body
+from controller.web.problems import FieldError, Refused, invalid, not_found, said
+
+Object = Mapping[str, Any]
+MANAGER = "muster-api"
+_MOST_MANAGER = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of objects: its name, its plural in the cluster, and its part of paths."""
+
+    name: str
+    plural: str
+    path: str
+    namespaced: bool = False
+
+
+SERVICE = Kind("GPUService", "gpuservices", "services", True)
+INVENTORY = Kind("ClusterInventory", "clusterinventories", "inventories")
+DOMAIN = Kind("PowerDomain", "powerdomains", "powerdomains")
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """Whether an object could be made as it is, and all that is wrong with it."""
+
+    valid: bool
+    errors: tuple[FieldError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done, in a sentence."""
+
+    said: str
+
+
+def live(ask: Ask, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+    """An object as the cluster has it now. Raises Refused, ApiError."""
+    try:
+        return ask.site.objects.request("GET", ask.site.served.need(kind.plural).path(namespace, name))
+    except ApiError as error:
+        if error.status == 404:
+            raise not_found(kind.name, f"{namespace}/{name}" if namespace else name) from None
+        raise
+
+
+def sound(kind: Kind, body: Body, namespace: str = "", name: str = "") -> dict[str, Any]:
+    """An object without problems; raises Refused with all of them."""
+    found = checked(kind.name, body, namespace, name)
+    if found.problems:
+        raise invalid(found.problems, kind.name)
+    return found.obj
+
+
+def version(obj: Object) -> str:
+    """The version of an object, as its ETag says it."""
+    return str(obj["metadata"].get("resourceVersion", ""))
+
+
+def shown(obj: Object, status: int = 200, **headers: str) -> Response:
+    """An object with its ETag; who wrote which field is nobody's business here."""
+    meta = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return answered({**obj, "metadata": meta}, status, etag=version(obj), **headers)
+
+
+def place(kind: Kind, obj: Object) -> str:
+    """Where an object is reached."""
+    meta = obj["metadata"]
+    name = f"{meta['namespace']}/{meta['name']}" if kind.namespaced else meta["name"]
+    return f"/api/v1/{kind.path}/{name}"
+
+
+def get(ask: Ask, kind: Kind, namespace: str, name: str) -> Response:
+    """One object, or 304 where the caller has it."""
+    ask.need("get", kind.plural, namespace, name)
+    found = live(ask, kind, namespace, name)
+    if unchanged(ask, version(found)):
+        return Response(status_code=304, headers={"ETag": f'"{version(found)}"'})
+    return shown(found)
+
+
+def create(ask: Ask, kind: Kind) -> Response:
+    """Make an object."""
+    body = ask.body()
+    obj = sound(kind, body)
+    namespace = obj["metadata"].get("namespace", "") if kind.namespaced else ""
+    ask.need("create", kind.plural, namespace)
+    path = ask.site.served.need(kind.plural).path(namespace)
+    made = ask.site.objects.request("POST", path, obj, query={"fieldManager": MANAGER})
+    return shown(made, 201, Location=place(kind, made))
+
+
+def replace(ask: Ask, kind: Kind, namespace: str, name: str) -> Response:
+    """An object in the place of the one there is."""
+    ask.need("update", kind.plural, namespace, name)
+    old = live(ask, kind, namespace, name)
+    expected(ask, version(old))
+    return shown(replaced(ask, kind, old, sound(kind, ask.body(), namespace, name)))
+
+
+def patch(ask: Ask, kind: Kind, namespace: str, name: str, manager: str = "", force: bool = False) -> Response:
+    """A merge patch (JSON or YAML), or what a writer wants of the object (server-side apply), which may make it."""
+    ask.need("patch", kind.plural, namespace, name)
+    if ask.request.headers.get("content-type", "").partition(";")[0].strip().lower() == APPLY:
+        return _applied(ask, kind, namespace, name, manager or MANAGER, force)
+    old = live(ask, kind, namespace, name)
+    expected(ask, version(old))
+    body = ask.body()
+    if problems := _not_patchable(body.plain):
+        raise invalid(problems, "the patch")
+    made = merge({key: value for key, value in old.items() if key != "status"}, body.plain)
+    return shown(replaced(ask, kind, old, sound(kind, Body(made, body.document), namespace, name)))
+
+
+def _not_patchable(patch: Object) -> list[FieldError]:
+    allowed = {"metadata": ("labels", "annotations", "name", "namespace", "resourceVersion"), "spec": ()}
+    found = [
+        said(str(key), "got a value, allowed: metadata.labels, metadata.annotations and spec")
+        for key in patch
+        if key not in (*allowed, "apiVersion", "kind")
+    ]
+    meta = patch.get("metadata")
+    if meta is not None and not isinstance(meta, Mapping):
+        return [*found, said("metadata", "got no mapping, allowed: a mapping with labels and annotations")]
+    return found + [
+        said(f"metadata.{key}", "got a value, allowed: labels, annotations")
+        for key in meta or ()
+        if key not in allowed["metadata"]
+    ]
+
+
+def replaced(ask: Ask, kind: Kind, old: Object, obj: dict[str, Any]) -> dict[str, Any]:
+    """Write an object over the version that was looked at."""
+    before = old["metadata"]
+    kept = {key: before[key] for key in ("finalizers", "ownerReferences", "resourceVersion") if key in before}
+    body = {**obj, "metadata": {**obj["metadata"], **kept}}
+    path = ask.site.served.need(kind.plural).path(before.get("namespace", ""), before["name"])
+    try:
+        return ask.site.objects.request("PUT", path, body, query={"fieldManager": MANAGER})
+    except ApiError as error:
+        if error.status == 409:
+            raise Refused(412, "changed-meanwhile", f"{kind.name}: it was changed meanwhile; read it again") from None
+        raise
+
+
+def _applied(ask: Ask, kind: Kind, namespace: str, name: str, manager: str, force: bool) -> Response:
+    """Server-side apply: what this writer applied before and leaves out now goes, what others wrote stays."""
+    if len(manager) > _MOST_MANAGER or not manager.isprintable():
+        words = f"got {manager[:60]!r}, allowed: printable text of at most {_MOST_MANAGER} characters"
+        raise invalid([said("fieldManager", words)], "parameters")
+    body = ask.body()
+    try:
+        old: Object | None = live(ask, kind, namespace, name)
+    except Refused:
+        old = None
+        ask.need("create", kind.plural, namespace)
+    if old is None and ask.request.headers.get("if-match"):
+        raise Refused(412, "changed-meanwhile", f"If-Match: {kind.name} {name} is not there")
+    obj = _wanted(kind, body, namespace, name)
+    if old is not None and ask.request.headers.get("if-match"):
+        expected(ask, version(old))
+        obj["metadata"]["resourceVersion"] = version(old)
+    path = ask.site.served.need(kind.plural).path(namespace, name)
+    query = {"fieldManager": manager, "force": "true" if force else "false"}
+    objects = ask.site.objects
+    would = objects.request("PATCH", path, obj, query={**query, "dryRun": "All"}, content_type=APPLY)
+    sound(kind, Body({key: value for key, value in would.items() if key != "status"}, body.document), namespace, name)
+    made = objects.request("PATCH", path, obj, query=query, content_type=APPLY)
+    return shown(made, 201 if old is None else 200)
+
+
+def _wanted(kind: Kind, body: Body, namespace: str, name: str) -> dict[str, Any]:
+    """What is applied, as written: defaults that were filled in would be this writer's for ever."""
+    sound(kind, body, namespace, name)
+    plain, meta = body.plain, body.plain["metadata"]
+    kept = {key: meta[key] for key in ("labels", "annotations") if key in meta}
+    space = {"namespace": namespace} if kind.namespaced else {}
+    return {
+        "apiVersion": plain["apiVersion"],
+        "kind": kind.name,
+        "metadata": {"name": name, **space, **kept},
+        "spec": plain["spec"],
+    }
+
+
+def delete(ask: Ask, kind: Kind, namespace: str, name: str) -> Response:
+    """Delete an object; what it owns goes with it, in the background."""
+    ask.need("delete", kind.plural, namespace, name)
+    old = live(ask, kind, namespace, name)
+    expected(ask, version(old), required=False)
+    body: dict[str, Any] = {"propagationPolicy": "Background"}
+    if ask.request.headers.get("if-match", "*").strip() != "*":
+        body["preconditions"] = {"resourceVersion": version(old)}
+    try:
+        ask.site.objects.request("DELETE", ask.site.served.need(kind.plural).path(namespace, name), body)
+    except ApiError as error:
+        if error.status == 409:
+            raise Refused(412, "changed-meanwhile", f"{kind.name}: it was changed meanwhile; read it again") from None
+        raise
+    return answered(Done(f"{kind.name} {f'{namespace}/{name}' if namespace else name} is deleted"))
+
+
+def validity(ask: Ask, kind: Kind) -> Response:
+    """All that is wrong with an object, whatever is sent."""
+    try:
+        found = checked(kind.name, ask.body()).problems
+    except Refused as refused:
+        if refused.status != 422:
+            raise
+        found = refused.errors
+    return answered(Validity(not found, found))

@@ -1,0 +1,60 @@
+"""The application on a port, in a thread of its own."""
+
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+_SWITCH_S = 0.0005  # who answers is let in between threads that work: a large body must not keep others waiting
+_ENDING_S = 2  # streams of events are open for as long as somebody follows
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen, and the certificate's files; without them plain HTTP, for the loopback or behind a proxy."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class WebServer:
+    """Serves an application until it is told to stop."""
+
+    def __init__(self, app: FastAPI, listen: Listen) -> None:
+        self._config = uvicorn.Config(
+            app, host=listen.host, port=listen.port, http="httptools", lifespan="on", log_level="warning",
+            access_log=False, server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=_ENDING_S,
+            ssl_certfile=None if listen.certificate is None else str(listen.certificate),
+            ssl_keyfile=None if listen.key is None else str(listen.key),
+        )  # fmt: skip
+        self._server = uvicorn.Server(self._config)
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+
+    def start(self, patience_s: float = 30.0) -> int:
+        """Listen; gives the port. Raises OSError where that cannot be."""
+        sys.setswitchinterval(_SWITCH_S)
+        self._thread.start()
+        end_s = time.monotonic() + patience_s
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > end_s:
+                raise OSError(f"cannot listen: {self._failed or 'see above'}")
+            time.sleep(0.01)
+        return int(self._server.servers[0].sockets[0].getsockname()[1])
+
+    def stop(self) -> None:
+        """Answer what is in hand and end."""
+        self._server.should_exit = True
+        self._thread.join(timeout=10.0)
+
+    def _run(self) -> None:
+        try:
+            self._server.run()
+        except BaseException as error:  # uvicorn leaves by SystemExit where the port is taken
+            self._failed = error

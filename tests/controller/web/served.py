@@ -1,0 +1,55 @@
+"""The API of a small embedded cluster on the loopback, as a client on the network sees it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from controller.web.access import NoTokens, Tokens
+from controller.web.app import make_app
+from controller.web.server import Listen, WebServer
+from controller.web.tokens import StoredTokens
+from tests.controller.web.cluster import Cluster, a_cluster
+
+
+@dataclass(frozen=True)
+class Served:
+    """A cluster and how to ask it."""
+
+    cluster: Cluster
+    port: int
+    tokens: Tokens
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, token: str = "", **headers: str) -> httpx.Client:
+        given = {**({"Authorization": f"Bearer {token}"} if token else {}), **headers}
+        return httpx.Client(base_url=f"{self.url}/api/v1", headers=given, timeout=30.0)
+
+
+@contextmanager
+def served(tokens: Tokens | None = None, **options: Any) -> Iterator[Served]:
+    """By default everyone on the loopback is let in."""
+    tokens = tokens or NoTokens("127.0.0.1")
+    with a_cluster() as cluster:
+        site = cluster.site(**options.pop("site", {}))
+        server = WebServer(make_app(site, tokens=tokens, **options), Listen(port=0))
+        try:
+            yield Served(cluster, server.start(), tokens)
+        finally:
+            server.stop()
+
+
+@contextmanager
+def served_with_tokens(folder: Path, **options: Any) -> Iterator[tuple[Served, str]]:
+    """With Muster's own tokens, and the first of them."""
+    tokens = StoredTokens(folder / "tokens.json")
+    first = tokens.first(0.0)
+    assert first is not None
+    with served(tokens, **options) as made:
+        yield made, first
