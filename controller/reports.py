@@ -4,7 +4,7 @@ Whatever the bytes, the outcome is a report or a refusal in one line. The node's
 the one that its token was bound to: who asks for that is `identity`, given by whoever checked the token.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -148,6 +148,19 @@ def take(report: Report, identity: str, before: Kept | None, now_s: float) -> Ke
         faulty_since_s=now_s if now and not was else kept.faulty_since_s,
         well_since_s=now_s if was and not now else kept.well_since_s,
     )
+
+
+def escalated(report: Report, detectors: Collection[str]) -> Report:
+    """The report with what some detectors find taken as a reason to take the GPU out, as its operator wants it."""
+    if not any(one.detector in detectors and one.severity == "degraded" for one in report.faults):
+        return report
+    faults = tuple(
+        one.model_copy(update={"severity": "fatal_gpu"})
+        if one.detector in detectors and one.severity == "degraded"
+        else one
+        for one in report.faults
+    )
+    return report.model_copy(update={"faults": faults})
 
 
 def fault_words(report: Report) -> str:

@@ -37,6 +37,10 @@ def controller(
     brake_share: Annotated[float, typer.Option(min=0, max=1, help="Share of nodes that may be out at once.")] = 0.05,
     probation: Annotated[float, typer.Option(min=0, help="Seconds without a fault before a node comes back.")] = 900.0,
     burn_in_image: Annotated[str, typer.Option(help="Image that proves a node first.", show_default="none")] = "",
+    out_for: Annotated[
+        list[str] | None,
+        typer.Option(help="Detector whose finds take a node out though its GPUs work (slow_clock); repeatable."),
+    ] = None,
     drain: Annotated[bool, typer.Option(help="Evict replicas from nodes that are out.")] = True,
     snapshots: Annotated[Path | None, typer.Option(help="Folder for decisions, for muster replay.")] = None,
     lease: Annotated[int, typer.Option(min=3, max=300, help="Seconds until another may lead.")] = 15,
@@ -70,7 +74,10 @@ def controller(
         settings=Settings(most_moving=most_moving),
         snapshots=snapshots,
         nodes=NodeSettings(
-            Brake(share_ratio=brake_share, probation_s=probation), BurnIn(burn_in_image, (), namespace), drain
+            Brake(share_ratio=brake_share, probation_s=probation),
+            BurnIn(burn_in_image, (), namespace),
+            drain,
+            frozenset(out_for or ()),
         ),
         listen=Listen(host, port, tls_certificate, tls_key),
         agents=tuple(agent_account or ("muster-agents:muster-agent",)),

@@ -171,7 +171,7 @@ def _drift(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float,
     sooner = _mean_between(short, laws.certain_z)[0] if len(short) >= _LEAST_SAMPLES else 0.0
     if sooner > planned.rate_per_s * (1 + laws.up_tolerance_ratio):
         mean = sum(short) / len(short)
-        ahead = min(max(_slope(rates, now_s, laws), 0.0) * laws.lead_s, mean * (laws.step_ratio - 1))
+        ahead = min(max(_slope(rates, planned, now_s, laws), 0.0) * laws.lead_s, mean * (laws.step_ratio - 1))
         rising = f", and rises to {mean + ahead:.3g} in {laws.lead_s:.0f} s" if ahead > 0.01 * mean else ""
         found = _rates("rate_up", planned, mean, laws.up_window_s)
         return replace(found, text=found.text + rising, rate_per_s=mean + ahead)
@@ -191,9 +191,10 @@ def _rates(cause: Cause, planned: Planned, rate: float, window_s: float) -> Reas
     return Reason(cause, text, rate)
 
 
-def _slope(rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> float:
+def _slope(rates: Sequence[tuple[float, float]], planned: Planned, now_s: float, laws: Laws) -> float:
     """By how much the rate surely changes each second, over the long window; 0 where that may be noise."""
-    known = [(at_s - now_s, rate) for at_s, rate in rates if at_s > now_s - laws.down_window_s]
+    since_s = max(now_s - laws.down_window_s, planned.at_s)  # a step that was planned for is no slope
+    known = [(at_s - now_s, rate) for at_s, rate in rates if at_s > since_s]
     if len(known) < 2 * _LEAST_SAMPLES:
         return 0.0
     middle_s, mean = (sum(row[i] for row in known) / len(known) for i in (0, 1))

@@ -26,7 +26,7 @@ from controller.kube.applier import Leader, NotLeading
 from controller.kube.discovery import Served
 from controller.kube.known import Known
 from controller.kube.rest import STRATEGIC, ApiError, Requests
-from controller.reports import Kept, Report, fault_words, take
+from controller.reports import Kept, Report, escalated, fault_words, take
 
 Object = Mapping[str, Any]
 _WRITE_S = 2.0
@@ -46,11 +46,15 @@ class BurnIn:
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What an operator chooses about nodes. `drain`: evict replicas from nodes that are out."""
+    """What an operator chooses about nodes. `drain`: evict replicas from nodes that are out.
+
+    `out_for`: detectors whose finds take a GPU out though it still works, such as slow_clock.
+    """
 
     brake: Brake = field(default_factory=Brake)
     burn_in: BurnIn = field(default_factory=BurnIn)
     drain: bool = True
+    out_for: frozenset[str] = frozenset()
 
 
 class NodeRound:
@@ -77,6 +81,7 @@ class NodeRound:
 
     def hear(self, report: Report, node: str, now_s: float) -> Kept:
         """Take a report of a node; raises BadReport. Of one node, reports come one after the other."""
+        report = escalated(report, self._settings.out_for)
         before = self.kept.get(node)
         after = self.kept[node] = take(report, node, before, now_s)
         if before is None or fault_words(before.report) != fault_words(report):

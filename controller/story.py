@@ -1,0 +1,115 @@
+"""A story: what is done to an embedded cluster, and when, as a list of calls of the API. Read from a file, and played.
+
+Times count from the story's start, in the cluster's own time. A story that was interrupted goes on where it was: the
+next step is kept with the cluster, and a call that was made already is answered with a conflict, which is well.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from planner.errors import BadInput
+from planner.units import DURATION
+from planner.yaml_text import dump, read
+
+Method = Literal["POST", "PUT", "PATCH", "DELETE"]
+Ask = Callable[[Method, str, Mapping[str, Any] | None, str], int]
+"""Makes a call (method, path, body, idempotency key); gives its status."""
+
+_DONE_ALREADY = (404, 409)
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CallShape(_Shape):
+    """One call of the API."""
+
+    method: Method = "POST"
+    path: str = Field(pattern=r"^/api/v1/[^?#\s]{1,500}$")
+    body: dict[str, Any] | None = None
+
+
+class StepShape(_Shape):
+    """What is done at a time."""
+
+    at: str
+    say: str = Field(min_length=1, max_length=300)
+    calls: list[CallShape] = Field(default=[], max_length=50)
+
+
+class StoryShape(_Shape):
+    """The whole story, and the cluster that it begins in. `speed`: simulated seconds per second."""
+
+    name: str = Field(min_length=1, max_length=100)
+    speed: float = Field(gt=0, le=100_000)
+    lasts: str
+    inventory: dict[str, Any]
+    steps: list[StepShape] = Field(min_length=1, max_length=500)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Calls to make `at_s` seconds after the start."""
+
+    at_s: float
+    say: str
+    calls: tuple[CallShape, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Steps in order of time. `inventory`: the hardware as an inventory file has it."""
+
+    name: str
+    speed: float
+    lasts_s: float
+    inventory: Mapping[str, Any]
+    steps: tuple[Step, ...]
+
+
+def load(path: Path) -> Story:
+    """The story in a file; raises BadInput."""
+    documents = read(path)
+    if len(documents) != 1:
+        raise BadInput(f"{path}: got {len(documents)} documents, allowed: one story")
+    plain = documents[0].root.plain()
+    try:
+        shape = StoryShape.model_validate(plain)
+        steps = tuple(Step(DURATION.parse(one.at), one.say, tuple(one.calls)) for one in shape.steps)
+        lasts_s = DURATION.parse(shape.lasts)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{path}: {where}: {first['msg']}") from None
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None
+    if any(later.at_s < one.at_s for one, later in pairwise(steps)):
+        raise BadInput(f"{path}: steps: got times that fall, allowed: times in order")
+    return Story(shape.name, shape.speed, lasts_s, shape.inventory, steps)
+
+
+def inventory_text(story: Story) -> str:
+    """The story's inventory as a file of its own."""
+    return dump(dict(story.inventory))
+
+
+def play(story: Story, begun: int, now_s: float, ask: Ask) -> Iterator[tuple[int, Step, list[str]]]:
+    """Do the steps from number `begun` whose time has come, `now_s` after the start.
+
+    Gives the number of the next step, the step that was done, and what was refused of it, in words.
+    """
+    for index, step in enumerate(story.steps[begun:], start=begun):
+        if step.at_s > now_s:
+            return
+        refused = []
+        for place, call in enumerate(step.calls):
+            status = ask(call.method, call.path, call.body, f"{story.name}-{index}-{place}"[:128])
+            if status >= 400 and status not in _DONE_ALREADY:
+                refused.append(f"{call.method} {call.path}: {status}")
+        yield index + 1, step, refused

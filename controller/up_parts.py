@@ -1,0 +1,108 @@
+"""Parts of the command up: which story and which hardware, what is said at the start, and what while it runs."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from controller.brake import Brake
+from controller.kube.node_round import NodeSettings
+from controller.story import Story, load
+from controller.up import Embedded, events_since
+from planner.errors import BadInput
+from planner.hardware import Inventory
+from planner.spec.fields import Context
+from planner.spec.load import CATALOG, load_inventory, parse
+from planner.yaml_text import read, show_path
+
+_EVERY_S = 0.5
+_STATUS_S = 10.0
+_WIDTH = 16
+_DAY_S = 86_400
+
+
+def chosen_story(path: Path | None, demo: bool) -> Story | None:
+    """The story to play; raises BadInput."""
+    if path is not None and demo:
+        raise BadInput("--story, --demo: got both, allowed: one of them")
+    if demo:
+        return load(Path(str(files("deploy") / "examples" / "demo.yaml")))
+    return None if path is None else load(path)
+
+
+def hardware(path: Path | None, story: Story | None) -> tuple[Inventory, Mapping[str, Any]]:
+    """The inventory to furnish with, and its document; raises BadInput."""
+    if story is not None and path is not None:
+        raise BadInput("--inventory: got one beside a story, allowed: the story's own")
+    if story is not None:
+        found, problems = parse(dict(story.inventory), Context(CATALOG, Path.cwd()))
+        if not isinstance(found, Inventory) or problems:
+            said = "; ".join(f"{show_path(place)}: {words}" for place, words in problems)
+            raise BadInput(f"the story's inventory: {said or 'got another kind, allowed: ClusterInventory'}")
+        return found, story.inventory
+    file = path or Path(str(files("deploy") / "examples" / "cluster.yaml"))
+    inventory = load_inventory(file)
+    documents = (one.root.plain() for one in read(file))
+    document = next(one for one in documents if isinstance(one, dict) and one.get("kind") == "ClusterInventory")
+    return inventory, document
+
+
+def gentle() -> NodeSettings:
+    """Rules for nodes of a small simulated fleet: one in five may be out, and a slow GPU counts as a faulty one."""
+    return NodeSettings(Brake(share_ratio=0.2, burn_in=False), out_for=frozenset(("slow_clock",)))
+
+
+def midnight_s() -> float:
+    """The last midnight (UTC): a simulated cluster begins its day there."""
+    return float(int(time.time()) // _DAY_S * _DAY_S)
+
+
+def beginning(made: Embedded) -> Iterator[str]:
+    """What is said once it serves."""
+    yield f"Muster is at {made.address}"
+    if made.token:
+        yield f"token of the administrator, shown this once: {made.token}"
+    speed = made.options.speed
+    if speed != 1:
+        yield f"time goes {speed:g} times as fast as ours; it is {_time(made.world.now_s)} in the cluster"
+
+
+def narrate(made: Embedded, story: Story | None, ended: Event, say: Callable[[str], None], exit_after: bool) -> None:
+    """Say what happens until it is to end: events as they come, and now and then how the fleet does."""
+    seen: set[str] = set()
+    events_since(made.site, seen)
+    said_s = 0.0
+    over_s = None if story is None else float("inf")
+    while not ended.wait(_EVERY_S) and made.failed is None:
+        for event in events_since(made.site, seen):
+            about = (event.get("regarding") or {}).get("name", "")
+            say(f"{_time(made.world.now_s)}  {event['reason']:<{_WIDTH}}  {about}: {event.get('note', '')}")
+        if story is not None and time.monotonic() - said_s > _STATUS_S:
+            said_s = time.monotonic()
+            say(f"{_time(made.world.now_s)}  {_fleet(made)}")
+        told = made.world.store.said("story")
+        if exit_after and story is not None and told is not None:
+            over_s = told["start_s"] + story.lasts_s
+            if told["next"] >= len(story.steps) and made.world.now_s >= over_s:
+                return
+
+
+def _fleet(made: Embedded) -> str:
+    def last(metric: str) -> float | None:
+        return made.world.history.latest(metric).get("")
+
+    attained, used, total = last("attainment_ratio"), last("gpus_used"), last("gpus_total")
+    parts = [
+        f"${last('usd_per_hour') or 0.0:,.2f}/h",
+        f"{(last('power_w') or 0.0) / 1000:.1f} kW",
+        f"{used or 0:.0f} of {total or 0:.0f} GPUs",
+        "no requests yet" if attained is None else f"{attained:.1%} of requests within the objective",
+    ]
+    return "· " + ", ".join(parts)
+
+
+def _time(at_s: float) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%a %H:%M}"
