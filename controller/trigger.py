@@ -29,6 +29,7 @@ Cause = Literal[
 ]  # fmt: skip
 _NORMAL_MAD = 1.4826  # of a normal distribution: its standard deviation over the median of absolute deviations
 _LEAST_SAMPLES = 4
+_ALWAYS = "the objective was missed in all of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Laws:
     slo_missed_ratio: float = 0.5
     slo_headroom_ratio: float = 0.1  # above what comes, for a service whose plan does not hold its objective
     lead_s: float = 900.0  # how far a rise is looked ahead
+    sample_s: float = 60.0  # the window that a sample is the mean of
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,12 @@ def judge(planned: Planned | None, seen: Seen, now_s: float, laws: Laws | None =
     known = [] if stale else rates
     if reason := _step(planned, known, laws):
         return Verdict(reason)
+    if reason := _hurt(planned, seen, now_s, laws):
+        return Verdict(reason)
     if seen.overruns:
         return Verdict(Reason("overrun", f"over what was planned: {', '.join(sorted(seen.overruns))}"), stale=stale)
+    if (reason := _slo(planned, seen, now_s, laws)) is not None and reason.text.startswith(_ALWAYS):
+        return Verdict(reason, stale=stale)  # waiting makes nothing better
     slow = _drift(planned, known, now_s, laws) or _slo(planned, seen, now_s, laws) or _world(planned, seen)
     quiet_s = planned.at_s + laws.cool_down_s - now_s
     if slow is not None and 0 < quiet_s <= laws.cool_down_s:
@@ -143,6 +149,11 @@ def worse(planned: Planned, seen: Seen, now_s: float, laws: Laws | None = None) 
         return ""
     if any((one.rate_per_s or 0.0) > planned.rate_per_s * (1 + laws.up_tolerance_ratio) for one in since):
         return ""  # more came than was planned for: the plan is too small, not wrong
+    start_s = planned.at_s - laws.slo_window_s
+    lately = [(one.at_s, one.rate_per_s) for one in told if one.rate_per_s is not None and one.at_s > start_s]
+    came, comes = ([rate for at_s, rate in lately if (at_s > planned.at_s) == later] for later in (False, True))
+    if came and comes and sum(came) / len(came) < (1 - laws.up_tolerance_ratio) * sum(comes) / len(comes):
+        return ""  # more comes than came before: that it was met then says nothing
     was = before.count(False) / len(before)
     missed = [one.slo_met for one in since].count(False) / len(since)
     if missed <= laws.slo_missed_ratio or was >= laws.slo_missed_ratio / 2:
@@ -162,7 +173,12 @@ def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws) ->
     scatter = _NORMAL_MAD * median(abs(rate - middle) for rate in before)
     if last <= middle + laws.step_z * max(scatter, middle * laws.up_tolerance_ratio):
         return None
-    return Reason("rate_step", f"{last:.3g} requests/s after {middle:.3g}, planned for {planned.rate_per_s:.3g}", last)
+    # A sample is the mean of a window, of which the new rate has only the part since the last samples.
+    then_s, then = rates[-2]
+    part = min((at_s - then_s) / laws.sample_s, 1.0) if at_s > then_s else 1.0
+    now = min(max(last, then + (last - then) / part), laws.step_ratio * last)
+    text = f"{last:.3g} requests/s after {middle:.3g}, planned for {planned.rate_per_s:.3g}"
+    return Reason("rate_step", text, now * (1 + laws.slo_headroom_ratio))  # what queued up meanwhile is to go down
 
 
 def _drift(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> Reason | None:
@@ -221,6 +237,19 @@ def _mean_between(rates: Sequence[float], z: float) -> tuple[float, float]:
     return mean - margin, mean + margin
 
 
+def _hurt(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
+    """More comes than is planned for, and the objective is missed for it: nothing is gained by being surer of how much."""
+    last = [one for one in seen.samples if planned.at_s + laws.sample_s < one.at_s <= now_s][-_LEAST_SAMPLES:]
+    rates = [one.rate_per_s for one in last if one.rate_per_s is not None and one.slo_met is False]
+    if len(rates) < _LEAST_SAMPLES:
+        return None
+    mean = sum(rates) / len(rates)
+    if mean <= planned.rate_per_s * (1 + laws.up_tolerance_ratio):
+        return None
+    text = f"the objective is missed at {mean:.3g} requests/s, planned for {planned.rate_per_s:.3g}"
+    return Reason("rate_up", text, mean * (1 + laws.slo_headroom_ratio))
+
+
 def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
     """The objective was missed in most of a window that began after the plan."""
     since_s = max(now_s - laws.slo_window_s, planned.at_s)
@@ -232,9 +261,10 @@ def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | Non
         return None
     lately = [one.rate_per_s for one in seen.samples if one.rate_per_s is not None and since_s < one.at_s <= now_s]
     most = max(planned.rate_per_s, sum(lately) / len(lately) if lately else 0.0)
+    often = _ALWAYS if missed == 1 else f"the objective was missed in {missed:.0%} of"
     return Reason(
         "slo_missed",
-        f"the objective was missed in {missed:.0%} of the last {laws.slo_window_s:.0f} s",
+        f"{often} the last {laws.slo_window_s:.0f} s",
         most * (1 + laws.slo_headroom_ratio),
     )
 

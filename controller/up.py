@@ -1,9 +1,11 @@
 """One process that is a whole Muster: an embedded cluster, the controller's loop, the API and the pages."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 import orjson
@@ -13,6 +15,7 @@ from controller.embedded.hardware import furnish
 from controller.embedded.site import site_of
 from controller.embedded.store import Store
 from controller.embedded.world import Rules, World
+from controller.pages import mount
 from controller.story import Method, Story, play
 from controller.web.access import NoTokens, Tokens
 from controller.web.app import make_app
@@ -22,7 +25,7 @@ from controller.web.tokens import StoredTokens
 from planner.errors import BadInput
 from planner.hardware import Inventory
 
-STORE, TOKENS = "cluster.db", "tokens.json"
+STORE, TOKENS, SECRET = "cluster.db", "tokens.json", "secret"
 _STORY = "story"
 _LOOK_S = 0.1
 _CALL_S = 60.0
@@ -48,6 +51,7 @@ class Embedded:
         self._tokens, self.token = tokens(options, self.world.clock())
         self.site = site_of(self.world, lambda: options.speed)
         app = make_app(self.site, tokens=self._tokens)
+        mount(app, secret_of(options.state))
         self._server = WebServer(app, options.listen)
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -125,6 +129,18 @@ class Embedded:
             timeout=_CALL_S, retries=False,
         )  # fmt: skip
         return answer.status
+
+
+def secret_of(state: Path) -> str:
+    """What cookies are signed with: made once, and kept where only its owner reads it."""
+    file = state / SECRET
+    try:
+        return file.read_text("ascii")
+    except FileNotFoundError:
+        made = token_urlsafe(32)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(made)
+        return made
 
 
 def tokens(options: Options, now_s: float) -> tuple[Tokens, str]:

@@ -1,7 +1,7 @@
 """Replicas of many services behind their routers, in simulated time.
 
-Requests are given a kind of replica by the service's table of weights (chance, seeded), and a replica of the kind in
-turn. Where prefill has replicas of its own, a request goes on to a decode replica once its prompt is computed and sent.
+Requests are given a kind of replica by the service's table of weights (chance, seeded), and the least full replica
+of the kind. Where prefill has replicas of its own, a request goes on to a decode replica once its prompt is computed and sent.
 A request for which no replica is ready waits at the router; one whose replica dies begins again elsewhere, its arrival
 unchanged. Nothing is lost without being counted.
 """
@@ -9,6 +9,7 @@ unchanged. Nothing is lost without being counted.
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,10 @@ class _Replica:
     engine: Engine
 
 
+_Row = tuple[float, int, _Replica]
+"""How full a replica is (requests over places), its order, itself."""
+
+
 @dataclass
 class _Router:
     """One service's."""
@@ -43,7 +48,6 @@ class _Router:
     replicas: dict[str, _Replica] = field(default_factory=dict)
     weights: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     waiting: deque[Request] = field(default_factory=deque)
-    turns: dict[str, int] = field(default_factory=dict)
     account: dict[str, int] = field(default_factory=dict)
     done: list[Request] = field(default_factory=list)
 
@@ -60,17 +64,36 @@ class _Router:
 
 
 class _Ready:
-    """The replicas that take requests of users at one moment, by kind."""
+    """The replicas that take requests of users at one moment, each kind with the least full first.
 
-    def __init__(self, router: _Router) -> None:
-        self._every = router.ready()
-        self._kinds: dict[str, list[_Replica]] = {}
-        for one in self._every:
-            self._kinds.setdefault(one.kind, []).append(one)
+    A replica of the kind that the table names gets the request, the least full one; where all of them are full, one of
+    another kind that is not, as proxies that count outstanding requests do.
+    """
 
-    def of(self, kind: str | None) -> list[_Replica]:
-        """Those of a kind, or all where it has none."""
-        return self._kinds.get(kind, self._every) if kind is not None else self._every
+    def __init__(self, replicas: Sequence[_Replica]) -> None:
+        self._every: list[_Row] = []
+        self._kinds: dict[str, list[_Row]] = {}
+        for order, one in enumerate(replicas):
+            engine = one.engine
+            row = (engine.running + engine.waiting) / engine.pace.max_sequences, order, one
+            heappush(self._every, row)
+            heappush(self._kinds.setdefault(one.kind, []), row)
+
+    def pick(self, kind: str | None) -> _Replica | None:
+        """A replica for one more request; None where there is none."""
+        rows = self._kinds.get(kind or "", self._every)
+        if not rows:
+            return None
+        if rows is not self._every and rows[0][0] >= 1.0 and self._freest() is not None:
+            rows = self._every
+        full, order, one = heappop(rows)
+        heappush(rows, (full + 1 / one.engine.pace.max_sequences, order, one))
+        return one
+
+    def _freest(self) -> _Replica | None:
+        """A replica of any kind that has room."""
+        full, _, one = self._every[0]
+        return one if full < 1.0 else None
 
 
 class Fleet:
@@ -128,7 +151,7 @@ class Fleet:
         """Requests in order of arrival, none before now."""
         router = self._router(service)
         self._retry(router)
-        kinds = _Ready(router)
+        kinds = _Ready(router.ready())
         rows = zip(arrival_s.tolist(), input_tokens.tolist(), output_tokens.tolist(), bucket.tolist(), strict=True)
         chance = self._chance.random(len(arrival_s)).tolist()
         router.count("submitted", len(arrival_s))
@@ -187,14 +210,14 @@ class Fleet:
 
     def _send(self, router: _Router, kinds: "_Ready", one: Request, at_s: float, luck: float) -> None:
         """Give a request a replica, or let it wait."""
-        ready = kinds.of(_drawn(router.weights.get(one.bucket, {}), luck))
-        if not ready:
+        chosen = kinds.pick(_drawn(router.weights.get(one.bucket, {}), luck))
+        if chosen is None:
             if len(router.waiting) >= MOST_WAITING:
                 router.count("refused")
             else:
                 router.waiting.append(one)
             return
-        _in_turn(router, ready).engine.offer(one, at_s)
+        chosen.engine.offer(one, at_s)
 
     def _retry(self, router: _Router) -> None:
         """Requests that wait at the router go to replicas that are ready now."""
@@ -202,7 +225,7 @@ class Fleet:
             return
         waiting, router.waiting = list(router.waiting), deque()
         chance = self._chance.random(len(waiting)).tolist()
-        kinds = _Ready(router)
+        kinds = _Ready(router.ready())
         for one, luck in zip(waiting, chance, strict=True):
             self._send(router, kinds, one, max(self.now_s, one.arrival_s), luck)
 
@@ -212,15 +235,15 @@ class Fleet:
         for one in replicas:
             done, one.engine.done = one.engine.done, []
             (computed if one.pool == PREFILL else router.done).extend(done)
-        decode = router.ready(decode=True) if computed else []
+        decode = _Ready(router.ready(decode=True) if computed else ())
         for request in sorted(computed, key=lambda each: (each.last_s, each.index)):
-            if not decode:
+            if (chosen := decode.pick(None)) is None:
                 router.waiting.append(_anew(request))
                 router.count("begun_again")
                 continue
             at_s = request.last_s
             _anew(request).ready = True
-            _in_turn(router, decode).engine.offer(request, at_s)
+            chosen.engine.offer(request, at_s)
 
 
 def _anew(one: Request) -> Request:
@@ -240,10 +263,3 @@ def _drawn(shares: Mapping[str, float], luck: float) -> str | None:
         if luck < reached:
             return kind
     return list(shares)[-1] if shares else None
-
-
-def _in_turn(router: _Router, ready: Sequence[_Replica]) -> _Replica:
-    """The next of some replicas."""
-    key = ready[0].kind
-    router.turns[key] = turn = router.turns.get(key, -1) + 1
-    return ready[turn % len(ready)]
