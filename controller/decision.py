@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from controller.specs import service
+from controller.specs import service, sized
 from planner.catalog import gpu, model
 from planner.errors import BadInput
 from planner.hardware import Inventory
@@ -36,7 +36,7 @@ CONTEXT = Context(Catalog(gpu, model, techniques), Path("/nonexistent"))
 
 
 def snapshot(
-    services: Sequence[tuple[Object, float | None]],
+    services: Sequence[tuple[Object, float | None, tuple[float, float]]],
     hardware: Object,
     current: Mapping[tuple[str, str, str, str], int],
     *,
@@ -50,8 +50,8 @@ def snapshot(
     return {
         "format": FORMAT,
         "services": [
-            {"object": _kept(obj), "ratePerSecond": rate_per_s}
-            for obj, rate_per_s in sorted(services, key=lambda row: _name(row[0]))
+            {"object": _kept(obj), "ratePerSecond": rate_per_s, **_sizes(sizes)}
+            for obj, rate_per_s, sizes in sorted(services, key=lambda row: _name(row[0]))
         ],
         "hardware": hardware,
         "current": [[*key, count] for key, count in sorted(current.items())],
@@ -61,6 +61,11 @@ def snapshot(
         "gapRatio": gap_ratio,
         "nodes": nodes,
     }
+
+
+def _sizes(sizes: tuple[float, float]) -> Object:
+    """How many times as long prompts and answers are, where they are not as the spec says."""
+    return {} if sizes == (1.0, 1.0) else {"inputRatio": sizes[0], "outputRatio": sizes[1]}
 
 
 def _name(obj: Object) -> tuple[str, str]:
@@ -119,7 +124,7 @@ def _services(rows: Sequence[Object]) -> list[ServiceSpec]:
         read = service(row["object"], row["ratePerSecond"])
         if not isinstance(read, ServiceSpec):
             raise BadInput(f"snapshot: {_name(row['object'])}: {'; '.join(read)}")
-        found.append(read)
+        found.append(sized(read, (row.get("inputRatio", 1.0), row.get("outputRatio", 1.0))))
     return found
 
 

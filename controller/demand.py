@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from controller.specs import service_of
 from planner.plan import Allocation
 
 Object = Mapping[str, Any]
+_AS_SAID: Mapping[str, tuple[float, float]] = MappingProxyType({})
 _PRICED = ("pricePerHour", "owned", "spot", "commitment")
 
 
@@ -101,11 +103,14 @@ def drawn_w(fleet: Fleet, planned: Collection[str]) -> dict[str, float]:
 
 
 def ask(
-    fleet: Fleet, services: Sequence[tuple[str, Object, float | None]], freed: Collection[str] = ()
+    fleet: Fleet,
+    services: Sequence[tuple[str, Object, float | None]],
+    freed: Collection[str] = (),
+    sizes: Mapping[str, tuple[float, float]] = _AS_SAID,
 ) -> tuple[Object, Offer]:
     """The snapshot for planning services (key, object, rate) with all that the others leave, and its hardware.
 
-    `freed`: services that may lose their places.
+    `freed`: services that may lose their places. `sizes`: service -> how many times as long prompts and answers are.
     """
     planned = {key for key, _, _ in services}
     gone = {*planned, *freed}
@@ -114,7 +119,8 @@ def ask(
         fleet.gpu_of_product, fleet.without,
     )  # fmt: skip
     current = _current(fleet, planned, made)
-    return snapshot([(obj, rate) for _, obj, rate in services], made.document, current), made
+    rows = [(obj, rate, sizes.get(key, (1.0, 1.0))) for key, obj, rate in services]
+    return snapshot(rows, made.document, current), made
 
 
 def _current(fleet: Fleet, planned: Collection[str], made: Offer) -> dict[tuple[str, str, str, str], int]:
@@ -137,6 +143,11 @@ def _current(fleet: Fleet, planned: Collection[str], made: Offer) -> dict[tuple[
         key = (kind.service, recipe, kind.pool, group)
         found[key] = found.get(key, 0.0) + gpus_of(pod) / kind.gpus  # a replica over several nodes has several pods
     return {key: round(count) for key, count in found.items() if round(count)}
+
+
+def budgets(domains: Sequence[Object]) -> str:
+    """A digest that changes with the budget of any power domain."""
+    return _digest(sorted((one["metadata"]["name"], one["spec"]["budget"]) for one in domains))
 
 
 def prices(inventories: Sequence[Object]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller import names
-from controller.demand import Fleet, hardware, prices
+from controller.demand import Fleet, budgets, hardware, prices
 from controller.hardware import group_of, groups_of, node_gpus
 
 Object = Mapping[str, Any]
@@ -18,7 +18,7 @@ Object = Mapping[str, Any]
 class Facts:
     """`groups`: by name, as the inventory has them; `gpus_per_node`: the most that a node of a group has.
 
-    `offered`, `counted`: digests of the groups, without and with how many GPUs they offer.
+    `offered`, `counted`: digests of the groups, without and with how many GPUs they offer. `power`: of budgets.
     """
 
     groups: Mapping[str, Object]
@@ -27,9 +27,15 @@ class Facts:
     prices: str
     offered: str
     counted: str
+    power: str
 
 
-def facts(inventories: Sequence[Object], nodes: Sequence[Object], gpu_of_product: Callable[[str], str | None]) -> Facts:
+def facts(
+    inventories: Sequence[Object],
+    nodes: Sequence[Object],
+    domains: Sequence[Object],
+    gpu_of_product: Callable[[str], str | None],
+) -> Facts:
     """From the objects."""
     groups = groups_of(inventories)
     most: dict[str, int] = {}
@@ -44,6 +50,7 @@ def facts(inventories: Sequence[Object], nodes: Sequence[Object], gpu_of_product
         prices=prices(inventories),
         offered=hardware(fleet, counts=False),
         counted=hardware(fleet, counts=True),
+        power=budgets(domains),
     )
 
 
@@ -64,3 +71,9 @@ def _looked_at(node: Object | None) -> object:
     taints = sorted(taint["key"] for taint in (node.get("spec") or {}).get("taints") or ())
     spec = node.get("spec") or {}
     return node["metadata"].get("labels"), spec.get("unschedulable"), taints, ready, node_gpus(node)
+
+
+def apart_from_status(obj: Object) -> object:
+    """What of an object changes when somebody wants something else of it."""
+    meta = obj["metadata"]
+    return meta.get("generation"), meta.get("annotations"), meta.get("deletionTimestamp")

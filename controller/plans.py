@@ -17,6 +17,7 @@ from planner.spec.plan_file import plan_document
 from planner.yaml_text import show_path
 
 Object = Mapping[str, Any]
+_SIZES = ("inputRatio", "outputRatio")
 _SHARE = ("sloClass", "inputTokens", "outputTokens", "share")
 _EMPTY = {
     "status": "feasible", "usdPerHour": None, "boundUsdPerHour": None, "gapRatio": None, "powerW": None, "solveS": 0.0,
@@ -134,6 +135,8 @@ def planned_row(planned: Planned, cause: str, reason: str) -> Object:
         "hardware": planned.hardware,
         "prices": planned.prices,
         "faulty": sorted(planned.faulty),
+        **({"power": planned.power} if planned.power else {}),
+        **({} if planned.sizes == (1.0, 1.0) else dict(zip(_SIZES, planned.sizes, strict=True))),
     }
 
 
@@ -150,6 +153,8 @@ def planned(plan: Object) -> Planned | None:
         hardware=row.get("hardware", ""),
         prices=row.get("prices", ""),
         faulty=frozenset(row.get("faulty") or ()),
+        power=row.get("power", ""),
+        sizes=(float(row.get("inputRatio", 1.0)), float(row.get("outputRatio", 1.0))),
     )
 
 

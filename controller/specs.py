@@ -46,6 +46,31 @@ def service(obj: Object, rate_per_s: float | None = None) -> ServiceSpec | list[
     return at_rate(replace(found, name=key_of(obj)), rate_per_s)
 
 
+def mean_tokens(spec: ServiceSpec) -> tuple[float, float] | None:
+    """Mean input and output tokens of a service's requests; None where none are expected."""
+    load = spec.workload
+    if not load.rate_per_s:
+        return None
+    rows = [
+        (rate, load.mean_tokens.get(one, (one.input_tokens, one.output_tokens)))
+        for one, rate in load.rates_per_s.items()
+    ]
+    inputs, outputs = (sum(rate * sizes[i] for rate, sizes in rows) / load.rate_per_s for i in (0, 1))
+    return inputs, outputs
+
+
+def sized(spec: ServiceSpec, sizes: tuple[float, float]) -> ServiceSpec:
+    """The same service with prompts and answers so many times as long; buckets keep their edges."""
+    if sizes == (1.0, 1.0):
+        return spec
+    load = spec.workload
+    means = {one: load.mean_tokens.get(one, (one.input_tokens, one.output_tokens)) for one in load.rates_per_s}
+    longer = {
+        one: (max(inputs * sizes[0], 1.0), max(outputs * sizes[1], 1.0)) for one, (inputs, outputs) in means.items()
+    }
+    return replace(spec, workload=replace(load, mean_tokens=longer))
+
+
 def at_rate(spec: ServiceSpec, rate_per_s: float | None) -> ServiceSpec:
     """The same service at another rate and the same mix; a service planned for none keeps its sizes in equal shares."""
     load = spec.workload

@@ -16,16 +16,16 @@ stabilisation window. After a re-plan a service is left alone for `cool_down_s`,
 Silence is no sample: a service of which nothing was heard for `stale_s` is `stale`, and neither raised nor lowered.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from statistics import median
 from typing import Literal
 
+from controller.means import mean_between, slope
+
 Cause = Literal[
     "first_plan", "spec_changed", "rate_step", "rate_up", "rate_down", "slo_missed", "overrun", "fault",
-    "nodes_changed", "prices_changed",
+    "nodes_changed", "prices_changed", "power_changed", "size_drift",
 ]  # fmt: skip
 _NORMAL_MAD = 1.4826  # of a normal distribution: its standard deviation over the median of absolute deviations
 _LEAST_SAMPLES = 4
@@ -49,6 +49,7 @@ class Laws:
     slo_missed_ratio: float = 0.5
     slo_headroom_ratio: float = 0.1  # above what comes, for a service whose plan does not hold its objective
     lead_s: float = 900.0  # how far a rise is looked ahead
+    size_tolerance_ratio: float = 0.2
     sample_s: float = 60.0  # the window that a sample is the mean of
 
 
@@ -59,6 +60,8 @@ class Sample:
     at_s: float
     rate_per_s: float | None = None
     slo_met: bool | None = None
+    input_tokens: float | None = None  # means of the requests that ended
+    output_tokens: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class Planned:
     hardware: str
     prices: str
     faulty: frozenset[str] = frozenset()
+    power: str = ""
+    sizes: tuple[float, float] = (1.0, 1.0)  # mean input and output tokens planned for, over those of the spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +88,18 @@ class Seen:
     samples: Sequence[Sample] = ()
     faulty: frozenset[str] = frozenset()
     overruns: frozenset[str] = frozenset()
+    power: str = ""
+    mean_tokens: tuple[float, float] | None = None  # input and output, as the spec has them
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why to plan a service again, in words with numbers; `rate_per_s` is what to plan for where it should change."""
+    """Why to plan a service again, in words with numbers; `rate_per_s`, `sizes`: what to plan for where it changes."""
 
     cause: Cause
     text: str
     rate_per_s: float | None = None
+    sizes: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +133,10 @@ def judge(planned: Planned | None, seen: Seen, now_s: float, laws: Laws | None =
         return Verdict(Reason("overrun", f"over what was planned: {', '.join(sorted(seen.overruns))}"), stale=stale)
     if (reason := _slo(planned, seen, now_s, laws)) is not None and reason.text.startswith(_ALWAYS):
         return Verdict(reason, stale=stale)  # waiting makes nothing better
-    slow = _drift(planned, known, now_s, laws) or _slo(planned, seen, now_s, laws) or _world(planned, seen)
+    if planned.power and seen.power != planned.power:  # a breaker does not wait
+        return Verdict(Reason("power_changed", "the budget of a power domain changed"), stale=stale)
+    slow = _drift(planned, known, now_s, laws) or _slo(planned, seen, now_s, laws)
+    slow = slow or _sizes(planned, seen, now_s, laws) or _world(planned, seen)
     quiet_s = planned.at_s + laws.cool_down_s - now_s
     if slow is not None and 0 < quiet_s <= laws.cool_down_s:
         return Verdict(held=f"{slow.text}; left alone for another {quiet_s:.0f} s after the last plan", stale=stale)
@@ -184,10 +195,13 @@ def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws) ->
 def _drift(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> Reason | None:
     """A mean that is surely above or below the plan."""
     short = [rate for at_s, rate in rates if at_s > now_s - laws.up_window_s]
-    sooner = _mean_between(short, laws.certain_z)[0] if len(short) >= _LEAST_SAMPLES else 0.0
+    sooner = mean_between(short, laws.certain_z)[0] if len(short) >= _LEAST_SAMPLES else 0.0
     if sooner > planned.rate_per_s * (1 + laws.up_tolerance_ratio):
         mean = sum(short) / len(short)
-        ahead = min(max(_slope(rates, planned, now_s, laws), 0.0) * laws.lead_s, mean * (laws.step_ratio - 1))
+        ahead = min(
+            max(slope(rates, max(now_s - laws.down_window_s, planned.at_s), laws.certain_z), 0.0) * laws.lead_s,
+            mean * (laws.step_ratio - 1),
+        )
         rising = f", and rises to {mean + ahead:.3g} in {laws.lead_s:.0f} s" if ahead > 0.01 * mean else ""
         found = _rates("rate_up", planned, mean, laws.up_window_s)
         return replace(found, text=found.text + rising, rate_per_s=mean + ahead)
@@ -196,7 +210,7 @@ def _drift(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float,
     long = [rate for at_s, rate in rates if at_s > now_s - laws.down_window_s]
     if len(long) < 2 * _LEAST_SAMPLES:
         return None
-    later = max(_mean_between(part, laws.certain_z)[1] for part in (long, short) if len(part) >= _LEAST_SAMPLES)
+    later = max(mean_between(part, laws.certain_z)[1] for part in (long, short) if len(part) >= _LEAST_SAMPLES)
     if later < planned.rate_per_s * (1 - laws.down_tolerance_ratio):
         return _rates("rate_down", planned, max(sum(part) / len(part) for part in (long, short)), laws.down_window_s)
     return None
@@ -207,38 +221,26 @@ def _rates(cause: Cause, planned: Planned, rate: float, window_s: float) -> Reas
     return Reason(cause, text, rate)
 
 
-def _slope(rates: Sequence[tuple[float, float]], planned: Planned, now_s: float, laws: Laws) -> float:
-    """By how much the rate surely changes each second, over the long window; 0 where that may be noise."""
-    since_s = max(now_s - laws.down_window_s, planned.at_s)  # a step that was planned for is no slope
-    known = [(at_s - now_s, rate) for at_s, rate in rates if at_s > since_s]
-    if len(known) < 2 * _LEAST_SAMPLES:
-        return 0.0
-    middle_s, mean = (sum(row[i] for row in known) / len(known) for i in (0, 1))
-    spread = sum((at_s - middle_s) ** 2 for at_s, _ in known)
-    if not spread:
-        return 0.0
-    slope = sum((at_s - middle_s) * (rate - mean) for at_s, rate in known) / spread
-    left = sum((rate - mean - slope * (at_s - middle_s)) ** 2 for at_s, rate in known)
-    error = math.sqrt(left / (len(known) - 2) / spread)
-    return slope if abs(slope) > laws.certain_z * error else 0.0
-
-
-def _mean_between(rates: Sequence[float], z: float) -> tuple[float, float]:
-    """The mean's lower and upper end, with as many samples as neighbours that are alike are worth."""
-    count = len(rates)
-    mean = sum(rates) / count
-    off = [rate - mean for rate in rates]
-    variance = sum(one * one for one in off) / (count - 1)
-    if not variance:
-        return mean, mean
-    alike = sum(a * b for a, b in pairwise(off)) / sum(one * one for one in off)
-    alike = min(max(alike, 0.0), 0.9)
-    margin = z * math.sqrt(variance / max(count * (1 - alike) / (1 + alike), 1.0))
-    return mean - margin, mean + margin
+def _sizes(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
+    """Requests are surely longer or shorter than planned for: another load at the same rate."""
+    if seen.mean_tokens is None:
+        return None
+    lately = [one for one in seen.samples if now_s - laws.down_window_s / 2 < one.at_s <= now_s]
+    rows = [(a, b) for one in lately if (a := one.input_tokens) is not None and (b := one.output_tokens) is not None]
+    if len(rows) < 4 * _LEAST_SAMPLES:
+        return None
+    sizes, drifted = [], []
+    for i, word in enumerate(("prompts", "answers")):
+        low, high = mean_between([row[i] for row in rows], laws.certain_z)
+        usual = seen.mean_tokens[i] * planned.sizes[i]
+        sizes.append((low + high) / 2 / seen.mean_tokens[i])
+        if low > usual * (1 + laws.size_tolerance_ratio) or high < usual * (1 - laws.size_tolerance_ratio):
+            drifted.append(f"{word} of {(low + high) / 2:.0f} tokens, planned for {usual:.0f}")
+    return Reason("size_drift", " and ".join(drifted), sizes=(sizes[0], sizes[1])) if drifted else None
 
 
 def _hurt(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
-    """More comes than is planned for, and the objective is missed for it: nothing is gained by being surer of how much."""
+    """More comes than is planned for, and the objective is missed for it: nobody waits to be surer of how much."""
     last = [one for one in seen.samples if planned.at_s + laws.sample_s < one.at_s <= now_s][-_LEAST_SAMPLES:]
     rates = [one.rate_per_s for one in last if one.rate_per_s is not None and one.slo_met is False]
     if len(rates) < _LEAST_SAMPLES:

@@ -132,6 +132,12 @@ class PlannedShape(Shape):
     """Digest of the prices that it was made with."""
     faulty: list[str] = Field(default=[], max_length=1000)
     """Nodes that were out for faults."""
+    power: Annotated[str, Field(max_length=64)] | None = None
+    """Digest of the budgets of power domains."""
+    input_ratio: Figure | None = None
+    """Mean tokens of prompts over those of the spec, where they were seen to differ."""
+    output_ratio: Figure | None = None
+    """The same of answers."""
 
 
 class OutcomeShape(Shape):

@@ -28,6 +28,7 @@ class Traffic:
 
     `swing_ratio`: how far a day's peak is above its mean, and its low below it (0 to 1). `peak_s`: when the peak is,
     seconds into the day (UTC). `burst_cv`: coefficient of variation of the time between requests (1 = Poisson).
+    `input_ratio`, `output_ratio`: tokens of prompts and answers, over those of the spec.
     """
 
     rate_per_s: float | None = None
@@ -35,6 +36,8 @@ class Traffic:
     swing_ratio: float = 0.0
     peak_s: float = 14 * 3600.0
     burst_cv: float = 1.0
+    input_ratio: float = 1.0
+    output_ratio: float = 1.0
 
     def mean_per_s(self, spec: ServiceSpec, at_s: float) -> float:
         """Requests per second that are expected at a time."""
@@ -84,11 +87,11 @@ def requests(spec: ServiceSpec, traffic: Traffic, start_s: float, end_s: float, 
     buckets = list(spec.workload.rates_per_s)
     shares = np.array([spec.workload.rates_per_s[one] for one in buckets], dtype=float)
     chosen = chance.choice(len(buckets), size=count, p=shares / shares.sum()) if count else np.zeros(0, dtype=int)
-    sizes = np.array([_size(spec, one) for one in buckets], dtype=np.int64).reshape(-1, 2)
+    sizes = np.array([_size(spec, traffic, one) for one in buckets], dtype=np.int64).reshape(-1, 2)
     return Requests(arrival_s, sizes[chosen, 0], sizes[chosen, 1], chosen.astype(np.int64))
 
 
-def _size(spec: ServiceSpec, bucket: Bucket) -> tuple[int, int]:
+def _size(spec: ServiceSpec, traffic: Traffic, bucket: Bucket) -> tuple[int, int]:
     """Mean tokens of what falls into a bucket."""
     inputs, outputs = spec.workload.mean_tokens.get(bucket, (bucket.input_tokens, bucket.output_tokens))
-    return max(round(inputs), 1), max(round(outputs), 1)
+    return max(round(inputs * traffic.input_ratio), 1), max(round(outputs * traffic.output_ratio), 1)

@@ -79,7 +79,9 @@ class Known:
     def facts(self) -> Facts:
         """What all services share now."""
         if (found := self._facts) is None:
-            found = facts(self.items("clusterinventories"), self.items("nodes"), gpu_of_product)
+            found = facts(
+                self.items("clusterinventories"), self.items("nodes"), self.items("powerdomains"), gpu_of_product
+            )
             self._facts = found
         return found
 

@@ -46,7 +46,10 @@ class Listening:
             name = f"{key.namespace}/{key.name}"
             one = found.get(key)
             met = None if one is None else slo_met(specs[name], one)
-            self._known.hear(name, Sample(now_s, None if one is None else one.rate_per_s, met))
+            sample = Sample(now_s)
+            if one is not None:
+                sample = Sample(now_s, one.rate_per_s, met, one.input_tokens, one.output_tokens)
+            self._known.hear(name, sample)
 
     def _ready(self, key: str) -> int:
         pods: dict[str, list[Object]] = {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from controller.effect import effect
 from controller.kube.applier import Applier
 from controller.kube.known import Known
-from controller.kube.planning import TOGETHER, Answer, Planner, Wanted, plan_of, rate_to_plan
+from controller.kube.planning import TOGETHER, Answer, Planner, Wanted, plan_of, rate_to_plan, sizes_to_plan
 from controller.kube.rest import ApiError
 from controller.kube.service_round import Tell
 from controller.plan_child import PlanningFailed
@@ -64,8 +64,9 @@ class PlanRound:
             return None
         plan = known.plan(key)
         rate_per_s = rate_to_plan(reason, plan, obj["metadata"].get("generation", 1))
+        sizes = sizes_to_plan(reason, plan, obj["metadata"].get("generation", 1))
         return Wanted(
-            key, obj, reason, rate_per_s, spec.workload.rate_per_s, plan, spec.priority, known.faulty(key)
+            key, obj, reason, rate_per_s, spec.workload.rate_per_s, plan, spec.priority, known.faulty(key), sizes
         )  # fmt: skip
 
     def _write(self, answer: Answer) -> None:
@@ -73,11 +74,8 @@ class PlanRound:
         one, facts = answer.wanted, self._known.facts()
         old = self._known.plan(one.key)
         mine = self._known.running(one.key)
-        hardware = f"{facts.offered}.{facts.counted}"
-        made = plan_of(
-            replace(answer, wanted=replace(one, old=old)), mine, self._known.clock(), self._applier.epoch, hardware,
-            facts.prices,
-        )  # fmt: skip
+        current = replace(answer, wanted=replace(one, old=old))
+        made = plan_of(current, mine, self._known.clock(), self._applier.epoch, facts)
         try:
             stored = self._applier.replace(made, old)
         except ApiError as error:

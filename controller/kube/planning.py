@@ -13,6 +13,7 @@ from controller.capacity import capacity_per_s
 from controller.cluster import Running
 from controller.decision import decision_id
 from controller.demand import Fleet, ask
+from controller.facts import Facts
 from controller.plan_child import PlanChild, PlanningFailed
 from controller.plans import by_service, plan_object, planned, planned_row, read, rows
 from controller.trigger import Planned, Reason
@@ -35,6 +36,7 @@ class Wanted:
     old: Object | None  # its Plan
     priority: int
     faulty: frozenset[str]
+    sizes: tuple[float, float] = (1.0, 1.0)  # of prompts and answers, over those of the spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ class Planner:
 
     def _decide(self, batch: Sequence[Wanted], fleet: Fleet, freed: Sequence[str]) -> list[Answer]:
         """One decision for all of a batch."""
-        taken, made = ask(fleet, [(one.key, one.service, one.rate_per_s) for one in batch], freed)
+        sizes = {one.key: one.sizes for one in batch}
+        taken, made = ask(fleet, [(one.key, one.service, one.rate_per_s) for one in batch], freed, sizes)
         decision = decision_id(taken)
         if not made.document["spec"]["nodeGroups"]:
             return [Answer(one, decision, infeasible=_NOTHING) for one in batch]
@@ -115,12 +118,15 @@ def _after(fleet: Fleet, answers: Sequence[Answer]) -> Fleet:
     return replace(fleet, decided={**fleet.decided, **decided})
 
 
-def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int, hardware: str, prices: str) -> Object:
+def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int, facts: Facts) -> Object:
     """The Plan object for an answer. What runs goes on where nothing better is known, or a person must approve."""
     one = answer.wanted
     old = {} if one.old is None else one.old["spec"]
     rate_per_s = one.spec_rate_per_s if one.rate_per_s is None else one.rate_per_s
-    made_for = Planned(rate_per_s, now_s, one.service["metadata"].get("generation", 1), hardware, prices, one.faulty)
+    made_for = Planned(
+        rate_per_s, now_s, one.service["metadata"].get("generation", 1), f"{facts.offered}.{facts.counted}",
+        facts.prices, one.faulty, facts.power, one.sizes,
+    )  # fmt: skip
     asked = planned_row(made_for, one.reason.cause, one.reason.text)
     kept = {
         key: old[key]
@@ -189,6 +195,14 @@ def rate_to_plan(reason: Reason, old: Object | None, generation: int) -> float |
         return reason.rate_per_s
     before = planned(old) if old is not None else None
     return before.rate_per_s if before is not None and before.generation == generation else None
+
+
+def sizes_to_plan(reason: Reason, old: Object | None, generation: int) -> tuple[float, float]:
+    """The sizes to plan for, over those of the spec: what was observed, if anything was."""
+    if reason.sizes is not None:
+        return reason.sizes
+    before = planned(old) if old is not None else None
+    return before.sizes if before is not None and before.generation == generation else (1.0, 1.0)
 
 
 def failed(error: PlanningFailed) -> str:

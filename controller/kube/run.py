@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.events import Events
-from controller.facts import matters
+from controller.facts import apart_from_status, matters
 from controller.identity import Identities
 from controller.kube.applier import Applier, NotLeading
 from controller.kube.cache import WORKLOADS, Cache
@@ -275,7 +275,7 @@ class Controller:
             return
         if plural == "gpuservices":
             self._again(f"service/{key_of(obj)}", 0.0)
-            if old is None or new is None or _not_status(old) != _not_status(new):
+            if old is None or new is None or apart_from_status(old) != apart_from_status(new):
                 self._again(_FLEET, 0.0)
         elif plural in ("nodes", "clusterinventories", "powerdomains"):
             if plural != "nodes" or matters(old, new):
@@ -288,14 +288,6 @@ class Controller:
         elif service := service_of(obj):
             self._again(f"service/{service}", 0.0)
             self._again(_FLEET, 0.0)
-
-
-def _not_status(obj: Object) -> object:
-    return (
-        obj["metadata"].get("generation"),
-        obj["metadata"].get("annotations"),
-        obj["metadata"].get("deletionTimestamp"),
-    )
 
 
 def _end() -> None:

@@ -20,8 +20,10 @@ from controller.manifests.pod import unservable
 from controller.manifests.service import around, foreign_scalers
 from controller.manifests.workload import PEERS, Made
 from controller.plans import planned
+from controller.specs import mean_tokens
 from controller.trigger import Reason, Seen, Verdict, judge, worse
 from controller.when import seconds
+from planner.service import ServiceSpec
 
 Object = Mapping[str, Any]
 Tell = Callable[[Object, str, str], None]
@@ -114,6 +116,8 @@ class ServiceRound:
             prices=facts.prices,
             samples=known.samples(key),
             faulty=known.faulty(key),
+            power=facts.power,
+            mean_tokens=mean_tokens(spec) if isinstance(spec := known.spec(obj), ServiceSpec) else None,
         )
         if infeasible and before is not None and seen.hardware != before.hardware:
             return Verdict(Reason("nodes_changed", "nodes came, went or were mended while there was no plan"))

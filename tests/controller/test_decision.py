@@ -60,7 +60,7 @@ def test_a_domain_has_left_what_others_do_not_draw() -> None:
 
 def test_a_snapshot_decides_alike_here_in_a_child_and_offline() -> None:
     made = offered([a_node("n1"), a_node("n2"), a_node("s1", "small", 4, L4)], n2=3)
-    taken = snapshot([(a_service(), None), (a_service("code"), 20.0)], made.document, {})
+    taken = snapshot([(a_service(), None, (1.0, 1.0)), (a_service("code"), 20.0, (1.0, 1.0))], made.document, {})
     here = decide(taken)
     assert here.status == "optimal"
     offline = decide(json.loads(json.dumps(taken)))
@@ -73,15 +73,15 @@ def test_a_snapshot_decides_alike_here_in_a_child_and_offline() -> None:
 
 def test_a_decision_depends_on_the_rate_and_not_on_how_engines_run() -> None:
     made = offered([a_node("n1")])
-    base = decision_id(snapshot([(a_service(), 8.0)], made.document, {}))
-    assert decision_id(snapshot([(a_service(), 9.0)], made.document, {})) != base
-    assert decision_id(snapshot([(a_service(serving={"image": "x:1"}), 8.0)], made.document, {})) == base
+    base = decision_id(snapshot([(a_service(), 8.0, (1.0, 1.0))], made.document, {}))
+    assert decision_id(snapshot([(a_service(), 9.0, (1.0, 1.0))], made.document, {})) != base
+    assert decision_id(snapshot([(a_service(serving={"image": "x:1"}), 8.0, (1.0, 1.0))], made.document, {})) == base
 
 
 def test_allocations_survive_a_plan_object_and_parts_of_a_group_are_joined() -> None:
     # The nodes' free GPUs differ, and no part alone carries the service.
     made = offered([a_node("n1", gpus=2), a_node("n2", gpus=1)])
-    plan = decide(snapshot([(a_service(), 100.0)], made.document, {}))
+    plan = decide(snapshot([(a_service(), 100.0, (1.0, 1.0))], made.document, {}))
     split = [one for one in plan.allocations if one.replicas]
     (mine,) = by_service(plan, made.group_of).values()
     assert {one.node_group for one in mine} == {"h100"}
@@ -126,4 +126,4 @@ def test_a_snapshot_that_is_none_fails_in_words() -> None:
     child.stop()
     quick = PlanChild(longest_s=0.05)
     with pytest.raises(PlanningFailed, match="exit code"):
-        quick.decide(snapshot([(a_service(), None)], offered([a_node("n1")]).document, {}))
+        quick.decide(snapshot([(a_service(), None, (1.0, 1.0))], offered([a_node("n1")]).document, {}))

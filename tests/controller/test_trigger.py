@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -182,3 +183,40 @@ def test_a_plan_that_makes_the_objective_worse_is_gone_back_from() -> None:
 )
 def test_nothing_is_gone_back_from_without_a_reason(seen: Seen, now_s: float) -> None:
     assert worse(Planned(10.0, 1000.0, 1, "", ""), seen, now_s) == ""
+
+
+def test_a_power_budget_that_changes_is_planned_for_at_once() -> None:
+    before = replace(planned(), at_s=0.0, power="a")
+    verdict = judge(before, replace(seen(*steady(100.0, 60.0)), power="b"), 60.0)
+    assert cause(verdict) == "power_changed"
+
+
+def test_longer_answers_are_planned_for_once_they_are_sure() -> None:
+    longer = [replace(one, input_tokens=512.0, output_tokens=200.0) for one in steady(100.0, 3600.0)]
+    verdict = judge(planned(), replace(seen(*longer), mean_tokens=(512.0, 128.0)), 3600.0)
+    assert cause(verdict) == "size_drift"
+    assert verdict.reason is not None
+    assert verdict.reason.sizes == pytest.approx((1.0, 200 / 128))
+    known = replace(planned(), sizes=(1.0, 200 / 128))
+    assert judge(known, replace(seen(*longer), mean_tokens=(512.0, 128.0)), 3600.0).reason is None
+
+
+def test_a_rise_is_looked_ahead_and_noise_is_not() -> None:
+    rising = [Sample(at_s, 100 + at_s / 36) for at_s in range(0, 3601, 15)]
+    verdict = judge(planned(), seen(*rising), 3600.0)
+    assert cause(verdict) == "rate_up"
+    assert verdict.reason is not None
+    assert verdict.reason.rate_per_s == pytest.approx(196 + 900 / 36, rel=0.02)
+
+
+def test_a_plan_that_more_requests_came_after_is_not_gone_back_from() -> None:
+    before = [Sample(at_s, 100.0, True) for at_s in range(0, 600, 15)]
+    since = [Sample(at_s, 300.0, False) for at_s in range(615, 1215, 15)]
+    made = replace(planned(), at_s=600.0, rate_per_s=290.0)
+    assert worse(made, seen(*before, *since), 1200.0) == ""
+
+
+def test_an_objective_that_is_missed_for_more_requests_than_planned_waits_for_nothing() -> None:
+    made = replace(planned(), at_s=1000.0)
+    lately = [Sample(at_s, 115.0, False) for at_s in range(1075, 1135, 15)]
+    assert cause(judge(made, seen(*lately), 1130.0)) == "rate_up"
