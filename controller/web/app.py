@@ -70,7 +70,7 @@ def make_app(
     _probes(app, ready)
     _refusals(app)
     app.openapi = lambda: openapi(app, not tokens.open)  # type: ignore[method-assign]
-    app.add_middleware(Gate, tokens=tokens, limits=web.limits, counts=web.counts)
+    app.add_middleware(Gate, tokens=tokens, limits=web.limits, counts=web.counts, clock=site.clock)
     return app
 
 

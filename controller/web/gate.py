@@ -7,6 +7,7 @@ for, a browser's pages from elsewhere must not speak for the person before it, s
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,15 +21,18 @@ from controller.web.problems import Refused, answer, of_cluster
 
 PREFIX = "/api/"
 METRICS = "/metrics"
+CLOCK = "Muster-Clock"  # Unix time of the cluster, which is not ours where it is simulated
 OPEN_PATHS = ("/api/v1/openapi.json",)
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="muster"'}
 
 
 class Gate:
-    """Lets requests in to `app`, with the caller in `scope["state"]["caller"]`."""
+    """Lets requests in to `app`, with the caller in `scope["state"]["caller"]`. `clock`: of the cluster."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens, limits: Limits, counts: Counts) -> None:
-        self._app, self._tokens, self._limits, self._counts = app, tokens, limits, counts
+    def __init__(
+        self, app: ASGIApp, tokens: Tokens, limits: Limits, counts: Counts, clock: Callable[[], float]
+    ) -> None:
+        self._app, self._tokens, self._limits, self._counts, self._clock = app, tokens, limits, counts, clock
         self._known = Buckets(limits.per_s, limits.burst)
         self._unknown = Buckets(limits.unknown_per_s, limits.unknown_burst)
 
@@ -45,6 +49,7 @@ class Gate:
                 status[0] = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("Cache-Control", "no-store")
+                headers.setdefault(CLOCK, f"{self._clock():.3f}")
                 headers.setdefault("X-Content-Type-Options", "nosniff")
             await send(message)
 

@@ -96,37 +96,50 @@ def get(ask: Ask, kind: Kind, namespace: str, name: str) -> Response:
     return shown(found)
 
 
-def create(ask: Ask, kind: Kind) -> Response:
-    """Make an object."""
+def create(ask: Ask, kind: Kind, dry: bool = False) -> Response:
+    """Make an object; `dry`: only say what it would be."""
     body = ask.body()
     obj = sound(kind, body)
     namespace = obj["metadata"].get("namespace", "") if kind.namespaced else ""
     ask.need("create", kind.plural, namespace)
     path = ask.site.served.need(kind.plural).path(namespace)
-    made = ask.site.objects.request("POST", path, obj, query={"fieldManager": MANAGER})
+    made = ask.site.objects.request("POST", path, obj, query={"fieldManager": MANAGER, **_dry(dry)})
     return shown(made, 201, Location=place(kind, made))
 
 
-def replace(ask: Ask, kind: Kind, namespace: str, name: str) -> Response:
+def _dry(dry: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if dry else {}
+
+
+def replace(ask: Ask, kind: Kind, namespace: str, name: str, dry: bool = False) -> Response:
     """An object in the place of the one there is."""
     ask.need("update", kind.plural, namespace, name)
     old = live(ask, kind, namespace, name)
     expected(ask, version(old))
-    return shown(replaced(ask, kind, old, sound(kind, ask.body(), namespace, name)))
+    return shown(replaced(ask, kind, old, sound(kind, ask.body(), namespace, name), dry))
 
 
-def patch(ask: Ask, kind: Kind, namespace: str, name: str, manager: str = "", force: bool = False) -> Response:
+@dataclass(frozen=True, slots=True)
+class Patching:
+    """How to patch. `manager`, `force`: of server-side apply."""
+
+    manager: str = MANAGER
+    force: bool = False
+    dry: bool = False
+
+
+def patch(ask: Ask, kind: Kind, namespace: str, name: str, how: Patching) -> Response:
     """A merge patch (JSON or YAML), or what a writer wants of the object (server-side apply), which may make it."""
     ask.need("patch", kind.plural, namespace, name)
     if ask.request.headers.get("content-type", "").partition(";")[0].strip().lower() == APPLY:
-        return _applied(ask, kind, namespace, name, manager or MANAGER, force)
+        return _applied(ask, kind, namespace, name, how)
     old = live(ask, kind, namespace, name)
     expected(ask, version(old))
     body = ask.body()
     if problems := _not_patchable(body.plain):
         raise invalid(problems, "the patch")
     made = merge({key: value for key, value in old.items() if key != "status"}, body.plain)
-    return shown(replaced(ask, kind, old, sound(kind, Body(made, body.document), namespace, name)))
+    return shown(replaced(ask, kind, old, sound(kind, Body(made, body.document), namespace, name), how.dry))
 
 
 def _not_patchable(patch: Object) -> list[FieldError]:
@@ -146,24 +159,24 @@ def _not_patchable(patch: Object) -> list[FieldError]:
     ]
 
 
-def replaced(ask: Ask, kind: Kind, old: Object, obj: dict[str, Any]) -> dict[str, Any]:
+def replaced(ask: Ask, kind: Kind, old: Object, obj: dict[str, Any], dry: bool = False) -> dict[str, Any]:
     """Write an object over the version that was looked at."""
     before = old["metadata"]
     kept = {key: before[key] for key in ("finalizers", "ownerReferences", "resourceVersion") if key in before}
     body = {**obj, "metadata": {**obj["metadata"], **kept}}
     path = ask.site.served.need(kind.plural).path(before.get("namespace", ""), before["name"])
     try:
-        return ask.site.objects.request("PUT", path, body, query={"fieldManager": MANAGER})
+        return ask.site.objects.request("PUT", path, body, query={"fieldManager": MANAGER, **_dry(dry)})
     except ApiError as error:
         if error.status == 409:
             raise Refused(412, "changed-meanwhile", f"{kind.name}: it was changed meanwhile; read it again") from None
         raise
 
 
-def _applied(ask: Ask, kind: Kind, namespace: str, name: str, manager: str, force: bool) -> Response:
+def _applied(ask: Ask, kind: Kind, namespace: str, name: str, how: Patching) -> Response:
     """Server-side apply: what this writer applied before and leaves out now goes, what others wrote stays."""
-    if len(manager) > _MOST_MANAGER or not manager.isprintable():
-        words = f"got {manager[:60]!r}, allowed: printable text of at most {_MOST_MANAGER} characters"
+    if not how.manager or len(how.manager) > _MOST_MANAGER or not how.manager.isprintable():
+        words = f"got {how.manager[:60]!r}, allowed: printable text of at most {_MOST_MANAGER} characters"
         raise invalid([said("fieldManager", words)], "parameters")
     body = ask.body()
     try:
@@ -178,11 +191,11 @@ def _applied(ask: Ask, kind: Kind, namespace: str, name: str, manager: str, forc
         expected(ask, version(old))
         obj["metadata"]["resourceVersion"] = version(old)
     path = ask.site.served.need(kind.plural).path(namespace, name)
-    query = {"fieldManager": manager, "force": "true" if force else "false"}
+    query = {"fieldManager": how.manager, "force": "true" if how.force else "false"}
     objects = ask.site.objects
     would = objects.request("PATCH", path, obj, query={**query, "dryRun": "All"}, content_type=APPLY)
     sound(kind, Body({key: value for key, value in would.items() if key != "status"}, body.document), namespace, name)
-    made = objects.request("PATCH", path, obj, query=query, content_type=APPLY)
+    made = would if how.dry else objects.request("PATCH", path, obj, query=query, content_type=APPLY)
     return shown(made, 201 if old is None else 200)
 
 

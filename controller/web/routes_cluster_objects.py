@@ -6,8 +6,8 @@ from fastapi import APIRouter, Path, Response
 
 from controller.web import documented as doc
 from controller.web.asked import Asked, Continue, Limit, once, page
-from controller.web.objects import DOMAIN, INVENTORY, Kind, create, delete, get, patch, replace
-from controller.web.routes_services import PATCHES, Force, Manager
+from controller.web.objects import DOMAIN, INVENTORY, MANAGER, Kind, Patching, create, delete, get, patch, replace
+from controller.web.routes_services import PATCHES, Dry, Force, Manager
 
 _DNS = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, Path(pattern=_DNS, description="Name.", examples=["fleet"])]
@@ -24,17 +24,19 @@ def routes(kind: Kind, words: str, listed: bool) -> APIRouter:
         rows = sorted(ask.site.known.items(kind.plural), key=lambda one: str(one["metadata"]["name"]))
         return page(rows, lambda one: str(one["metadata"]["name"]), limit, after)
 
-    def create_object(ask: Asked) -> Response:
-        return once(ask, lambda: create(ask, kind))
+    def create_object(ask: Asked, dry: Dry = False) -> Response:
+        return once(ask, lambda: create(ask, kind, dry))
 
     def get_object(ask: Asked, name: Name) -> Response:
         return get(ask, kind, "", name)
 
-    def replace_object(ask: Asked, name: Name) -> Response:
-        return replace(ask, kind, "", name)
+    def replace_object(ask: Asked, name: Name, dry: Dry = False) -> Response:
+        return replace(ask, kind, "", name, dry)
 
-    def patch_object(ask: Asked, name: Name, manager: Manager = "", force: Force = False) -> Response:
-        return patch(ask, kind, "", name, manager, force)
+    def patch_object(
+        ask: Asked, name: Name, manager: Manager = MANAGER, force: Force = False, dry: Dry = False
+    ) -> Response:
+        return patch(ask, kind, "", name, Patching(manager, force, dry))
 
     def delete_object(ask: Asked, name: Name) -> Response:
         return delete(ask, kind, "", name)

@@ -13,8 +13,10 @@ from controller.web import model
 from controller.web.asked import Ask, Asked, Continue, Limit, answered, explored, once, page, readable
 from controller.web.documents import JSON_TYPES, YAML_TYPES
 from controller.web.objects import (
+    MANAGER,
     SERVICE,
     Done,
+    Patching,
     create,
     delete,
     get,
@@ -32,8 +34,9 @@ _DNS = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 Namespace = Annotated[str, Path(pattern=_DNS, description="Namespace.", examples=["default"])]
 Name = Annotated[str, Path(pattern=_DNS, description="Name.", examples=["chat"])]
 InNamespace = Annotated[str, Query(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="Only these.")]
-Manager = Annotated[str, Query(alias="fieldManager", max_length=128, description="Who applies.")]
+Manager = Annotated[str, Query(alias="fieldManager", min_length=1, max_length=128, description="Who applies.")]
 Force = Annotated[bool, Query(description="Take over fields that another applied.")]
+Dry = Annotated[bool, Query(alias="dryRun", description="Only say what it would be; nothing is stored.")]
 PATCHES = ("application/merge-patch+json", "application/apply-patch+yaml", JSON_TYPES[0], YAML_TYPES[0])
 _OBJECT = "GPUServiceObject"
 
@@ -56,9 +59,9 @@ def list_services(ask: Asked, limit: Limit = 100, after: Continue = "", namespac
     responses=doc.replies(_OBJECT, "The service as made.", 404, 409, 415, status=201, headers=doc.ETAG),
     openapi_extra=doc.with_parameters(doc.takes("GPUService"), doc.KEY),
 )
-def create_service(ask: Asked) -> Response:
+def create_service(ask: Asked, dry: Dry = False) -> Response:
     """Make a service. It is planned at once, and applied unless its spec says `approval: Manual`."""
-    return once(ask, lambda: create(ask, SERVICE))
+    return once(ask, lambda: create(ask, SERVICE, dry))
 
 
 @router.post(
@@ -106,9 +109,9 @@ def get_service(ask: Asked, namespace: Namespace, name: Name) -> Response:
     responses=doc.replies(_OBJECT, "The service as replaced.", 404, 409, 412, 415, 428, headers=doc.ETAG),
     openapi_extra=doc.with_parameters(doc.takes("GPUService"), doc.IF_MATCH),
 )
-def replace_service(ask: Asked, namespace: Namespace, name: Name) -> Response:
+def replace_service(ask: Asked, namespace: Namespace, name: Name, dry: Dry = False) -> Response:
     """Another service in its place; If-Match names the version that you read."""
-    return replace(ask, SERVICE, namespace, name)
+    return replace(ask, SERVICE, namespace, name, dry)
 
 
 @router.patch(
@@ -118,10 +121,10 @@ def replace_service(ask: Asked, namespace: Namespace, name: Name) -> Response:
     openapi_extra=doc.with_parameters(doc.takes("GPUServicePatch", *PATCHES), doc.IF_MATCH),
 )
 def patch_service(
-    ask: Asked, namespace: Namespace, name: Name, manager: Manager = "", force: Force = False
+    ask: Asked, namespace: Namespace, name: Name, manager: Manager = MANAGER, force: Force = False, dry: Dry = False
 ) -> Response:
     """Merge a patch into a service (If-Match is needed), or apply what you want of it as Kubernetes does."""
-    return patch(ask, SERVICE, namespace, name, manager, force)
+    return patch(ask, SERVICE, namespace, name, Patching(manager, force, dry))
 
 
 @router.delete(

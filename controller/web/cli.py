@@ -1,0 +1,224 @@
+"""Commands that are clients of a running Muster's API, with kubectl's habits.
+
+Exit codes: 0 done, 1 differs (diff), 2 bad input or refused, 3 not there, 4 no answer.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from planner.errors import BadInput, MusterError
+
+if TYPE_CHECKING:
+    from controller.web.client import Client
+
+Server = Annotated[
+    str, typer.Option("--server", "-s", help="Address of Muster.", envvar="MUSTER_SERVER", show_envvar=False)
+]
+TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", help="File with a token; else MUSTER_TOKEN.", dir_okay=False)
+]
+CaFile = Annotated[Path | None, typer.Option("--ca-file", help="Certificates (PEM) to trust.", dir_okay=False)]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.", show_default=False)]
+Files = Annotated[list[str], typer.Option("--filename", "-f", help="File of objects; - for standard input.")]
+Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.", show_default="a table")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on, and print what changes.")]
+LOCAL = "http://127.0.0.1:8080"
+DIFFERS, NOT_THERE, NO_ANSWER = 1, 3, 4
+_OUTPUTS = ("", "wide", "json", "yaml", "name")
+
+
+def apply(
+    files: Files,
+    namespace: Namespace = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    force: Annotated[bool, typer.Option("--force-conflicts", help="Take over fields that others applied.")] = False,
+    output: Output = "",
+    server: Server = LOCAL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Make the objects of files, or change them to be so; what you applied before and left out now goes.
+
+    Example: muster apply -f deploy/examples/chat.yaml
+    """
+    from controller.web.commands import applied
+
+    _known(output)
+    with _client(server, token_file, ca_file) as client:
+        _run(lambda: applied(client, files, namespace, dry_run, force, output))
+
+
+def get(
+    what: Annotated[str, typer.Argument(help="services, plans, nodes, gpus, ... or KIND/NAME.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="One of them.", show_default="all")] = "",
+    namespace: Namespace = "",
+    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")] = False,
+    output: Output = "",
+    watch: Watch = False,
+    server: Server = LOCAL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """List services, plans, nodes, gpus, inventories, powerdomains or events, or show one.
+
+    Examples: muster get services
+              muster get plan chat -o yaml
+    """
+    from controller.web.commands import gotten
+
+    _known(output)
+    what, name = _split(what, name)
+    with _client(server, token_file, ca_file) as client:
+        _run(lambda: gotten(client, what, name, "" if everywhere else namespace or "default", output, watch))
+
+
+def describe(
+    what: Annotated[str, typer.Argument(help="service, plan, node, powerdomain, or KIND/NAME.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Which one.", show_default=False)] = "",
+    namespace: Namespace = "default",
+    server: Server = LOCAL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Tell all about one service, plan, node or power domain: state and why, figures, events.
+
+    Example: muster describe service chat
+    """
+    from controller.web.commands import described
+
+    what, name = _split(what, name)
+    if not name:
+        raise BadInput("NAME: got none, allowed: which one to describe, such as muster describe service chat")
+    with _client(server, token_file, ca_file) as client:
+        _run(lambda: described(client, what, name, namespace))
+
+
+def diff(
+    files: Files,
+    namespace: Namespace = "",
+    server: Server = LOCAL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Show what applying files would change. Exits with 1 where something would.
+
+    Example: muster diff -f deploy/examples/chat.yaml
+    """
+    from controller.web.commands import differences
+
+    with _client(server, token_file, ca_file) as client:
+        differs: list[bool] = []
+        _run(lambda: differs.append(differences(client, files, namespace)))
+    if any(differs):
+        raise typer.Exit(DIFFERS)
+
+
+def delete(
+    what: Annotated[
+        str, typer.Argument(help="service, inventory, powerdomain, or KIND/NAME.", show_default=False)
+    ] = "",
+    names: Annotated[list[str] | None, typer.Argument(help="Which ones.", show_default=False)] = None,
+    files: Annotated[
+        list[str] | None, typer.Option("--filename", "-f", help="The objects of a file; - for standard input.")
+    ] = None,
+    namespace: Namespace = "",
+    missing_ok: Annotated[bool, typer.Option("--ignore-not-found", help="What is not there is no error.")] = False,
+    server: Server = LOCAL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Delete services, inventories or power domains, by name or by the files that made them.
+
+    Example: muster delete service chat
+    """
+    from controller.web.commands import deleted
+
+    if "/" in what:
+        what, _, first = what.partition("/")
+        names = [first, *(names or [])]
+    if bool(files) == bool(what):
+        raise BadInput("got both or neither of KIND NAME and -f, allowed: one of them")
+    with _client(server, token_file, ca_file) as client:
+        _run(lambda: deleted(client, what, names or [], files or [], namespace, missing_ok))
+
+
+def events(
+    about: Annotated[str, typer.Option("--for", help="Only those about KIND/NAME or NAME.", show_default=False)] = "",
+    namespace: Namespace = "",
+    output: Output = "",
+    watch: Watch = False,
+    server: Server = LOCAL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Show what Muster did and saw, the oldest first; with -w go on as it happens.
+
+    Example: muster events --for service/chat -w
+    """
+    from controller.web.commands import told
+
+    _known(output)
+    with _client(server, token_file, ca_file) as client:
+        _run(lambda: told(client, about, namespace, output, watch))
+
+
+def top(
+    what: Annotated[
+        str, typer.Argument(help="services, nodes, gpus or powerdomains.", show_default="the fleet at a glance")
+    ] = "",
+    watch: Watch = False,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks, with -w.")] = 2.0,
+    server: Server = LOCAL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Show cost, power, load and objectives as they are now.
+
+    Example: muster top -w
+    """
+    from controller.web.commands import at_the_top
+
+    with _client(server, token_file, ca_file) as client:
+        _run(lambda: at_the_top(client, what, watch, every))
+
+
+def _client(server: str, token_file: Path | None, ca_file: Path | None) -> "Client":
+    from controller.web.client import Client, token_of
+
+    return Client(server, token_of(token_file), ca_file)
+
+
+def _split(what: str, name: str) -> tuple[str, str]:
+    """`service/chat` as `service chat`."""
+    kind, slash, after = what.partition("/")
+    if slash and name:
+        raise BadInput(f"NAME: got {name!r} beside {what!r}, allowed: one of KIND NAME and KIND/NAME")
+    return (kind, after) if slash else (what, name)
+
+
+def _known(output: str) -> None:
+    if output not in _OUTPUTS:
+        raise BadInput(f"-o: got {output!r}, allowed: {', '.join(_OUTPUTS[1:])}")
+
+
+def _run(work: Any) -> None:
+    """Do it; what the server refused is told in lines, with an exit code of its own."""
+    from controller.web.client import Answered, Unreachable
+
+    try:
+        work()
+    except Unreachable as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(NO_ANSWER) from None
+    except Answered as error:
+        for line in error.lines if len(error.lines) > 1 else ():  # the message has the first
+            typer.echo(line, err=True)
+        if error.status == 404:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(NOT_THERE) from None
+        raise MusterError(str(error)) from None
+    finally:
+        sys.stdout.flush()

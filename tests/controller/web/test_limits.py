@@ -1,0 +1,104 @@
+"""Whatever is sent and however often, the API goes on answering."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from controller.web.documents import MOST_VALUES, Reader
+from controller.web.limits import MAX_BODY_BYTES, Answers, Buckets, Limits, Said
+from controller.web.problems import Refused
+from tests.controller.web.served import served
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)  # fmt: skip
+
+
+def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
+    bucket = Buckets(per_s=2.0, burst=3.0)
+    assert [bucket.wait_s("a", 0.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+    assert bucket.wait_s("b", 0.0) == 0.0
+    assert bucket.wait_s("a", 0.5) == 0.0
+    assert bucket.wait_s("a", 0.5) == 0.5
+    assert [bucket.wait_s("a", 100.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+
+
+def test_callers_without_end_take_no_memory_without_end() -> None:
+    bucket = Buckets(per_s=1.0, burst=1.0, most=10)
+    for caller in range(1000):
+        bucket.wait_s(str(caller), 0.0)
+    assert bucket.wait_s("999", 0.0) == 1.0
+    assert bucket.wait_s("0", 0.0) == 0.0
+
+
+def test_answers_are_kept_by_key_for_a_while_and_few_at_a_time() -> None:
+    answers = Answers(most=2, keep_s=10.0)
+    assert answers.begin("a", "x", 0.0) is None
+    pending = answers.begin("a", "x", 0.0)
+    assert pending is not None
+    assert pending.pending
+    answers.end("a", Said("x", 201, b"made"), 1.0)
+    assert answers.begin("a", "y", 2.0) == Said("x", 201, b"made")
+    assert answers.begin("a", "x", 12.0) is None
+    answers.begin("b", "x", 12.0)
+    answers.begin("c", "x", 12.0)
+    assert answers.begin("a", "x", 12.0) is None
+
+
+def test_a_body_of_10_mb_is_refused_before_it_is_read() -> None:
+    with served() as made, made.client() as client:
+        answer = client.post("/services", content=b" " * 10_000_000)
+        assert (answer.status_code, answer.json()["type"]) == (413, "urn:muster:problem:too-large")
+
+        def chunks() -> object:
+            for _ in range(160):
+                yield b" " * 65_536
+
+        assert client.post("/services", content=chunks()).status_code == 413  # type: ignore[arg-type]
+        assert client.get("/services").status_code == 200
+
+
+def test_a_body_that_fits_exactly_is_read() -> None:
+    with served() as made, made.client() as client:
+        for size, status in ((MAX_BODY_BYTES, 422), (MAX_BODY_BYTES + 1, 413)):
+            body = b'{"a": "' + b"x" * (size - 9) + b'"}'
+            headers = {"Content-Type": "application/json"}
+            assert client.post("/services", content=body, headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (BOMB.encode(), "application/yaml"),
+        (b"[" + b"1," * (MOST_VALUES + 1) + b"1]", "application/json"),
+        (b"[" + b"1," * (MOST_VALUES + 1) + b"1]", "application/yaml"),
+        (b"[" * 500_000, "application/yaml"),
+        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "application/json"),
+    ],
+)
+def test_what_would_grow_without_end_is_refused(body: bytes, kind: str) -> None:
+    with pytest.raises(Refused) as refused:
+        Reader().read(body, kind)
+    assert refused.value.status == 422
+
+
+def test_who_asks_too_often_is_told_when_to_come_back() -> None:
+    with served(limits=Limits(per_s=1.0, burst=3.0)) as made, made.client() as client:
+        answers = [client.get("/services") for _ in range(5)]
+        assert [one.status_code for one in answers[:3]] == [200, 200, 200]
+        assert answers[-1].status_code == 429
+        assert int(answers[-1].headers["retry-after"]) >= 1
+        assert httpx.get(f"{made.url}/healthz").status_code == 200
+
+
+def test_streams_are_counted_and_bounded(tmp_path: Path) -> None:
+    with served(limits=Limits(streams=1)) as made, made.client() as client:
+        with client.stream("GET", "/events/stream") as first:
+            lines = first.iter_lines()
+            assert next(lines) == "retry: 2000"
+            with made.client() as other:
+                assert other.get("/events/stream").status_code == 429
+        with client.stream("GET", "/events/stream", params={"timeout_s": 0.1}) as again:
+            assert again.status_code in (200, 429)  # the server learns a little later that the first has left
