@@ -26,7 +26,7 @@ from controller.web.explore import Explorer
 from controller.web.feed import Feed
 from controller.web.gate import Gate
 from controller.web.limits import Answers, Limits
-from controller.web.openapi import openapi
+from controller.web.openapi import methods, openapi
 from controller.web.problems import Refused, answer, kind_of, of_cluster, of_parameters
 from controller.web.site import Site
 
@@ -110,6 +110,8 @@ def _refusals(app: FastAPI) -> None:
         found = cast(HTTPException, error)
         words = _WORDS.get(found.status_code, str(found.detail))
         headers: dict[str, Any] = dict(found.headers or {})
+        if found.status_code == 405 and (known := methods(request.app, request.url.path)):
+            headers["Allow"] = ", ".join(known)  # of all routes of the path, where the router names the first's
         refusal = Refused(found.status_code, kind_of(found.status_code), words, headers=headers)
         return answer(refusal, request.url.path)
 

@@ -99,7 +99,7 @@ Continue = Annotated[
 
 def answered(found: object, status: int = 200, etag: str = "", **headers: str) -> Response:
     """JSON."""
-    if etag:
+    if etag:  # what is only said and not stored has no version
         headers["ETag"] = f'"{etag}"'
     return Response(orjson.dumps(found), status, headers=headers, media_type=JSON)
 

@@ -59,6 +59,7 @@ EXAMPLES: dict[str, Any] = {
     "PowerDomainPatch": {"spec": {"budget": "6kW"}},
     "Budget": {"budget": "6kW"},
     "Fault": {"node": "big-0", "gpu": 1, "kind": "xid", "xid": 79},
+    "Anything": SERVICE,
     "Traffic": {"factor": 2.0},
     "NewToken": {"name": "dashboard", "scopes": ["read"]},
     "Approval": {"decision": "1b42ebb885a9"},

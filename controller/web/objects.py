@@ -104,7 +104,7 @@ def create(ask: Ask, kind: Kind, dry: bool = False) -> Response:
     ask.need("create", kind.plural, namespace)
     path = ask.site.served.need(kind.plural).path(namespace)
     made = ask.site.objects.request("POST", path, obj, query={"fieldManager": MANAGER, **_dry(dry)})
-    return shown(made, 201, Location=place(kind, made))
+    return shown(made) if dry else shown(made, 201, Location=place(kind, made))
 
 
 def _dry(dry: bool) -> dict[str, str]:
@@ -114,9 +114,10 @@ def _dry(dry: bool) -> dict[str, str]:
 def replace(ask: Ask, kind: Kind, namespace: str, name: str, dry: bool = False) -> Response:
     """An object in the place of the one there is."""
     ask.need("update", kind.plural, namespace, name)
+    obj = sound(kind, ask.body(), namespace, name)
     old = live(ask, kind, namespace, name)
     expected(ask, version(old))
-    return shown(replaced(ask, kind, old, sound(kind, ask.body(), namespace, name), dry))
+    return shown(replaced(ask, kind, old, obj, dry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +134,11 @@ def patch(ask: Ask, kind: Kind, namespace: str, name: str, how: Patching) -> Res
     ask.need("patch", kind.plural, namespace, name)
     if ask.request.headers.get("content-type", "").partition(";")[0].strip().lower() == APPLY:
         return _applied(ask, kind, namespace, name, how)
-    old = live(ask, kind, namespace, name)
-    expected(ask, version(old))
     body = ask.body()
     if problems := _not_patchable(body.plain):
         raise invalid(problems, "the patch")
+    old = live(ask, kind, namespace, name)
+    expected(ask, version(old))
     made = merge({key: value for key, value in old.items() if key != "status"}, body.plain)
     return shown(replaced(ask, kind, old, sound(kind, Body(made, body.document), namespace, name), how.dry))
 
@@ -149,6 +150,8 @@ def _not_patchable(patch: Object) -> list[FieldError]:
         for key in patch
         if key not in (*allowed, "apiVersion", "kind")
     ]
+    if not isinstance(patch.get("spec", {}), Mapping):
+        found.append(said("spec", "got no mapping, allowed: a mapping of what changes"))
     meta = patch.get("metadata")
     if meta is not None and not isinstance(meta, Mapping):
         return [*found, said("metadata", "got no mapping, allowed: a mapping with labels and annotations")]
@@ -179,6 +182,7 @@ def _applied(ask: Ask, kind: Kind, namespace: str, name: str, how: Patching) -> 
         words = f"got {how.manager[:60]!r}, allowed: printable text of at most {_MOST_MANAGER} characters"
         raise invalid([said("fieldManager", words)], "parameters")
     body = ask.body()
+    obj = _wanted(kind, body, namespace, name)
     try:
         old: Object | None = live(ask, kind, namespace, name)
     except Refused:
@@ -186,7 +190,6 @@ def _applied(ask: Ask, kind: Kind, namespace: str, name: str, how: Patching) -> 
         ask.need("create", kind.plural, namespace)
     if old is None and ask.request.headers.get("if-match"):
         raise Refused(412, "changed-meanwhile", f"If-Match: {kind.name} {name} is not there")
-    obj = _wanted(kind, body, namespace, name)
     if old is not None and ask.request.headers.get("if-match"):
         expected(ask, version(old))
         obj["metadata"]["resourceVersion"] = version(old)
@@ -196,7 +199,7 @@ def _applied(ask: Ask, kind: Kind, namespace: str, name: str, how: Patching) -> 
     would = objects.request("PATCH", path, obj, query={**query, "dryRun": "All"}, content_type=APPLY)
     sound(kind, Body({key: value for key, value in would.items() if key != "status"}, body.document), namespace, name)
     made = would if how.dry else objects.request("PATCH", path, obj, query=query, content_type=APPLY)
-    return shown(made, 201 if old is None else 200)
+    return shown(made, 201 if old is None and not how.dry else 200)
 
 
 def _wanted(kind: Kind, body: Body, namespace: str, name: str) -> dict[str, Any]:
@@ -231,11 +234,6 @@ def delete(ask: Ask, kind: Kind, namespace: str, name: str) -> Response:
 
 
 def validity(ask: Ask, kind: Kind) -> Response:
-    """All that is wrong with an object, whatever is sent."""
-    try:
-        found = checked(kind.name, ask.body()).problems
-    except Refused as refused:
-        if refused.status != 422:
-            raise
-        found = refused.errors
+    """All that is wrong with an object. Raises Refused for what is none."""
+    found = checked(kind.name, ask.body()).problems
     return answered(Validity(not found, found))

@@ -1,7 +1,8 @@
 """The OpenAPI document: schemas of all that is sent and answered, made from the types that the code uses."""
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -59,6 +60,25 @@ _WORDS = (
 )
 
 
+def methods(app: FastAPI, path: str) -> list[str]:
+    """The methods that a path knows, as the document has it; literal paths come before those with parameters."""
+    for pattern, known in _patterns(app):
+        if pattern.fullmatch(path):
+            return known
+    return []
+
+
+def _patterns(app: FastAPI) -> list[tuple[re.Pattern[str], list[str]]]:
+    if (found := getattr(app.state, "patterns", None)) is None:
+        paths = app.openapi()["paths"]
+        found = [
+            (re.compile(re.sub(r"\\{[a-z]+\\}", "[^/]+", re.escape(path))), sorted(map(str.upper, operations)))
+            for path, operations in sorted(paths.items(), key=lambda row: row[0].count("{"))
+        ]
+        app.state.patterns = found
+    return cast(list[tuple[re.Pattern[str], list[str]]], found)
+
+
 def _tidy(operation: Schema, secured: bool) -> None:
     """Our own statuses in the place of FastAPI's, and none that cannot be."""
     replies = operation["responses"]
@@ -105,7 +125,6 @@ def _object(name: str, namespaced: bool, answered: bool) -> Schema:
         },
     }
     if answered:
-        made["properties"]["metadata"] |= {"required": ["name", "resourceVersion", "uid"]}
         meta |= {"resourceVersion": {"type": "string"}, "uid": {"type": "string"}}
         made["properties"]["status"] = {"type": "object", "description": "What Muster last saw and did."}
     else:
@@ -138,6 +157,7 @@ def _closed(required: list[str], **properties: Schema) -> Schema:
 
 
 _OTHERS: Schema = {
+    "Anything": {"type": "object", "description": "Any mapping: whether it is a good object is what is asked."},
     "Budget": _closed(["budget"], budget={"type": "string", "description": "Watts with a unit, such as 6kW."}),
     "Approval": _closed(["decision"], decision={"type": "string", "minLength": 1, "maxLength": 63}),
     "Fault": _closed(

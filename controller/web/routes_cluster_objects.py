@@ -48,7 +48,8 @@ def routes(kind: Kind, words: str, listed: bool) -> APIRouter:
         )  # fmt: skip
     router.add_api_route(
         "", create_object, methods=["POST"], name=f"create_{slug}", summary=f"Make a {words}.", status_code=201,
-        responses=doc.replies(shape, "As made.", 404, 409, 415, status=201, headers=doc.ETAG),
+        responses=doc.replies(shape, "As made.", 404, 409, 415, status=201, headers=doc.ETAG)
+        | doc.also(200, shape, "As it would be made, with dryRun."),
         openapi_extra=doc.with_parameters(doc.takes(kind.name), doc.KEY),
     )  # fmt: skip
     router.add_api_route(

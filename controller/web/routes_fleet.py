@@ -10,6 +10,7 @@ from controller.web.asked import Ask, Asked, Continue, Limit, answered, expected
 from controller.web.documents import Body
 from controller.web.objects import DOMAIN, live, replaced, shown, sound, version
 from controller.web.problems import invalid, not_found, said
+from planner.units import POWER
 
 router = APIRouter(tags=["fleet"])
 _NODE = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
@@ -81,11 +82,14 @@ def view_domain(ask: Asked, name: DomainName) -> Response:
 def set_budget(ask: Asked, name: DomainName) -> Response:
     """Another budget: caps go down at once where it is lower, and services that no longer fit are planned anew."""
     ask.need("update", DOMAIN.plural, name=name)
-    old = live(ask, DOMAIN, "", name)
-    expected(ask, version(old))
     sent = ask.body()
     if strange := [key for key in sent.plain if key != "budget"]:
         raise invalid([said(str(strange[0]), "got a value, allowed: budget")])
+    if not isinstance(sent.plain.get("budget"), str):
+        words = f"got {sent.plain.get('budget')!r:.60}, allowed: {POWER.allowed}"
+        raise invalid([said("budget", words)])
+    old = live(ask, DOMAIN, "", name)
+    expected(ask, version(old))
     made = {**old, "spec": {**old["spec"], "budget": sent.plain.get("budget")}}
     return shown(replaced(ask, DOMAIN, old, sound(DOMAIN, Body(made), "", name)))
 

@@ -56,7 +56,8 @@ def list_services(ask: Asked, limit: Limit = 100, after: Continue = "", namespac
 @router.post(
     "",
     status_code=201,
-    responses=doc.replies(_OBJECT, "The service as made.", 404, 409, 415, status=201, headers=doc.ETAG),
+    responses=doc.replies(_OBJECT, "The service as made.", 404, 409, 415, status=201, headers=doc.ETAG)
+    | doc.also(200, _OBJECT, "The service as it would be made, with dryRun."),
     openapi_extra=doc.with_parameters(doc.takes("GPUService"), doc.KEY),
 )
 def create_service(ask: Asked, dry: Dry = False) -> Response:
@@ -65,7 +66,7 @@ def create_service(ask: Asked, dry: Dry = False) -> Response:
 
 
 @router.post(
-    "/validate", responses=doc.replies("Validity", "What is wrong with it.", 415), openapi_extra=doc.takes("GPUService")
+    "/validate", responses=doc.replies("Validity", "What is wrong with it.", 415), openapi_extra=doc.takes("Anything")
 )
 def validate_service(ask: Asked) -> Response:
     """All that is wrong with a service, with paths and lines; nothing is stored."""

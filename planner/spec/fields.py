@@ -201,11 +201,13 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 CountOrZero = Annotated[int, Field(ge=0, le=1_000_000)]
 _LABEL = r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 _DNS = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+REFERENCE = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,253}$"
 _ONE_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
 PATTERNS = {  # what a pattern says, in words
     _LABEL: "letters, digits and . _ - between them, at most 63",
     _ONE_LINE: "text without control characters, at least one character",
     _DNS: "lower-case letters, digits and - between them, at most 63",
+    REFERENCE: "letters, digits and . _ / : @ + -, a letter or digit first, at most 254",
 }
 Label = Annotated[str, Field(pattern=_LABEL)]
 DNSLabel = Annotated[str, Field(pattern=_DNS)]

@@ -4,10 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from planner.spec.fields import DNSLabel, Label, Shape
+from planner.spec.fields import REFERENCE, DNSLabel, Label, Shape
 
-_SHORT = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,253}$"
-Reference = Annotated[str, Field(pattern=_SHORT)]
+Reference = Annotated[str, Field(pattern=REFERENCE)]
 
 
 class SecretKey(Shape):
