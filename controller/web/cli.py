@@ -214,11 +214,13 @@ def _run(work: Any) -> None:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(NO_ANSWER) from None
     except Answered as error:
-        for line in error.lines if len(error.lines) > 1 else ():  # the message has the first
-            typer.echo(line, err=True)
+        words = str(error)
+        if len(error.lines) > 1:
+            typer.echo("\n".join(error.lines), err=True)
+            words = f"{len(error.lines)} problems"
         if error.status == 404:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {words}", err=True)
             raise typer.Exit(NOT_THERE) from None
-        raise MusterError(str(error)) from None
+        raise MusterError(words) from None
     finally:
         sys.stdout.flush()

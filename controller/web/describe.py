@@ -37,7 +37,7 @@ def _service(client: Client, name: str, namespace: str) -> Report:
         ("Plan", row["decision"]),
         ("Age", age(row["created_s"], now_s)),
     )
-    report: list[Words | Table] = [facts, *(Words(f"problem: {one}", "red") for one in found["problems"]), Words("")]
+    report: list[Words | Table] = [*facts, *(Words(f"problem: {one}", "red") for one in found["problems"]), Words("")]
     report += _titled("Latencies", _latencies(found["latencies"]))
     report += _titled("Replicas", _replicas(found["replicas"]))
     report += _titled("Conditions", _conditions(found["conditions"], now_s))
@@ -95,7 +95,7 @@ def _plan(client: Client, name: str, namespace: str) -> Report:
         ("Reason", now["reason"]),
         ("Cost", f"{dollars(now['usd_per_hour'])}/h, {watts(now['power_w'])} at full load, {now['gpus']} GPUs"),
     )
-    report: list[Words | Table] = [facts, Words("")]
+    report: list[Words | Table] = [*facts, Words("")]
     report += _titled("Runs", _allocations(now["allocations"]))
     report += _binding(found["binding"])
     if (why := found["infeasible"]) is not None:
@@ -129,7 +129,7 @@ def _node(client: Client, name: str, _: str) -> Report:
         ("Heard", "never" if row["heard_s"] is None else f"{row['heard_s']:.0f} s ago"),
         ("Power", watts(row["power_w"])),
     )
-    report: list[Words | Table] = [facts, Words("")]
+    report: list[Words | Table] = [*facts, Words("")]
     report += _titled("GPUs", table(resource("gpus"), row["tiles"], reply.clock_s, wide=True, spaces=False))
     placed = Table(("POD", "SERVICE", "GPUS", "READY", "PHASE"), right=("GPUS",))
     for one in row["placements"]:
@@ -159,13 +159,12 @@ def _domain(client: Client, name: str, _: str) -> Report:
     for one in row["caps"]:
         words = (one["service"], one["recipe"], one["node_group"], str(one["gpus"]))
         caps.rows.append((str(one["priority"]), *words, watts(one["cap_w"]), watts(one["planned_w"])))
-    return [facts, Words(""), *_titled("Caps by priority", caps)]
+    return [*facts, Words(""), *_titled("Caps by priority", caps)]
 
 
-def _facts(*rows: tuple[str, str]) -> Table:
-    made = Table(("", " "), wrapped=(" ",))
-    made.rows.extend((f"{key}:", value or "-") for key, value in rows)
-    return made
+def _facts(*rows: tuple[str, str]) -> list[Words | Table]:
+    wide = max(len(key) for key, _ in rows) + 2
+    return [Words(f"{key + ':':{wide}}{value or '-'}") for key, value in rows]
 
 
 def _titled(title: str, made: Table) -> list[Words | Table]:

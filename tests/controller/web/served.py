@@ -10,6 +10,7 @@ import httpx
 
 from controller.web.access import NoTokens, Tokens
 from controller.web.app import make_app
+from controller.web.asked import Web
 from controller.web.server import Listen, WebServer
 from controller.web.tokens import StoredTokens
 from tests.controller.web.cluster import Cluster, a_cluster
@@ -22,6 +23,11 @@ class Served:
     cluster: Cluster
     port: int
     tokens: Tokens
+    web: Web
+
+    def cluster_streams(self) -> int:
+        """Streams of events that are open."""
+        return self.web.counts.streams
 
     @property
     def url(self) -> str:
@@ -38,9 +44,10 @@ def served(tokens: Tokens | None = None, **options: Any) -> Iterator[Served]:
     tokens = tokens or NoTokens("127.0.0.1")
     with a_cluster() as cluster:
         site = cluster.site(**options.pop("site", {}))
-        server = WebServer(make_app(site, tokens=tokens, **options), Listen(port=0))
+        app = make_app(site, tokens=tokens, **options)
+        server = WebServer(app, Listen(port=0))
         try:
-            yield Served(cluster, server.start(), tokens)
+            yield Served(cluster, server.start(), tokens, app.state.web)
         finally:
             server.stop()
 

@@ -1,0 +1,183 @@
+"""The commands that are clients of the API, run as people run them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.yaml_text import dump, parse
+from tests.controller.web.cluster import a_spec
+from tests.controller.web.served import Served, served, served_with_tokens
+
+MUSTER = Path(sys.executable).with_name("muster")
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Served]:
+    with served() as one:
+        one.cluster.service()
+        one.cluster.passes(60)
+        yield one
+
+
+def run(made: Served, *arguments: str, text: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    given = {**os.environ, "MUSTER_SERVER": made.url, "COLUMNS": "160", "MUSTER_TOKEN": "", **environment}
+    return subprocess.run([MUSTER, *arguments], env=given, input=text, capture_output=True, text=True, check=False)
+
+
+def shown(made: Served, *arguments: str, text: str = "") -> str:
+    ended = run(made, *arguments, text=text)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+def test_get_shows_a_table_and_o_the_objects(made: Served) -> None:
+    lines = shown(made, "get", "services").splitlines()
+    assert lines[0].split()[:3] == ["NAME", "MODEL", "READY"]
+    assert lines[1].split()[:3] == ["chat", "Llama-3.1-8B-Instruct", "3/3"]
+    assert shown(made, "get", "gsvc", "-A").splitlines()[0].startswith("NAMESPACE")
+    obj = json.loads(shown(made, "get", "service/chat", "-o", "json"))
+    assert (obj["kind"], obj["metadata"]["name"]) == ("GPUService", "chat")
+    [document] = parse(shown(made, "get", "service", "chat", "-o", "yaml").encode(), "output")
+    assert document.root.plain() == obj
+    listed = json.loads(shown(made, "get", "services", "-o", "json"))
+    assert listed["items"] == [obj]
+    assert shown(made, "get", "services", "-o", "name") == "services/chat\n"
+    domain = json.loads(shown(made, "get", "powerdomains", "-o", "json"))
+    assert domain["items"][0]["spec"] == {"budget": "8000W"}
+    for what in ("plans", "nodes", "gpus", "inventories", "powerdomains", "events"):
+        assert len(shown(made, "get", what, "-o", "wide").splitlines()) >= 2, what
+
+
+def test_what_is_not_there_is_told_in_a_line_with_an_exit_code_of_its_own(made: Served) -> None:
+    for arguments, code, words in (
+        (("get", "service", "nothing"), 3, "allowed: one that is there"),
+        (("describe", "node", "nothing"), 3, "allowed: one that is there"),
+        (("get", "nonsense"), 2, "did you mean 'nodes'"),
+        (("get", "services", "-o", "xml"), 2, "allowed: wide, json, yaml, name"),
+        (("get", "gpus", "0"), 2, "allowed: none for gpus"),
+        (("describe", "service"), 2, "NAME: got none"),
+        (("delete",), 2, "allowed: one of them"),
+        (("delete", "node", "big-0"), 2, "allowed: service, inventory, powerdomain"),
+        (("apply", "-f", "absent.yaml"), 2, "cannot be read"),
+        (("top", "events"), 2, "allowed: services, nodes, gpus, powerdomains"),
+    ):
+        ended = run(made, *arguments)
+        assert (ended.returncode, ended.stdout) == (code, ""), arguments
+        assert re.fullmatch(r"error: [^\n]*\n", ended.stderr), ended.stderr
+        assert words in ended.stderr
+
+
+def test_a_server_that_does_not_answer_is_exit_code_4(made: Served) -> None:
+    for server in ("http://127.0.0.1:9", f"{made.url}/nothing"):
+        ended = run(made, "get", "services", "--server", server)
+        assert (ended.returncode, ended.stderr.count("\n")) in ((4, 1), (3, 1)), ended.stderr
+    assert run(made, "get", "services", "--server", "ftp://x").returncode == 2
+
+
+def test_apply_says_what_it_did_and_diff_what_it_would(made: Served, tmp_path: Path) -> None:
+    file = tmp_path / "two.yaml"
+    domain: dict[str, Any] = {
+        "apiVersion": "muster.dev/v1alpha1",
+        "kind": "PowerDomain",
+        "metadata": {"name": "rack-2"},
+    }
+
+    def written(budget: str) -> None:
+        load = {"ratePerSecond": 0, "buckets": [{"inputTokens": 64, "outputTokens": 16, "share": 1}]}
+        idle = a_spec("idle", "team-a", workload=load)
+        file.write_text(f"{dump(idle)}---\n{dump({**domain, 'spec': {'budget': budget}})}", "utf-8")
+
+    written("9kW")
+    first = run(made, "diff", "-f", str(file))
+    assert first.returncode == 1
+    assert "+  budget: 9kW" in first.stdout
+    assert shown(made, "apply", "-f", str(file), "--dry-run") == (
+        "gpuservice/idle created (dry run)\npowerdomain/rack-2 created (dry run)\n"
+    )
+    assert shown(made, "apply", "-f", str(file)) == "gpuservice/idle created\npowerdomain/rack-2 created\n"
+    assert shown(made, "apply", "-f", str(file)) == "gpuservice/idle unchanged\npowerdomain/rack-2 unchanged\n"
+    assert shown(made, "diff", "-f", str(file)) == ""
+    written("7kW")
+    changed = run(made, "diff", "-f", str(file))
+    assert changed.returncode == 1
+    assert [line for line in changed.stdout.splitlines() if line.startswith(("-  ", "+  "))] == [
+        "-  budget: 9kW", "+  budget: 7kW"
+    ]  # fmt: skip
+    out = shown(made, "apply", "-f", "-", text=file.read_text("utf-8"))
+    assert out == "gpuservice/idle unchanged\npowerdomain/rack-2 configured\n"
+    assert shown(made, "delete", "-f", str(file)) == "powerdomain/rack-2 deleted\ngpuservice/idle deleted\n"
+    made.cluster.passes(30)
+    gone = run(made, "delete", "service", "idle", "-n", "team-a")
+    assert gone.returncode == 3
+    assert shown(made, "delete", "service", "idle", "-n", "team-a", "--ignore-not-found") == ""
+
+
+def test_every_problem_of_a_file_is_a_line(made: Served, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(dump(a_spec("bad", qualityFloor=2, slos=[{"name": "a", "ttft": "500"}])), "utf-8")
+    ended = run(made, "apply", "-f", str(file))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    *lines, last = ended.stderr.splitlines()
+    assert len(lines) == 2
+    assert all(str(file) in line for line in lines)
+    assert last == "error: 2 problems"
+    file.write_text("kind: Pod\nmetadata: {name: x}\n", "utf-8")
+    assert "unknown kind 'Pod'" in run(made, "apply", "-f", str(file)).stderr
+
+
+def test_describe_tells_state_figures_and_events(made: Served) -> None:
+    service = shown(made, "describe", "service", "chat")
+    assert "3 of 3 replicas serve" in service
+    assert "PlanSolved" in service
+    assert re.search(r"chat +TPOT +p95 +60 ms", service)
+    assert "first_plan" in shown(made, "describe", "plan/chat")
+    assert "GPU-big-0-3" in shown(made, "describe", "node", "big-0")
+    assert "8.00 kW" in shown(made, "describe", "powerdomain", "rack-1")
+
+
+def test_top_shows_the_fleet(made: Served) -> None:
+    text = shown(made, "top")
+    assert text.startswith("$2.40/h; ")
+    assert "1 of 1 services ready; 3 of 3 replicas serve; 3 of 12 GPUs in use" in text
+    assert shown(made, "top", "nodes").splitlines()[0].split()[:3] == ["NAME", "GROUP", "GPU"]
+
+
+def test_events_are_followed_as_they_come(made: Served) -> None:
+    given = {**os.environ, "MUSTER_SERVER": made.url, "MUSTER_TOKEN": "", "COLUMNS": "200"}
+    process = subprocess.Popen([MUSTER, "events", "--for", "service/followed", "-w"], env=given,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    try:
+        end_s = time.monotonic() + 20
+        while made.cluster_streams() == 0 and time.monotonic() < end_s:
+            time.sleep(0.05)
+        load: dict[str, Any] = {"ratePerSecond": 1, "buckets": [{"inputTokens": 64, "outputTokens": 16, "share": 1}]}
+        made.cluster.service("followed", workload=load)
+        made.cluster.passes(30)
+        assert process.stdout is not None
+        assert "gpuservice/default/followed" in process.stdout.readline()
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
+    with served_with_tokens(tmp_path / "state") as (made, token):
+        file = tmp_path / "token"
+        file.write_text(token + "\n", "utf-8")
+        refused = run(made, "get", "services")
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert "give one by --token-file or MUSTER_TOKEN" in refused.stderr
+        assert run(made, "get", "services", "--token-file", str(file)).returncode == 0
+        assert run(made, "get", "services", MUSTER_TOKEN=token).returncode == 0
+        assert run(made, "get", "services", MUSTER_TOKEN="two words").returncode == 2
+        elsewhere = run(made, "get", "services", "--server", "http://192.0.2.1", MUSTER_TOKEN=token)
+        assert "allowed: https, or http on the loopback" in elsewhere.stderr
+        assert token not in elsewhere.stderr
