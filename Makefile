@@ -1,4 +1,4 @@
-# make demo   install into .venv and plan the example service on the example cluster
+# make demo   install into .venv and play a day of a simulated cluster: pages at http://127.0.0.1:8080
 # make test   install what the tests need and run every check; the first time it builds a control plane (7 minutes)
 # Both need python3 (3.11 or newer), make and a package registry; PYTHON=/path/to/python3 picks another Python.
 
@@ -12,9 +12,9 @@ help:
 	@sed -n '/^# make/s/^# //p' Makefile
 
 demo: .venv/product
-	$(BIN)/muster plan deploy/examples/chat.yaml --inventory deploy/examples/cluster.yaml
+	$(BIN)/muster up --demo
 
-test: .venv/tests
+test: .venv/tests .cache/chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -35,6 +35,12 @@ constraints:
 	.cache/newest/bin/python -m pip install --quiet --no-build-isolation --editable '.[test]'
 	.cache/newest/bin/python -m pip freeze --all --exclude-editable --exclude pip | LC_ALL=C sort --ignore-case > constraints.txt
 
+# The pages are tested in a real browser: the system's Chromium, which root can install on Debian.
+.cache/chromium:
+	@mkdir -p .cache
+	@command -v chromium >/dev/null || $(INSTALL_CHROMIUM)
+	@touch $@
+
 # The stamps make a second run quick: they are older than their sources only when something must be installed.
 .venv/product: .venv/python
 	$(PIP_INSTALL) --no-build-isolation --editable .
@@ -50,6 +56,12 @@ constraints:
 	$(PYTHON) -m venv .venv
 	$(PIP_INSTALL) setuptools wheel
 	@touch $@
+
+define INSTALL_CHROMIUM
+{ \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy chromium; \
+	else echo 'no chromium here: tests of the pages will be skipped (Debian: apt-get install chromium)' >&2; fi; }
+endef
 
 # Debian packs venv apart from Python; root can install it, others are told how.
 define INSTALL_VENV
