@@ -62,6 +62,24 @@ def _filled(value: Any, node: Mapping[str, Any]) -> Any:
     return value
 
 
+def bare(obj: Object) -> dict[str, Any]:
+    """An object without what the defaults of its kind say anyway."""
+    shape = {"properties": {"spec": _schema(str(obj["kind"]))["properties"]["spec"]}}
+    return {**obj, **_bare({"spec": obj.get("spec")}, shape)}
+
+
+def _bare(value: Any, node: Mapping[str, Any]) -> Any:
+    if isinstance(value, Mapping) and (known := node.get("properties")) is not None:
+        return {
+            key: _bare(one, known.get(key, {}))
+            for key, one in value.items()
+            if not ("default" in known.get(key, {}) and known[key]["default"] == one)
+        }
+    if isinstance(value, list) and (shape := node.get("items")) is not None:
+        return [_bare(one, shape) for one in value]
+    return value
+
+
 def problems(obj: Object, old: Object | None) -> list[str]:
     """Why an object is refused: what, got, allowed, where; empty for a good one."""
     kind = str(obj["kind"])

@@ -67,6 +67,7 @@ class World:
         )  # fmt: skip
         self.serving = Serving(store, self.loop.known, rules.seed)
         self.serving.start(self.now_s)
+        self._closed = False
         self._agents: dict[str, SimulatedAgent] = {}
         self._told_s = self._recorded_s = float("-inf")
 
@@ -76,8 +77,10 @@ class World:
 
     def close(self) -> None:
         """End; the store may be opened again."""
-        self.loop.close()
-        self.store.close()
+        if not self._closed:
+            self._closed = True
+            self.loop.close()
+            self.store.close()
 
     def step(self) -> None:
         """Let one step of time pass."""

@@ -8,7 +8,7 @@ from nicegui import ui
 from controller.pages.charts import lines
 from controller.pages.parts import badge, chip, grid, live_html, stat, table, text
 from controller.pages.shell import Context
-from controller.pages.words import ago, count, degrees, duration, gigabytes, share, watts
+from controller.pages.words import ago, count, degrees, gigabytes, share, watts
 from controller.web.model import GpuTile, NodeRow, node, nodes
 from planner.errors import MusterError
 
@@ -230,7 +230,7 @@ def _figures(made: Context, row: NodeRow, tile: GpuTile) -> str:
         ),
         ("Temperature", degrees(tile.temperature_c)),
         ("Memory", f"{gigabytes(tile.memory_used_bytes)} of {gigabytes(tile.memory_total_bytes)}"),
-        ("Agent heard", "never" if row.heard_s is None else f"{duration(row.heard_s)} ago"),
+        ("Agent heard", "never" if row.heard_s is None else ago(0.0, row.heard_s)),
     )
     figures = table(("", ""), [(f'<span class="m-soft">{name}</span>', value) for name, value in pairs])
     faults = [

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from controller.embedded.schema import bare
 from planner.yaml_text import dump
 
 Object = Mapping[str, Any]
@@ -62,7 +63,7 @@ def text(answers: Object) -> str:
 def editable(obj: Object) -> str:
     """A service of the cluster as a person edits it: without what the cluster says of it."""
     meta = {key: obj["metadata"][key] for key in ("name", "namespace", "labels") if obj["metadata"].get(key)}
-    return dump({"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta, "spec": dict(obj["spec"])})
+    return dump({"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta, "spec": bare(obj)["spec"]})
 
 
 def _number(value: object) -> Any:

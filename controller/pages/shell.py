@@ -103,13 +103,15 @@ def page(made: Context, title: str, here: str) -> Iterator[None]:
 
 
 def _range(made: Context) -> None:
-    def go(key: str) -> None:
-        ui.run_javascript(
-            "const u = new URL(location); u.searchParams.set('range', " + repr(key) + "); location.assign(u);"
-        )
-
-    select = ui.select(_NAMES, value=made.range, on_change=lambda event: go(str(event.value)))
-    select.props('outlined dense options-dense aria-label="Range of time"').style("width:124px")
+    """A plain select: it is named for those who hear it, and the range stays in the address for those who share it."""
+    script = "const u = new URL(location); u.searchParams.set('range', this.value); location.assign(u)"
+    options = "".join(
+        f'<option value="{key}"{" selected" if key == made.range else ""}>{name}</option>'
+        for key, name in _NAMES.items()
+    )
+    ui.html(
+        f'<select class="m-select" aria-label="Range of time" onchange="{script}">{options}</select>', sanitize=False
+    )
 
 
 def _theme(made: Context) -> None:

@@ -13,7 +13,7 @@ from controller.pages.palette import matching
 from controller.pages.parts import badge, card, grid, table, text
 from controller.pages.plan import draw
 from controller.pages.shell import Context
-from controller.pages.words import change, duration, money, rate, share, watts
+from controller.pages.words import change, duration, money, rate, share, some, watts
 from controller.plan_child import PlanningFailed
 from controller.web.checks import checked
 from controller.web.explore import Busy, DryRun
@@ -208,7 +208,7 @@ def _outcome(made: Context, found: DryRun, obj: dict[str, Any]) -> None:
                 if why is not None:
                     ui.html(f'<div class="m-note">The way out: {text(why.relaxation)}</div>', sanitize=False)
             else:
-                ui.html(_summary(found), sanitize=False)
+                ui.html(_summary(found, obj["spec"]["workload"].get("ratePerSecond")), sanitize=False)
                 ui.html(_rows(found), sanitize=False).style("width:100%")
         with card("Refused, and why"):
             rows = [
@@ -235,7 +235,7 @@ def _outcome(made: Context, found: DryRun, obj: dict[str, Any]) -> None:
         ui.timer(0.1, curves, once=True)
 
 
-def _summary(found: DryRun) -> str:
+def _summary(found: DryRun, asked: float | None) -> str:
     made = found.outcome
     assert made is not None
     against = "" if found.diff is None else f", {change(found.diff.usd_per_hour)} against the plan in force"
@@ -246,8 +246,8 @@ def _summary(found: DryRun) -> str:
     )
     return (
         f'<span class="m-value">{money(made.usd_per_hour)}</span> '
-        f'<span class="m-note">{made.replicas} replicas on {made.gpus} GPUs, '
-        f"{watts(made.power_w)} at full load, for {rate(made.rate_per_s)}{text(against)}</span>{displaced}"
+        f'<span class="m-note">{some(made.replicas, "replica")} on {some(made.gpus, "GPU")}, '
+        f"{watts(made.power_w)} at full load, for {rate(asked)}{text(against)}</span>{displaced}"
     )
 
 

@@ -97,3 +97,8 @@ CAUSES = {
 def cause(name: str) -> str:
     """The law that asked for a plan, in two words."""
     return CAUSES.get(name, name.replace("_", " ") or NOTHING)
+
+
+def some(number: int, noun: str) -> str:
+    """`1 replica`, `2 replicas`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

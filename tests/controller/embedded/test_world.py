@@ -1,0 +1,160 @@
+"""The whole loop in simulated time: a service bears a surge, a fault, a straggler, less power, and a restart."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from controller.embedded.world import World
+from controller.kube.rest import MERGE
+from planner.errors import BadInput
+from tests.controller.embedded.a_world import ready, run, status, submit, told
+
+Make = Callable[..., World]
+
+
+def test_a_service_comes_up_and_keeps_its_objective(a_world: Make) -> None:
+    world = a_world()
+    submit(world, "chat")
+    run(world, 300, lambda: ready(world, "chat"))
+    run(world, 300)
+    seen = world.serving.seen("default/chat")
+    assert seen is not None
+    assert seen.attained_ratio == pytest.approx(1.0, abs=0.01)
+    assert seen.rate_per_s == pytest.approx(10.0, rel=0.25)
+    assert world.history.latest("usd_per_hour")["default/chat"] == pytest.approx(status(world, "chat")["usdPerHour"])
+    account = world.serving.fleet.account("default/chat")
+    assert account.submitted == account.finished + account.in_flight + account.waiting + account.refused
+
+
+def test_after_a_surge_the_objective_is_met_again_a_minute_after_capacity_came(a_world: Make) -> None:
+    world = a_world()
+    submit(world, "chat", 20.0)
+    run(world, 300, lambda: ready(world, "chat"))
+    run(world, 600)
+    before = status(world, "chat")["readyReplicas"]
+    world.send("default/chat", {"factor": 4.0})
+    run(world, 600, lambda: status(world, "chat")["readyReplicas"] > before)
+    run(
+        world,
+        600,
+        lambda: (
+            ready(world, "chat") and status(world, "chat")["readyReplicas"] == status(world, "chat")["desiredReplicas"]
+        ),
+    )
+    run(world, 120)  # a minute to come back, and the minute that is looked at
+    seen = world.serving.seen("default/chat")
+    assert seen is not None
+    assert seen.attained_ratio is not None
+    assert seen.attained_ratio >= 0.95
+    assert any("requests/s after" in note for note in told(world, "Replanned"))
+
+
+def test_a_gpu_that_falls_off_the_bus_takes_its_node_out_and_the_service_moves(a_world: Make) -> None:
+    world = a_world()
+    submit(world, "chat")
+    run(world, 300, lambda: ready(world, "chat"))
+    replica = next(iter(world.serving.replicas.values()))
+    node, gpus = next(iter(replica.gpus.items()))
+    assert world.inject(node, gpus[0], "xid", 79) == f"GPU {gpus[0]} of {node} reports Xid 79"
+    run(world, 120, lambda: any("fallen" in note.lower() for note in told(world, "NodeQuarantined")))
+    run(world, 300, lambda: ready(world, "chat"))
+    assert all(node not in one.gpus for one in world.serving.replicas.values() if one.ready)
+    assert any(f"new faults: {node}" in note for note in told(world, "Replanned"))
+    world.inject(node, gpus[0], "clear")
+    run(world, 600, lambda: bool(told(world, "NodeReturned")))
+    account = world.serving.fleet.account("default/chat")
+    assert account.submitted == account.finished + account.in_flight + account.waiting + account.refused
+
+
+def test_a_gpu_that_grows_slow_beside_its_peers_is_found_and_left(a_world: Make) -> None:
+    one = {"name": "h100", "gpu": "H100-SXM", "gpusPerNode": 4, "nodes": 2, "zone": "a", "pricePerHour": "$2.60"}
+    world = a_world(None, one)
+    submit(world, "chat", 400.0)
+    run(world, 300, lambda: ready(world, "chat"))
+    full = max(("h100-0", "h100-1"), key=lambda node: _held(world, node))
+    assert _held(world, full) == 4
+    world.inject(full, 2, "slow", factor=0.6)
+    run(world, 1200, lambda: bool(told(world, "NodeQuarantined")))
+    assert "SM clock" in told(world, "NodeQuarantined")[0]
+
+
+def _held(world: World, node: str) -> int:
+    replicas = world.serving.replicas.values()
+    return sum(len(one.gpus.get(node, ())) for one in replicas)
+
+
+def test_less_power_is_planned_for_at_once_and_never_drawn_over_in_plans(a_world: Make) -> None:
+    group = {
+        "name": "h100", "gpu": "H100-SXM", "gpusPerNode": 4, "nodes": 2, "zone": "a", "pricePerHour": "$2.60",
+        "powerDomain": "rack",
+    }  # fmt: skip
+    world = a_world(None, group, powerDomains=[{"name": "rack", "budget": "5kW"}])
+    submit(world, "chat", 80.0)
+    run(world, 300, lambda: ready(world, "chat"))
+    drawn_w = status(world, "chat")["powerW"]
+    path = "/apis/muster.dev/v1alpha1/powerdomains/rack"
+    world.api.request("PATCH", path, {"spec": {"budget": f"{0.995 * drawn_w:.0f}W"}}, content_type=MERGE)
+    run(world, 60, lambda: any("budget of a power domain" in note for note in told(world, "Replanned")))
+    run(world, 600, lambda: ready(world, "chat"))
+    assert status(world, "chat")["powerW"] <= 0.995 * drawn_w + 1
+
+
+def test_longer_answers_are_noticed_and_planned_for(a_world: Make) -> None:
+    world = a_world()
+    submit(world, "chat", 20.0)
+    run(world, 300, lambda: ready(world, "chat"))
+    world.send("default/chat", {"output_ratio": 1.6})
+    run(world, 2400, lambda: any("answers of" in note for note in told(world, "Replanned")))
+
+
+def test_a_cluster_that_is_opened_again_goes_on_where_it_was(a_world: Make, tmp_path: Path) -> None:
+    world = a_world(tmp_path / "cluster.db")
+    submit(world, "chat")
+    run(world, 300, lambda: ready(world, "chat"))
+    run(world, 60)
+    at_s, pods = world.now_s, sorted(one["metadata"]["uid"] for one in world.store.items("pods"))
+    plan = world.api.request("GET", "/apis/muster.dev/v1alpha1/namespaces/default/plans/chat")["spec"]["decisionId"]
+    world.close()
+    again = a_world(tmp_path / "cluster.db")
+    assert again.now_s == at_s
+    run(again, 120)
+    assert sorted(one["metadata"]["uid"] for one in again.store.items("pods")) == pods
+    found = again.api.request("GET", "/apis/muster.dev/v1alpha1/namespaces/default/plans/chat")
+    assert found["spec"]["decisionId"] == plan
+    assert ready(again, "chat")
+
+
+def test_a_steady_noisy_stretch_moves_nothing(a_world: Make) -> None:
+    world = a_world()
+    submit(world, "chat", 12.0)
+    run(world, 300, lambda: ready(world, "chat"))
+    world.send("default/chat", {"burst_cv": 2.0})
+    run(world, 3600)
+    assert len(told(world, "Replanned")) == 1
+
+
+def test_faults_that_make_no_sense_are_refused_in_words(a_world: Make) -> None:
+    world = a_world()
+    for about, words in (
+        (("nowhere", 0, "lost"), "node: got 'nowhere'"),
+        (("h100-0", 9, "lost"), "gpu: got 9"),
+        (("h100-0", 0, "melt"), "kind: got 'melt'"),
+        (("h100-0", 0, "slow"), "factor: got None"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            world.inject(*about)
+
+
+def test_power_that_no_plan_can_do_with_is_told_with_the_way_out(a_world: Make) -> None:
+    group = {
+        "name": "h100", "gpu": "H100-SXM", "gpusPerNode": 4, "nodes": 2, "zone": "a", "pricePerHour": "$2.60",
+        "powerDomain": "rack",
+    }  # fmt: skip
+    world = a_world(None, group, powerDomains=[{"name": "rack", "budget": "5kW"}])
+    submit(world, "chat", 80.0)
+    run(world, 300, lambda: ready(world, "chat"))
+    path = "/apis/muster.dev/v1alpha1/powerdomains/rack"
+    world.api.request("PATCH", path, {"spec": {"budget": "200W"}}, content_type=MERGE)
+    run(world, 60, lambda: bool(told(world, "PlanInfeasible")))
+    assert "raise the power budget of rack" in told(world, "PlanInfeasible")[0]
