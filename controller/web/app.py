@@ -25,6 +25,7 @@ from controller.web.documents import Reader
 from controller.web.explore import Explorer
 from controller.web.feed import Feed
 from controller.web.gate import Gate
+from controller.web.glance import Glance
 from controller.web.limits import Answers, Limits
 from controller.web.openapi import methods, openapi
 from controller.web.problems import Refused, answer, kind_of, of_cluster, of_parameters
@@ -51,9 +52,11 @@ def make_app(
 
     `metrics`: what Prometheus is told besides the API's own; `ready`: whether the controller's caches are filled.
     """
+    limits = limits or Limits()
     web = Web(
-        site, tokens, limits or Limits(), explorer or Explorer(), Answers(), Reader(), Counts(), Feed(site), metrics
-    )
+        site, tokens, limits, explorer or Explorer(), Answers(), Reader(), Counts(), Feed(site),
+        Glance(limits.glance_s), metrics,
+    )  # fmt: skip
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
@@ -70,7 +73,9 @@ def make_app(
     _probes(app, ready)
     _refusals(app)
     app.openapi = lambda: openapi(app, not tokens.open)  # type: ignore[method-assign]
-    app.add_middleware(Gate, tokens=tokens, limits=web.limits, counts=web.counts, clock=site.clock)
+    app.add_middleware(
+        Gate, tokens=tokens, limits=web.limits, counts=web.counts, clock=site.clock, written=web.glance.forget
+    )
     return app
 
 

@@ -17,6 +17,7 @@ from controller.web.counts import Counts
 from controller.web.documents import Body, Reader
 from controller.web.explore import Busy, Explorer
 from controller.web.feed import Feed
+from controller.web.glance import Glance
 from controller.web.limits import Answers, Limits, Said
 from controller.web.problems import Refused, invalid, said
 from controller.web.site import Site
@@ -39,6 +40,7 @@ class Web:
     reader: Reader
     counts: Counts
     feed: Feed
+    glance: Glance
     metrics: Callable[[], str]
 
 
@@ -55,6 +57,10 @@ class Ask:
     def site(self) -> Site:
         """The controller that is asked about."""
         return self.web.site
+
+    def view(self, name: str, make: Callable[[Site], T]) -> T:
+        """A view, made once for all who look at the same moment; what may be seen was checked before."""
+        return self.web.glance.of(name, lambda: make(self.web.site))
 
     def body(self) -> Body:
         """The object in the body; raises Refused."""

@@ -19,10 +19,10 @@ class Feed:
         self._at_s = float("-inf")
         self._lock = threading.Lock()
 
-    def rows(self, fresh: bool = False) -> list[EventRow]:
+    def rows(self) -> list[EventRow]:
         """All events, the newest first, at most so old. Raises ApiError. May wait for the API server."""
         with self._lock:
-            if fresh or self._clock() - self._at_s >= self._every_s:
+            if self._clock() - self._at_s >= self._every_s:
                 self._rows = events(self._site)
                 self._at_s = self._clock()
             return self._rows

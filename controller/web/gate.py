@@ -27,12 +27,21 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="muster"'}
 
 
 class Gate:
-    """Lets requests in to `app`, with the caller in `scope["state"]["caller"]`. `clock`: of the cluster."""
+    """Lets requests in to `app`, with the caller in `scope["state"]["caller"]`. `clock`: of the cluster.
+
+    `written` is called before the answer to a request that may have changed something."""
 
     def __init__(
-        self, app: ASGIApp, tokens: Tokens, limits: Limits, counts: Counts, clock: Callable[[], float]
+        self,
+        app: ASGIApp,
+        tokens: Tokens,
+        limits: Limits,
+        counts: Counts,
+        clock: Callable[[], float],
+        written: Callable[[], None],
     ) -> None:
-        self._app, self._tokens, self._limits, self._counts, self._clock = app, tokens, limits, counts, clock
+        self._app, self._tokens, self._limits, self._counts = app, tokens, limits, counts
+        self._clock, self._written = clock, written
         self._known = Buckets(limits.per_s, limits.burst)
         self._unknown = Buckets(limits.unknown_per_s, limits.unknown_burst)
 
@@ -47,6 +56,8 @@ class Gate:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status[0] = message["status"]
+                if scope["method"] != "GET":
+                    self._written()
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("Cache-Control", "no-store")
                 headers.setdefault(CLOCK, f"{self._clock():.3f}")

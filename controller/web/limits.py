@@ -12,7 +12,7 @@ MAX_BODY_BYTES = 2**20
 class Limits:
     """`per_s`, `burst`: requests of one token. `unknown_per_s`: of one address whose tokens nobody vouches for.
 
-    `streams`: streams of events at once.
+    `streams`: streams of events at once. `glance_s`: how old a view may be that many look at.
     """
 
     body_bytes: int = MAX_BODY_BYTES
@@ -21,6 +21,7 @@ class Limits:
     unknown_per_s: float = 10.0
     unknown_burst: float = 50.0
     streams: int = 256
+    glance_s: float = 0.25
 
 
 class Buckets:

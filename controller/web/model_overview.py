@@ -58,9 +58,9 @@ class Overview:
     changes: tuple[Change, ...]
 
 
-def overview(site: Site) -> Overview:
-    """The fleet now."""
-    rows, served = nodes(site), services(site)
+def overview(site: Site, rows: list[NodeRow] | None = None) -> Overview:
+    """The fleet now. `rows`: the nodes, where the caller has them."""
+    rows, served = nodes(site) if rows is None else rows, services(site)
     power = [row.power_w for row in rows if row.power_w is not None]
     budgets = [row.budget_w for row in domains(site, rows)]
     gpus = _gpus(rows)

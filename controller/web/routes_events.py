@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from controller.kube.rest import ApiError
 from controller.web import documented as doc
+from controller.web import model_events
 from controller.web.asked import Ask, Asked, Continue, Limit, page
 from controller.web.model_events import EventRow
 from controller.web.problems import Refused, invalid, said
@@ -40,7 +41,7 @@ def list_events(
     """What Muster did and saw, the last written first."""
     rows = [
         row
-        for row in _allowed(ask, ask.web.feed.rows(fresh=True), namespace)
+        for row in _allowed(ask, ask.view("events", model_events.events), namespace)
         if row.version > after and reason in ("", row.reason) and about in ("", row.about)
     ]
     return page(sorted(rows, key=_place), _place, limit, page_after)

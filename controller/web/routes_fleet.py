@@ -24,14 +24,14 @@ def get_overview(ask: Asked) -> Response:
     """Cost, power against budget, objectives met, GPUs in use, what changed last and why."""
     _fleet(ask)
     ask.need("list", "gpuservices")
-    return answered(model.overview(ask.site))
+    return answered(ask.view("overview", lambda site: model.overview(site, _nodes(ask))))
 
 
 @router.get("/nodes", responses=doc.replies(doc.page_of("NodeRow"), "A page of nodes."))
 def list_nodes(ask: Asked, limit: Limit = 100, after: Continue = "", group: Group = "") -> Response:
     """Nodes that have GPUs, by name, with their GPUs, faults and placements."""
     _fleet(ask)
-    rows = sorted((row for row in model.nodes(ask.site) if group in ("", row.group)), key=lambda row: row.name)
+    rows = sorted((row for row in _nodes(ask) if group in ("", row.group)), key=lambda row: row.name)
     return page(rows, lambda row: row.name, limit, after)
 
 
@@ -49,7 +49,7 @@ def get_node(ask: Asked, node: NodeName) -> Response:
 def list_gpus(ask: Asked, limit: Limit = 100, after: Continue = "", group: Group = "") -> Response:
     """GPUs with load, temperature, power and health, by node and index."""
     _fleet(ask)
-    rows = [tile for tile in model.tiles(model.nodes(ask.site)) if group in ("", tile.group)]
+    rows = [tile for tile in model.tiles(_nodes(ask)) if group in ("", tile.group)]
     return page(sorted(rows, key=_place), _place, limit, after)
 
 
@@ -61,7 +61,7 @@ def _place(tile: model.GpuTile) -> str:
 def list_domains(ask: Asked, limit: Limit = 100, after: Continue = "") -> Response:
     """Power domains with budget, what is drawn, what may be, and the caps by priority."""
     ask.need("list", DOMAIN.plural)
-    return page(model.domains(ask.site), lambda row: row.name, limit, after)
+    return page(ask.view("domains", lambda site: model.domains(site, _nodes(ask))), lambda row: row.name, limit, after)
 
 
 @router.get("/powerdomains/{name}/view", responses=doc.replies("DomainRow", "The power domain.", 404))
@@ -92,6 +92,10 @@ def set_budget(ask: Asked, name: DomainName) -> Response:
     expected(ask, version(old))
     made = {**old, "spec": {**old["spec"], "budget": sent.plain.get("budget")}}
     return shown(replaced(ask, DOMAIN, old, sound(DOMAIN, Body(made), "", name)))
+
+
+def _nodes(ask: Ask) -> list[model.NodeRow]:
+    return ask.view("nodes", model.nodes)
 
 
 def _fleet(ask: Ask) -> None:

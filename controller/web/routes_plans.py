@@ -20,7 +20,7 @@ Decision = Annotated[str, Query(max_length=63, description="A decision of the hi
 @router.get("", responses=doc.replies(doc.page_of("PlanView"), "A page of plans."))
 def list_plans(ask: Asked, limit: Limit = 100, after: Continue = "", namespace: InNamespace = "") -> Response:
     """Plans in force, by namespace and name."""
-    found = model.plans(ask.site)
+    found = ask.view("plans", model.plans)
     if namespace:
         ask.need("list", _PLANS, namespace)
         rows = [one for one in found if one.namespace == namespace]
@@ -33,7 +33,8 @@ def list_plans(ask: Asked, limit: Limit = 100, after: Continue = "", namespace: 
 def get_plan(ask: Asked, namespace: Namespace, name: Name) -> Response:
     """The plan of a service: allocations, cost, power, cause and reason, limits that bind, a proposal that waits."""
     ask.need("get", _PLANS, namespace, name)
-    found = model.plan(ask.site, f"{namespace}/{name}")
+    key = f"{namespace}/{name}"
+    found = ask.view(f"plan {key}", lambda site: model.plan(site, key))
     if found is None:
         raise not_found("plan", f"{namespace}/{name}")
     return answered(found)

@@ -142,7 +142,8 @@ def delete_service(ask: Asked, namespace: Namespace, name: Name) -> Response:
 def view_service(ask: Asked, namespace: Namespace, name: Name) -> Response:
     """State and why, rates and latencies against plan and objective, replicas, routing weights, plan."""
     ask.need("get", SERVICE.plural, namespace, name)
-    found = model.service(ask.site, f"{namespace}/{name}")
+    key = f"{namespace}/{name}"
+    found = ask.view(f"service {key}", lambda site: model.service(site, key))
     if found is None:
         raise not_found("service", f"{namespace}/{name}")
     return answered(found)

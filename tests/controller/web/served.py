@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import httpx
 from controller.web.access import NoTokens, Tokens
 from controller.web.app import make_app
 from controller.web.asked import Web
+from controller.web.limits import Limits
 from controller.web.server import Listen, WebServer
 from controller.web.tokens import StoredTokens
 from tests.controller.web.cluster import Cluster, a_cluster
@@ -44,7 +45,8 @@ def served(tokens: Tokens | None = None, **options: Any) -> Iterator[Served]:
     tokens = tokens or NoTokens("127.0.0.1")
     with a_cluster() as cluster:
         site = cluster.site(**options.pop("site", {}))
-        app = make_app(site, tokens=tokens, **options)
+        limits = replace(options.pop("limits", Limits()), glance_s=0.0)  # tests look right after something happened
+        app = make_app(site, tokens=tokens, limits=limits, **options)
         server = WebServer(app, Listen(port=0))
         try:
             yield Served(cluster, server.start(), tokens, app.state.web)

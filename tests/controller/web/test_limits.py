@@ -5,7 +5,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from controller.web.documents import MOST_VALUES, Reader
+from controller.web.documents import MOST_VALUES, MOST_YAML_VALUES, Reader
+from controller.web.glance import Glance
 from controller.web.limits import MAX_BODY_BYTES, Answers, Buckets, Limits, Said
 from controller.web.problems import Refused
 from tests.controller.web.served import served
@@ -73,7 +74,7 @@ def test_a_body_that_fits_exactly_is_read() -> None:
     [
         (BOMB.encode(), "application/yaml"),
         (b"[" + b"1," * (MOST_VALUES + 1) + b"1]", "application/json"),
-        (b"[" + b"1," * (MOST_VALUES + 1) + b"1]", "application/yaml"),
+        (b"[" + b"1," * (MOST_YAML_VALUES + 1) + b"1]", "application/yaml"),
         (b"[" * 500_000, "application/yaml"),
         (b'{"a":' * 1000 + b"1" + b"}" * 1000, "application/json"),
     ],
@@ -102,3 +103,21 @@ def test_streams_are_counted_and_bounded(tmp_path: Path) -> None:
                 assert other.get("/events/stream").status_code == 429
         with client.stream("GET", "/events/stream", params={"timeout_s": 0.1}) as again:
             assert again.status_code in (200, 429)  # the server learns a little later that the first has left
+
+
+def test_a_view_is_made_once_for_all_who_look_at_the_same_moment() -> None:
+    now, made = [0.0], list[float]()
+
+    def make() -> float:
+        made.append(now[0])
+        return now[0]
+
+    glance = Glance(0.25, lambda: now[0])
+    assert [glance.of("a", make), glance.of("a", make), glance.of("b", lambda: 7.0)] == [0.0, 0.0, 7.0]
+    now[0] = 0.2
+    assert glance.of("a", make) == 0.0
+    glance.forget()
+    assert glance.of("a", make) == 0.2
+    now[0] = 0.46
+    assert glance.of("a", make) == 0.46
+    assert made == [0.0, 0.2, 0.46]
