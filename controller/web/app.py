@@ -62,6 +62,7 @@ def make_app(
     async def living(_: FastAPI) -> AsyncIterator[None]:
         yield
         web.explorer.stop()
+        web.reader.stop()
 
     app = FastAPI(
         title="Muster", docs_url=None, redoc_url=None, openapi_url=f"{_ROOT}/openapi.json", lifespan=living,

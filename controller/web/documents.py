@@ -1,7 +1,8 @@
 """Bodies of requests to plain values: JSON or YAML, bounded in depth and number of values, whatever the bytes.
 
 YAML is read by `planner.yaml_text`: no tags, no merge keys, and the growth of aliases is counted before anything grows.
-Large bodies are read one at a time, so that a few of them cannot keep everyone else from being answered.
+Large bodies are read one at a time, in a process of their own, so that a few of them cannot keep everyone else from
+being answered; where their values stand, by line, is then not known.
 """
 
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import orjson
 
 from controller.web.problems import Refused, invalid, said
+from controller.web.reader_child import ReaderChild
 from planner.errors import BadInput
 from planner.yaml_text import Document, NodePath, parse
 
@@ -48,6 +50,7 @@ class Reader:
     """Reads bodies. Thread-safe."""
 
     def __init__(self) -> None:
+        self._child = ReaderChild()
         self._one = threading.Lock()
         self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
 
@@ -57,14 +60,18 @@ class Reader:
         if kind not in (*JSON_TYPES, *YAML_TYPES):
             allowed = ", ".join((JSON_TYPES[0], YAML_TYPES[0]))
             raise Refused(415, "unsupported-media-type", f"Content-Type: got {kind[:100]!r}, allowed: {allowed}")
-        with self._turn(len(data)):
-            return _json(data) if kind in JSON_TYPES else _yaml(data)
+        if len(data) <= _LARGE_BYTES:
+            return read(data, kind)
+        with self._turn():
+            return Body(self._child.read(data, kind))
+
+    def stop(self) -> None:
+        """End the process that reads large bodies, if there is one."""
+        with self._one:
+            self._child.stop()
 
     @contextmanager
-    def _turn(self, size: int) -> Iterator[None]:
-        if size <= _LARGE_BYTES:
-            yield
-            return
+    def _turn(self) -> Iterator[None]:
         if not self._waiting.acquire(blocking=False):
             raise _busy()
         try:
@@ -76,6 +83,11 @@ class Reader:
                 self._one.release()
         finally:
             self._waiting.release()
+
+
+def read(data: bytes, kind: str) -> Body:
+    """The object in a body of a type that is known; raises Refused."""
+    return _json(data) if kind in JSON_TYPES else _yaml(data)
 
 
 def _busy() -> Refused:

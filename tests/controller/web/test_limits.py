@@ -1,14 +1,18 @@
 """Whatever is sent and however often, the API goes on answering."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from controller.web.documents import MOST_VALUES, MOST_YAML_VALUES, Reader
+from controller.web.documents import JSON_TYPES, MOST_VALUES, MOST_YAML_VALUES, Reader
 from controller.web.glance import Glance
 from controller.web.limits import MAX_BODY_BYTES, Answers, Buckets, Limits, Said
 from controller.web.problems import Refused
+from controller.web.reader_child import ReaderChild
+from planner.yaml_text import dump
 from tests.controller.web.served import served
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -80,9 +84,34 @@ def test_a_body_that_fits_exactly_is_read() -> None:
     ],
 )
 def test_what_would_grow_without_end_is_refused(body: bytes, kind: str) -> None:
-    with pytest.raises(Refused) as refused:
-        Reader().read(body, kind)
-    assert refused.value.status == 422
+    reader = Reader()
+    try:
+        with pytest.raises(Refused) as refused:
+            reader.read(body, kind)
+        assert refused.value.status == 422
+    finally:
+        reader.stop()
+
+
+def test_a_large_body_reads_as_a_small_one_does() -> None:
+    wanted: dict[str, Any] = {"rows": [{"input": index, "name": f"n{index}"} for index in range(2000)]}
+    reader = Reader()
+    try:
+        for body, kind in ((dump(wanted).encode(), "application/yaml"), (json.dumps(wanted).encode(), JSON_TYPES[0])):
+            assert len(body) > 32 * 2**10
+            assert reader.read(body, kind).plain == wanted
+    finally:
+        reader.stop()
+
+
+def test_a_body_that_takes_too_long_is_refused_and_the_next_is_read() -> None:
+    child = ReaderChild(longest_s=0.001)
+    with pytest.raises(Refused, match="cannot be read in"):
+        child.read(b'{"a": 1}', JSON_TYPES[0])
+    child.stop()
+    again = ReaderChild()
+    assert again.read(b'{"a": 1}', JSON_TYPES[0]) == {"a": 1}
+    again.stop()
 
 
 def test_who_asks_too_often_is_told_when_to_come_back() -> None:
