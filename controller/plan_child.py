@@ -4,6 +4,7 @@ One snapshot in, one answer out, a line of JSON each. The process ends when its 
 outlives the controller.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -96,10 +97,12 @@ def answer(line: bytes) -> Mapping[str, Any]:
 
 
 def main() -> None:
-    """Answer until standard input ends."""
-    for line in sys.stdin.buffer:
-        sys.stdout.buffer.write(orjson.dumps(answer(line)) + b"\n")
-        sys.stdout.buffer.flush()
+    """Answer until standard input ends. What libraries print goes to standard error, so that answers are alone."""
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)
+        for line in sys.stdin.buffer:
+            answers.write(orjson.dumps(answer(line)) + b"\n")
+            answers.flush()
 
 
 if __name__ == "__main__":
