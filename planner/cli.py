@@ -4,22 +4,28 @@ Each reads its files, calls one function and prints. Exit codes: 0 a plan, 2 bad
 (none in time, or the solver failed).
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from planner.errors import BadInput
+from planner.files import read_text, write_text
 
 OK, BAD_INPUT, INFEASIBLE, UNKNOWN = 0, 2, 3, 4
-_MOST_BYTES = 64 * 2**20
 _ANY_NODES = 2**31 - 1  # a limit in seconds stands alone
+
+if TYPE_CHECKING:
+    from planner.plan import Plan
+    from planner.service import ServiceSpec
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 catalog = typer.Typer(no_args_is_help=True, help="List the GPUs and models that Muster knows.")
@@ -65,6 +71,12 @@ def plan(
     calibration: Annotated[
         Path | None, typer.Option("--calibration", help="Corrections that muster calibrate wrote.")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Simulate the plan, and add headroom until every objective holds.")
+    ] = False,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="With --verify: play this trace too.", dir_okay=False)
+    ] = None,
     as_json: AsJson = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the plan (kind Plan) to this file.")
@@ -80,6 +92,7 @@ def plan(
     from planner.options import Objective
     from planner.planning import plan as make_plan
     from planner.search import Search
+    from planner.simulation.verify import Verified, with_headroom
     from planner.spec import load_together
     from planner.spec.plan_file import load_plan, plan_text
     from planner.units import DURATION, MONEY
@@ -107,29 +120,42 @@ def plan(
     began_s = time.process_time()
     console = Console(stderr=True)
     with console.status("planning") as status:
-        answer = make_plan(
-            services,
-            hardware,
-            objective=objective,
-            current=counts,
-            search=search,
-            confidence=confidence,
-            corrections=known,
-            progress=lambda text: status.update(text),
-        )
+
+        def make(asked: Sequence[ServiceSpec]) -> Plan:
+            return make_plan(
+                asked,
+                hardware,
+                objective=objective,
+                current=counts,
+                search=search,
+                confidence=confidence,
+                corrections=known,
+                progress=lambda text: status.update(text),
+            )
+
+        tried = with_headroom(services, hardware, make, trace, status.update) if verify else None
+        answer = make(services) if tried is None else tried.plan if isinstance(tried, Verified) else tried
     answer = replace(answer, solve_s=time.process_time() - began_s)
     if output is not None and answer.status in ("optimal", "feasible"):
-        _write(output, plan_text(answer, services[0].name))
+        write_text(output, plan_text(answer, services[0].name))
     if as_json:
+        from planner.simulation.show import verified_json
         from planner.view import changes_json, plan_json
 
-        _print_json({**plan_json(answer), **changes_json(running, answer)})
+        simulated = {"verified": verified_json(tried)} if isinstance(tried, Verified) else {}
+        _print_json({**plan_json(answer), **changes_json(running, answer), **simulated})
     else:
         from planner.show import printed
         from planner.show_plan import plan_report
 
         report = plan_report(answer, services, hardware, explain, gap, time_limit, running)
         printed(report)
+        if isinstance(tried, Verified):
+            from planner.simulation.show import verified_report
+
+            printed(verified_report(tried))
+    if isinstance(tried, Verified) and not tried.held:
+        _leave(UNKNOWN)
     _leave(_exit_code(answer.status))
 
 
@@ -144,30 +170,6 @@ def _positive(name: str, value: float) -> float:
     if value <= 0:
         raise BadInput(f"{name}: got 0, allowed: more than 0")
     return value
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside and move into place, so that a full disk or a kill never leaves half a plan."""
-    beside = path.with_name(path.name + ".part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot write the plan: {error.strerror}") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot read: {error.strerror}") from None
-    if len(data) > _MOST_BYTES:
-        raise BadInput(f"{path}: got more than {_MOST_BYTES >> 20} MiB, allowed: up to that")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not UTF-8 text: byte {error.start} is {data[error.start]:#04x}") from None
 
 
 def _caps(pairs: list[str]) -> dict[str, int]:
@@ -199,7 +201,7 @@ def allocate(
     from planner.branch import Limits
     from planner.instance import parse_instance
 
-    problem = parse_instance(_text(instance), str(instance))
+    problem = parse_instance(read_text(instance), str(instance))
     limits = FleetLimits(_caps(cap or []), max_gpus, budget)
     began_s = time.process_time()
     stop = None if time_limit is None else (lambda: time.process_time() - began_s > time_limit)

@@ -11,7 +11,6 @@ import numpy as np
 from controller.embedded.agents import Ailment
 from controller.embedded.replicas import Replica, allocation_of, replicas
 from controller.embedded.store import Store
-from controller.embedded.traffic import STEADY, Traffic, read, requests
 from controller.hardware import offer
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known, gpu_of_product
@@ -21,6 +20,7 @@ from controller.specs import key_of
 from planner.hardware import Inventory
 from planner.plan import Allocation
 from planner.service import ServiceSpec
+from planner.simulation.arrivals import STEADY, Traffic, read, requests
 from planner.simulation.fleet import Fleet
 from planner.simulation.model import pace_of
 from planner.simulation.pace import Pace

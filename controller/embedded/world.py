@@ -22,7 +22,6 @@ from controller.embedded.recording import rows
 from controller.embedded.scheduler import bind, seats
 from controller.embedded.serving import TRAFFIC, Serving
 from controller.embedded.store import Store
-from controller.embedded.traffic import read
 from controller.embedded.workloads import reconcile
 from controller.hardware import node_gpus
 from controller.kube.known import Settings
@@ -32,6 +31,7 @@ from controller.names import KIND
 from controller.plans import allocations, uncapped
 from planner.errors import BadInput
 from planner.power import idle_w
+from planner.simulation.arrivals import read
 
 Object = Mapping[str, Any]
 

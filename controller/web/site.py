@@ -55,7 +55,7 @@ class Sends(Protocol):
     """Traffic that is played on simulated services."""
 
     def send(self, service: str, row: Mapping[str, Any]) -> None:
-        """Have requests of a service come in another way from now on, as `controller.embedded.traffic.Traffic` has it.
+        """Have requests of a service come in another way from now on, as `planner.simulation.arrivals.Traffic` has it.
 
         Raises MusterError for what can't be."""
 

@@ -1,9 +1,9 @@
 """Replicas of many services behind their routers, in simulated time.
 
 Requests are given a kind of replica by the service's table of weights (chance, seeded), and the least full replica
-of the kind. Where prefill has replicas of its own, a request goes on to a decode replica once its prompt is computed and sent.
-A request for which no replica is ready waits at the router; one whose replica dies begins again elsewhere, its arrival
-unchanged. Nothing is lost without being counted.
+of the kind. Where prefill has replicas of its own, a request goes on to a decode replica once its prompt is computed
+and sent. A request for which no replica is ready waits at the router; one whose replica dies begins again elsewhere,
+its arrival unchanged. Nothing is lost without being counted.
 """
 
 from collections import deque

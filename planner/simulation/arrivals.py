@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from planner.errors import BadInput
 from planner.service import Bucket, ServiceSpec
+from planner.traces import Trace
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 DAY_S = 86_400.0
+_STEP_S = 1.0  # rates and bursts change by the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +80,45 @@ def requests(spec: ServiceSpec, traffic: Traffic, start_s: float, end_s: float, 
     """What comes in [start_s, end_s): Poisson, or with `burst_cv` above 1 in gamma-distributed bunches."""
     mark = sha256(f"{seed}/{spec.namespace}/{spec.name}/{start_s:.3f}".encode()).digest()
     chance = np.random.default_rng(int.from_bytes(mark[:8], "big"))
-    mean = traffic.mean_per_s(spec, (start_s + end_s) / 2) * (end_s - start_s)
+    steps = max(math.ceil((end_s - start_s) / _STEP_S), 1)
+    width_s = (end_s - start_s) / steps
+    starts_s = start_s + width_s * np.arange(steps)
+    means = np.array([traffic.mean_per_s(spec, float(at_s) + width_s / 2) * width_s for at_s in starts_s])
     if traffic.burst_cv > 1:  # a Poisson number of a gamma-distributed mean: the variance of cv^2 times a Poisson's
         over = traffic.burst_cv**2 - 1
-        mean = float(chance.gamma(mean / over, over)) if mean > 0 else 0.0
-    count = int(chance.poisson(mean))
-    arrival_s = np.sort(chance.uniform(start_s, end_s, count))
+        means = np.where(means > 0, chance.gamma(np.maximum(means, 1e-12) / over, over), 0.0)
+    counts = chance.poisson(means)
+    count = int(counts.sum())
+    arrival_s = np.sort(np.repeat(starts_s, counts) + chance.uniform(0.0, width_s, count))
     buckets = list(spec.workload.rates_per_s)
     shares = np.array([spec.workload.rates_per_s[one] for one in buckets], dtype=float)
     chosen = chance.choice(len(buckets), size=count, p=shares / shares.sum()) if count else np.zeros(0, dtype=int)
     sizes = np.array([_size(spec, traffic, one) for one in buckets], dtype=np.int64).reshape(-1, 2)
     return Requests(arrival_s, sizes[chosen, 0], sizes[chosen, 1], chosen.astype(np.int64))
+
+
+def replayed(spec: ServiceSpec, trace: Trace, speed: float, seed: int) -> Requests:
+    """The requests of a trace, `speed` times as fast; classes by chance, as the service's classes share its load.
+
+    A request goes into the smallest bucket of its class that holds it, or the largest where none does.
+    """
+    buckets = list(spec.workload.rates_per_s)
+    classes = list(dict.fromkeys(one.slo_class for one in buckets))
+    rates = spec.workload.rates_per_s
+    weights = np.array([sum(rate for one, rate in rates.items() if one.slo_class == name) for name in classes])
+    weights = weights / weights.sum() if weights.sum() else np.full(len(classes), 1 / len(classes))
+    chosen = np.random.default_rng(seed).choice(len(classes), size=len(trace), p=weights)
+    which = np.zeros(len(trace), dtype=np.int64)
+    for index, name in enumerate(classes):
+        mine = [i for i, one in enumerate(buckets) if one.slo_class == name]
+        order = sorted(mine, key=lambda i: (buckets[i].input_tokens * buckets[i].output_tokens, i))
+        left = chosen == index
+        which[left] = order[-1]
+        for i in order:
+            fits = (trace.input_tokens <= buckets[i].input_tokens) & (trace.output_tokens <= buckets[i].output_tokens)
+            which[left & fits] = i
+            left = left & ~fits
+    return Requests(trace.arrival_s / speed, trace.input_tokens, np.maximum(trace.output_tokens, 1), which)
 
 
 def _size(spec: ServiceSpec, traffic: Traffic, bucket: Bucket) -> tuple[int, int]:
