@@ -1,7 +1,7 @@
 """Replicas of many services behind their routers, in simulated time.
 
-Requests are given a kind of replica by the service's table of weights (chance, seeded), and the least full replica
-of the kind. Where prefill has replicas of its own, a request goes on to a decode replica once its prompt is computed
+Requests are given a kind of replica by the service's table of weights (chance, seeded), and the next replica of
+the kind that is not full. Where prefill has replicas of its own, a request goes on to a decode replica once its prompt is computed
 and sent. A request for which no replica is ready waits at the router; one whose replica dies begins again elsewhere,
 its arrival unchanged. Nothing is lost without being counted.
 """
@@ -9,7 +9,6 @@ its arrival unchanged. Nothing is lost without being counted.
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +36,6 @@ class _Replica:
     engine: Engine
 
 
-_Row = tuple[float, int, _Replica]
-"""How full a replica is (requests over places), its order, itself."""
-
-
 @dataclass
 class _Router:
     """One service's."""
@@ -48,6 +43,7 @@ class _Router:
     replicas: dict[str, _Replica] = field(default_factory=dict)
     weights: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     waiting: deque[Request] = field(default_factory=deque)
+    turns: dict[str, int] = field(default_factory=dict)
     account: dict[str, int] = field(default_factory=dict)
     done: list[Request] = field(default_factory=list)
 
@@ -64,36 +60,44 @@ class _Router:
 
 
 class _Ready:
-    """The replicas that take requests of users at one moment, each kind with the least full first.
+    """The replicas that take requests of users at one moment: those of a kind in turn, but for those that are full.
 
-    A replica of the kind that the table names gets the request, the least full one; where all of them are full, one of
-    another kind that is not, as proxies that count outstanding requests do.
+    Where all of a kind are full (as many requests as places), one of another kind that is not gets the request, as
+    proxies do that count outstanding requests.
     """
 
-    def __init__(self, replicas: Sequence[_Replica]) -> None:
-        self._every: list[_Row] = []
-        self._kinds: dict[str, list[_Row]] = {}
-        for order, one in enumerate(replicas):
-            engine = one.engine
-            row = (engine.running + engine.waiting) / engine.pace.max_sequences, order, one
-            heappush(self._every, row)
-            heappush(self._kinds.setdefault(one.kind, []), row)
+    def __init__(self, router: _Router, replicas: Sequence[_Replica]) -> None:
+        self._turns = router.turns
+        self._every = list(replicas)
+        self._kinds: dict[str, list[_Replica]] = {}
+        for one in replicas:
+            self._kinds.setdefault(one.kind, []).append(one)
+        self._room = {
+            one.name: one.engine.pace.max_sequences - one.engine.running - one.engine.waiting for one in replicas
+        }
 
     def pick(self, kind: str | None) -> _Replica | None:
         """A replica for one more request; None where there is none."""
-        rows = self._kinds.get(kind or "", self._every)
-        if not rows:
+        mine = self._kinds.get(kind or "", self._every)
+        if not mine:
             return None
-        if rows is not self._every and rows[0][0] >= 1.0 and self._freest() is not None:
-            rows = self._every
-        full, order, one = heappop(rows)
-        heappush(rows, (full + 1 / one.engine.pace.max_sequences, order, one))
-        return one
+        found = self._next(mine) or (self._next(self._every) if mine is not self._every else None)
+        if found is None:  # all are full
+            found = mine[self._turn(mine[0].kind) % len(mine)]
+        self._room[found.name] -= 1
+        return found
 
-    def _freest(self) -> _Replica | None:
-        """A replica of any kind that has room."""
-        full, _, one = self._every[0]
-        return one if full < 1.0 else None
+    def _next(self, replicas: Sequence[_Replica]) -> _Replica | None:
+        """The next in turn that has room."""
+        for _ in replicas:
+            one = replicas[self._turn(replicas[0].kind) % len(replicas)]
+            if self._room[one.name] > 0:
+                return one
+        return None
+
+    def _turn(self, kind: str) -> int:
+        self._turns[kind] = turn = self._turns.get(kind, -1) + 1
+        return turn
 
 
 class Fleet:
@@ -151,7 +155,7 @@ class Fleet:
         """Requests in order of arrival, none before now."""
         router = self._router(service)
         self._retry(router)
-        kinds = _Ready(router.ready())
+        kinds = _Ready(router, router.ready())
         rows = zip(arrival_s.tolist(), input_tokens.tolist(), output_tokens.tolist(), bucket.tolist(), strict=True)
         chance = self._chance.random(len(arrival_s)).tolist()
         router.count("submitted", len(arrival_s))
@@ -225,7 +229,7 @@ class Fleet:
             return
         waiting, router.waiting = list(router.waiting), deque()
         chance = self._chance.random(len(waiting)).tolist()
-        kinds = _Ready(router.ready())
+        kinds = _Ready(router, router.ready())
         for one, luck in zip(waiting, chance, strict=True):
             self._send(router, kinds, one, max(self.now_s, one.arrival_s), luck)
 
@@ -235,7 +239,7 @@ class Fleet:
         for one in replicas:
             done, one.engine.done = one.engine.done, []
             (computed if one.pool == PREFILL else router.done).extend(done)
-        decode = _Ready(router.ready(decode=True) if computed else ())
+        decode = _Ready(router, router.ready(decode=True) if computed else ())
         for request in sorted(computed, key=lambda each: (each.last_s, each.index)):
             if (chosen := decode.pick(None)) is None:
                 router.waiting.append(_anew(request))
