@@ -17,6 +17,7 @@ from controller.web import (
     routes_more,
     routes_plans,
     routes_services,
+    routes_simulate,
 )
 from controller.web.access import Tokens
 from controller.web.asked import Asked, Web
@@ -29,12 +30,13 @@ from controller.web.glance import Glance
 from controller.web.limits import Answers, Limits
 from controller.web.openapi import methods, openapi
 from controller.web.problems import Refused, answer, kind_of, of_cluster, of_parameters
+from controller.web.simulating import ChildSimulator, Simulates
 from controller.web.site import Site
 
 _ROOT = "/api/v1"
 _ROUTERS = (
     routes_services.router, routes_plans.router, routes_fleet.router, routes_cluster_objects.inventories,
-    routes_cluster_objects.powerdomains, routes_events.router, routes_more.router,
+    routes_cluster_objects.powerdomains, routes_events.router, routes_more.router, routes_simulate.router,
 )  # fmt: skip
 _TEXT = "text/plain; version=0.0.4"
 
@@ -45,6 +47,7 @@ def make_app(
     tokens: Tokens,
     limits: Limits | None = None,
     explorer: Explorer | None = None,
+    simulator: Simulates | None = None,
     metrics: Callable[[], str] = lambda: "",
     ready: Callable[[], bool] = lambda: True,
 ) -> FastAPI:
@@ -54,14 +57,15 @@ def make_app(
     """
     limits = limits or Limits()
     web = Web(
-        site, tokens, limits, explorer or Explorer(), Answers(), Reader(), Counts(), Feed(site),
-        Glance(limits.glance_s), metrics,
+        site, tokens, limits, explorer or Explorer(), simulator or ChildSimulator(), Answers(), Reader(), Counts(),
+        Feed(site), Glance(limits.glance_s), metrics,
     )  # fmt: skip
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
         yield
         web.explorer.stop()
+        web.simulator.stop()
         web.reader.stop()
 
     app = FastAPI(

@@ -20,6 +20,7 @@ from controller.web.feed import Feed
 from controller.web.glance import Glance
 from controller.web.limits import Answers, Limits, Said
 from controller.web.problems import Refused, invalid, said
+from controller.web.simulating import Simulates
 from controller.web.site import Site
 
 JSON = "application/json"
@@ -36,6 +37,7 @@ class Web:
     tokens: Tokens
     limits: Limits
     explorer: Explorer
+    simulator: Simulates
     answers: Answers
     reader: Reader
     counts: Counts

@@ -61,6 +61,7 @@ EXAMPLES: dict[str, Any] = {
     "Fault": {"node": "big-0", "gpu": 1, "kind": "xid", "xid": 79},
     "Anything": SERVICE,
     "Traffic": {"factor": 2.0},
+    "Simulation": {"service": "default/chat", "duration_s": 120, "seed": 1},
     "NewToken": {"name": "dashboard", "scopes": ["read"]},
     "Approval": {"decision": "1b42ebb885a9"},
     "Done": {"said": "default/chat is deleted"},

@@ -15,6 +15,7 @@ from controller.web.explore import Curves, DryRun, Explained
 from controller.web.metrics_known import METRICS
 from controller.web.objects import Done, Validity
 from controller.web.problems import Problem
+from controller.web.simulating import Simulated
 from controller.web.tokens import SCOPES
 from planner.spec.gpuservice import ServiceShape
 from planner.spec.schema import Terse
@@ -24,7 +25,7 @@ _VIEWS: Mapping[str, type] = {
     "Problem": Problem, "Validity": Validity, "Done": Done, "DryRun": DryRun, "Curves": Curves, "Explained": Explained,
     "Overview": model.Overview, "ServiceDetail": model.ServiceDetail, "PlanView": model.PlanView,
     "PlanHistory": model.History, "PlanDiff": model.PlanDiff, "NodeRow": model.NodeRow, "GpuTile": model.GpuTile,
-    "DomainRow": model.DomainRow, "EventRow": model.EventRow,
+    "DomainRow": model.DomainRow, "Simulated": Simulated, "EventRow": model.EventRow,
 }  # fmt: skip
 _SPECS: Mapping[str, tuple[type[BaseModel], bool]] = {
     "GPUService": (ServiceShape, True),
@@ -178,6 +179,14 @@ _OTHERS: Schema = {
         swing_ratio={**_NUMBER, "maximum": 1, "description": "How far a day's peak is above its mean."},
         peak_s={**_NUMBER, "description": "Seconds into the day of its peak."},
         burst_cv={**_NUMBER, "description": "Coefficient of variation of the time between requests; 1: Poisson."},
+    ),
+    "Simulation": _closed(
+        ["service"],
+        service={"type": "string", "pattern": "^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$", "description": "NAMESPACE/NAME."},
+        outcome={"enum": ["current", "proposal", "previous"], "description": "Of the plan; current if left out."},
+        rate_per_s={"type": ["number", "null"], "minimum": 0, "maximum": 1e6, "description": "Left out: as planned."},
+        duration_s={"type": "number", "minimum": 1, "maximum": 86_400, "description": "Simulated seconds; 600."},
+        seed={"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
     ),
     "NewToken": _closed(["name", "scopes"], name=_NAME, scopes=_SCOPES),
     "MadeToken": _closed(["name", "scopes", "token"], name=_NAME, scopes=_SCOPES, token={"type": "string"}),

@@ -160,6 +160,24 @@ def test_series_are_told_as_the_history_has_them(client: httpx.Client) -> None:
     assert client.get("/series", params={**asked, "end": 0}).status_code == 422
 
 
+def test_a_plan_meets_its_objectives_below_its_rate_and_misses_them_far_above(client: httpx.Client) -> None:
+    asked = {"service": "default/chat", "duration_s": 120, "seed": 3, "rate_per_s": 6}
+    good = client.post("/simulate", json=asked).json()
+    assert (good["met"], good["left"], good["refused"]) == (True, 0, 0)
+    assert good["submitted"] == good["finished"] == pytest.approx(6 * 120, rel=0.15)
+    [chat] = good["classes"]
+    ttft, tpot, _ = chat["latencies"]
+    assert ttft["p50_s"] <= ttft["p95_s"] <= ttft["objective_s"] == 1.0
+    assert tpot["p95_s"] <= tpot["objective_s"] == 0.06
+    assert client.post("/simulate", json=asked).json() == good
+    much = client.post("/simulate", json={**asked, "rate_per_s": 40}).json()
+    assert not much["met"]
+    assert much["submitted"] == much["finished"] + much["refused"] + much["left"]
+    assert client.post("/simulate", json={**asked, "outcome": "proposal"}).status_code == 404
+    assert client.post("/simulate", json={**asked, "duration_s": 1e9}).json()["errors"][0]["path"] == "duration_s"
+    assert client.post("/simulate", json={**asked, "service": "default/none"}).status_code == 404
+
+
 def test_faults_are_played_on_an_embedded_cluster_alone(client: httpx.Client, made: Served) -> None:
     good = {"node": "big-1", "gpu": 3, "kind": "xid", "xid": 79}
     assert client.post("/faults", json=good).json() == {"said": "GPU 3 of big-1: xid"}
