@@ -64,7 +64,7 @@ def _problems(sent: Object) -> list[FieldError]:
     service, which, seed = sent.get("service"), sent.get("outcome", "current"), sent.get("seed", 0)
     if not isinstance(service, str) or not all(service.partition("/")[::2]) or service.count("/") != 1:
         found.append(said("service", f"got {service!r:.60}, allowed: NAMESPACE/NAME"))
-    if which not in _OUTCOMES:
+    if not isinstance(which, str) or which not in _OUTCOMES:
         found.append(said("outcome", f"got {which!r:.60}, allowed: {', '.join(_OUTCOMES)}"))
     rate, duration = sent.get("rate_per_s"), sent.get("duration_s", 600.0)
     if rate is not None and not _between(rate, 0.0, 1e6):
