@@ -67,8 +67,10 @@ class Child:
 
 
 def serve(answer: Callable[[bytes], bytes]) -> None:
-    """Answer until standard input ends; an answer is one line."""
+    """Answer until standard input ends; an answer is one line, and nothing that a library prints comes between."""
     os.nice(_NICE)
-    while size := sys.stdin.buffer.readline():
-        sys.stdout.buffer.write(answer(sys.stdin.buffer.read(int(size))) + b"\n")
-        sys.stdout.buffer.flush()
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        while size := sys.stdin.buffer.readline():
+            answers.write(answer(sys.stdin.buffer.read(int(size))) + b"\n")
+            answers.flush()
