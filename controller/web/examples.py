@@ -50,6 +50,16 @@ PROBLEM_EXAMPLE: dict[str, Any] = {
         }
     ],
 }
+_OUTCOME: dict[str, Any] = {
+    "decision": "791bfeaa7c68", "at_s": 1.8e9, "cause": "first_plan", "reason": "the service has no plan",
+    "rate_per_s": 8.0, "generation": 1, "usd_per_hour": 2.5, "power_w": 461.3, "replicas": 1, "gpus": 1,
+    "allocations": [{
+        "recipe": "H100-SXM fp8", "gpu": "H100-SXM", "pool": "serve", "node_group": "big", "zone": "a", "replicas": 1,
+        "gpus_per_replica": 1, "gpus": 1, "usd_per_hour": 2.5, "power_w": 461.3, "power_cap_w": None,
+        "busy_ratio": 0.11, "techniques": ["fp8"], "engine": "vllm", "max_batch": 512, "ttft_s": 0.474,
+        "tpot_s": 0.056, "e2e_s": 7.61, "source": "modelled",
+    }],
+}  # fmt: skip
 EXAMPLES: dict[str, Any] = {
     "GPUService": SERVICE,
     "ClusterInventory": INVENTORY,
@@ -64,5 +74,38 @@ EXAMPLES: dict[str, Any] = {
     "Simulation": {"service": "default/chat", "duration_s": 120, "seed": 1},
     "NewToken": {"name": "dashboard", "scopes": ["read"]},
     "Approval": {"decision": "1b42ebb885a9"},
-    "Done": {"said": "default/chat is deleted"},
-}
+    "Done": {"said": "GPUService default/chat is deleted"},
+    "Validity": {"valid": False, "errors": PROBLEM_EXAMPLE["errors"]},
+    "MadeToken": {"name": "dashboard", "scopes": ["read"], "token": "muster_..."},
+    "Token": {"name": "dashboard", "scopes": ["read"], "made_s": 1.8e9},
+    "Series": {
+        "metric": "rate_per_s", "subject": "default/chat", "start_s": 1.8e9, "end_s": 1.8e9 + 3600,
+        "points": [[1.8e9 + 15, 7.9], [1.8e9 + 30, 8.2]],
+    },
+    "Latest": {"metric": "rate_per_s", "values": {"default/chat": 8.2}},
+    "EventRow": {
+        "id": "fb2c5472-9ce8-4d32-8a44-216bbbbc55a9", "version": 42, "at_s": 1.8e9, "last_s": 1.8e9, "type": "Normal",
+        "reason": "PlanSolved", "note": "decision 791bfeaa7c68 is for generation 1", "kind": "GPUService",
+        "namespace": "default", "about": "default/chat", "count": 1,
+    },
+    "DomainRow": {
+        "name": "rack-1", "budget_w": 8000.0, "drawn_w": 2450.0, "allowed_w": 4900.0, "granted_w": 4900.0,
+        "planned_w": 461.0, "gpus": 8, "groups": ["big"], "version": "12",
+        "caps": [{
+            "service": "default/chat", "priority": 5, "recipe": "H100-SXM fp8", "node_group": "big", "gpus": 1,
+            "cap_w": None, "planned_w": 461.0,
+        }],
+    },
+    "PlanView": {
+        "key": "default/chat", "namespace": "default", "name": "chat", "version": "14", "current": _OUTCOME,
+        "infeasible": None, "proposal": None, "previous": None, "floor_per_s": None, "binding": [],
+    },
+    "PlanHistory": {"key": "default/chat", "complete": True, "outcomes": [_OUTCOME]},
+    "Explained": {
+        "key": "default/chat", "usd_per_hour": 2.4, "power_w": 141.2, "complete": True,
+        "savings": [{
+            "kind": "slo", "target": "default/chat", "words": "latency objectives 25% looser", "usd_per_hour": 1.6,
+            "saves_usd_per_hour": 0.8, "power_w": 102.7,
+        }],
+    },
+}  # fmt: skip

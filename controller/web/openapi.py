@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from controller.crds.kinds import DomainSpec, InventorySpec
 from controller.names import API_VERSION
 from controller.web import model
+from controller.web.examples import EXAMPLES
 from controller.web.explore import Curves, DryRun, Explained
 from controller.web.metrics_known import METRICS
 from controller.web.objects import Done, Validity
@@ -89,6 +90,11 @@ def _tidy(operation: Schema, secured: bool) -> None:
             del reply["content"]["application/json"]  # FastAPI's default beside the media type that is ours
     if not secured:
         replies.pop("401", None)
+    for body in (operation.get("requestBody", {}), *replies.values()):
+        for content in body.get("content", {}).values():
+            name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            if name in EXAMPLES:
+                content["example"] = EXAMPLES[name]  # FastAPI leaves out what is null
 
 
 def _schemas() -> Schema:

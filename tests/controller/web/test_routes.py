@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
 from controller.web.explore import Explorer
 from tests.controller.web.cluster import START_S, a_spec
@@ -214,6 +215,20 @@ def test_the_document_describes_every_route_with_every_answer(client: httpx.Clie
     text = json.dumps(document)
     used = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert used <= set(schemas)
+
+
+def test_every_example_is_what_its_schema_says(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    seen = 0
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+            for content in (one for body in bodies for one in body.get("content", {}).values() if "example" in one):
+                schema = {**content["schema"], "components": document["components"]}
+                problems = [error.message for error in Draft202012Validator(schema).iter_errors(content["example"])]
+                assert problems == [], path
+                seen += 1
+    assert seen > 100
 
 
 def test_probes_and_metrics_are_answered(made: Served, client: httpx.Client) -> None:
