@@ -1,9 +1,9 @@
 """Replicas of many services behind their routers, in simulated time.
 
-Requests are given a kind of replica by the service's table of weights (chance, seeded), and the next replica of
-the kind that is not full. Where prefill has replicas of its own, a request goes on to a decode replica once its prompt is computed
-and sent. A request for which no replica is ready waits at the router; one whose replica dies begins again elsewhere,
-its arrival unchanged. Nothing is lost without being counted.
+Requests are given a kind of replica by the service's table of weights (chance, seeded), and the next replica of the
+kind that is not full. Where prefill has replicas of its own, a request goes on to a decode replica once its prompt is
+computed and sent. A request for which no replica is ready waits at the router; one whose replica dies begins again
+elsewhere, its arrival unchanged. Nothing is lost without being counted.
 """
 
 from collections import deque
@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 PREFILL, DECODE = "prefill", "decode"
+_LOOK_S, _LOT = 1.0, 4096
 MOST_WAITING = 100_000  # requests at the router of a service; more are refused, as a proxy does
 
 
@@ -42,6 +43,7 @@ class _Router:
 
     replicas: dict[str, _Replica] = field(default_factory=dict)
     weights: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    coming: deque[Request] = field(default_factory=deque)
     waiting: deque[Request] = field(default_factory=deque)
     turns: dict[str, int] = field(default_factory=dict)
     account: dict[str, int] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class Fleet:
         self._routers: dict[str, _Router] = {}
         self._where: dict[str, str] = {}  # replica -> service
         self._next = 0
+        self._lots: list[float] = []
         self.now_s = 0.0
 
     def add(self, name: str, kind: str, service: str, pool: str, pace: Pace) -> None:
@@ -152,38 +155,56 @@ class Fleet:
         self._router(service).weights = {i: table[one] for i, one in enumerate(buckets) if one in table}
 
     def submit(self, service: str, arrival_s: Floats, input_tokens: Ints, output_tokens: Ints, bucket: Ints) -> None:
-        """Requests in order of arrival, none before now."""
+        """Requests in order of arrival, none before now nor before those of earlier calls."""
         router = self._router(service)
-        self._retry(router)
-        kinds = _Ready(router, router.ready())
         rows = zip(arrival_s.tolist(), input_tokens.tolist(), output_tokens.tolist(), bucket.tolist(), strict=True)
-        chance = self._chance.random(len(arrival_s)).tolist()
-        router.count("submitted", len(arrival_s))
-        for (at_s, inputs, outputs, which), luck in zip(rows, chance, strict=True):
-            one = Request(self._next, at_s, inputs, max(outputs, 1), which)
+        for at_s, inputs, outputs, which in rows:
+            router.coming.append(Request(self._next, at_s, inputs, max(outputs, 1), which))
             self._next += 1
-            self._send(router, kinds, one, at_s, luck)
+        router.count("submitted", len(arrival_s))
 
     def advance(self, until_s: float) -> Mapping[str, Finished]:
         """Let time go on; what ended meanwhile, by service."""
+        while self.now_s < until_s:
+            # Routers look at how full replicas are once in a while; with nothing to route there is nothing to look at.
+            step_s = (
+                _LOOK_S if any(one.coming or one.waiting for one in self._routers.values()) else until_s - self.now_s
+            )
+            end_s = min(self.now_s + step_s, until_s)
+            for router in self._routers.values():
+                self._route(router, end_s)
+                self._serve(router, end_s)
+            self.now_s = end_s
         found = {}
         for service, router in self._routers.items():
-            self._retry(router)
-            for decode in (False, True):
-                mine = [one for one in router.replicas.values() if (one.pool == DECODE) == decode]
-                for one in mine:
-                    one.engine.advance(until_s)
-                self._collect(router, mine)
-                for one in mine:
-                    if one.engine.draining and one.engine.empty:
-                        self._forget(one.name)
             done = [one for one in router.done if one.last_s <= until_s]
             router.done = [one for one in router.done if one.last_s > until_s]
             if done:
                 found[service] = finished(done)
                 router.count("finished", len(done))
-        self.now_s = until_s
         return found
+
+    def _serve(self, router: _Router, until_s: float) -> None:
+        for decode in (False, True):
+            mine = [one for one in router.replicas.values() if (one.pool == DECODE) == decode]
+            for one in mine:
+                one.engine.advance(until_s)
+            self._collect(router, mine)
+            for one in mine:
+                if one.engine.draining and one.engine.empty:
+                    self._forget(one.name)
+
+    def _route(self, router: _Router, until_s: float) -> None:
+        """Give those that come, after those that wait, a replica each."""
+        if not (router.coming and router.coming[0].arrival_s < until_s) and not router.waiting:
+            return
+        kinds = _Ready(router, router.ready())
+        waiting, router.waiting = router.waiting, deque()
+        for one in waiting:
+            self._send(router, kinds, one, max(self.now_s, one.arrival_s))
+        while router.coming and router.coming[0].arrival_s < until_s:
+            one = router.coming.popleft()
+            self._send(router, kinds, one, one.arrival_s)
 
     def state(self, name: str) -> State:
         """A replica now."""
@@ -197,7 +218,7 @@ class Fleet:
         if router is None:
             return Account()
         engines = [one.engine for one in router.replicas.values()]
-        flying = sum(one.running + one.waiting for one in engines) + len(router.done)
+        flying = sum(one.running + one.waiting for one in engines) + len(router.done) + len(router.coming)
         preempted = sum(one.preemptions for one in engines)
         return Account(**router.account, in_flight=flying, waiting=len(router.waiting), preemptions=preempted)
 
@@ -212,9 +233,9 @@ class Fleet:
         router, _ = self._find(name)
         del router.replicas[name], self._where[name]
 
-    def _send(self, router: _Router, kinds: "_Ready", one: Request, at_s: float, luck: float) -> None:
+    def _send(self, router: _Router, kinds: _Ready, one: Request, at_s: float) -> None:
         """Give a request a replica, or let it wait."""
-        chosen = kinds.pick(_drawn(router.weights.get(one.bucket, {}), luck))
+        chosen = kinds.pick(_drawn(router.weights.get(one.bucket, {}), self._luck()))
         if chosen is None:
             if len(router.waiting) >= MOST_WAITING:
                 router.count("refused")
@@ -223,15 +244,11 @@ class Fleet:
             return
         chosen.engine.offer(one, at_s)
 
-    def _retry(self, router: _Router) -> None:
-        """Requests that wait at the router go to replicas that are ready now."""
-        if not router.waiting or not router.ready():
-            return
-        waiting, router.waiting = list(router.waiting), deque()
-        chance = self._chance.random(len(waiting)).tolist()
-        kinds = _Ready(router, router.ready())
-        for one, luck in zip(waiting, chance, strict=True):
-            self._send(router, kinds, one, max(self.now_s, one.arrival_s), luck)
+    def _luck(self) -> float:
+        """A number from 0 to 1, drawn in lots: one at a time costs more than what it decides."""
+        if not self._lots:
+            self._lots = self._chance.random(_LOT).tolist()
+        return self._lots.pop()
 
     def _collect(self, router: _Router, replicas: Sequence[_Replica]) -> None:
         """Take what replicas have done; prompts that are computed go on to be decoded."""
