@@ -29,6 +29,7 @@ Cause = Literal[
 ]  # fmt: skip
 _NORMAL_MAD = 1.4826  # of a normal distribution: its standard deviation over the median of absolute deviations
 _LEAST_SAMPLES = 4
+_MOST_STEP = 2.0  # how far above the last sample a step may end
 _ALWAYS = "the objective was missed in all of"
 
 
@@ -48,6 +49,7 @@ class Laws:
     slo_window_s: float = 300.0
     slo_missed_ratio: float = 0.5
     slo_headroom_ratio: float = 0.1  # above what comes, for a service whose plan does not hold its objective
+    queue_headroom_ratio: float = 0.2  # the same where requests queue up, which must go down again
     lead_s: float = 900.0  # how far a rise is looked ahead
     size_tolerance_ratio: float = 0.2
     sample_s: float = 60.0  # the window that a sample is the mean of
@@ -187,9 +189,9 @@ def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws) ->
     # A sample is the mean of a window, of which the new rate has only the part since the last samples.
     then_s, then = rates[-2]
     part = min((at_s - then_s) / laws.sample_s, 1.0) if at_s > then_s else 1.0
-    now = min(max(last, then + (last - then) / part), laws.step_ratio * last)
+    now = min(max(last, then + (last - then) / part), _MOST_STEP * last)
     text = f"{last:.3g} requests/s after {middle:.3g}, planned for {planned.rate_per_s:.3g}"
-    return Reason("rate_step", text, now * (1 + laws.slo_headroom_ratio))  # what queued up meanwhile is to go down
+    return Reason("rate_step", text, now * (1 + laws.queue_headroom_ratio))  # what queued up meanwhile is to go down
 
 
 def _drift(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> Reason | None:
@@ -240,16 +242,16 @@ def _sizes(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | N
 
 
 def _hurt(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
-    """More comes than is planned for, and the objective is missed for it: nobody waits to be surer of how much."""
-    last = [one for one in seen.samples if planned.at_s + laws.sample_s < one.at_s <= now_s][-_LEAST_SAMPLES:]
+    """More comes than is planned for, and the objective is missed for it: nobody waits for a whole window."""
+    last = [one for one in seen.samples if planned.at_s + laws.sample_s < one.at_s <= now_s][-2 * _LEAST_SAMPLES :]
     rates = [one.rate_per_s for one in last if one.rate_per_s is not None and one.slo_met is False]
-    if len(rates) < _LEAST_SAMPLES:
+    if len(rates) < 2 * _LEAST_SAMPLES:
         return None
     mean = sum(rates) / len(rates)
-    if mean <= planned.rate_per_s * (1 + laws.up_tolerance_ratio):
+    if mean_between(rates, laws.certain_z)[0] <= planned.rate_per_s * (1 + laws.up_tolerance_ratio):
         return None
     text = f"the objective is missed at {mean:.3g} requests/s, planned for {planned.rate_per_s:.3g}"
-    return Reason("rate_up", text, mean * (1 + laws.slo_headroom_ratio))
+    return Reason("rate_up", text, mean * (1 + laws.queue_headroom_ratio))
 
 
 def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:

@@ -183,6 +183,19 @@ class Serving:
             latency,
         )
 
+    def attained_since(self, key: str, since_s: float) -> float | None:
+        """Of the requests that came since a time and ended in the last minute, the share that met its objective."""
+        window, obj = self._windows.get(key), self._known.service(key)
+        spec = None if obj is None else self._known.spec(obj)
+        if window is None or not window.ended or not isinstance(spec, ServiceSpec):
+            return None
+        ended = [one for _, one in window.ended]
+        late = np.concatenate([one.arrival_s for one in ended]) >= since_s
+        if not late.any():
+            return None
+        columns = {name: np.concatenate([getattr(one, f"{name}_s") for one in ended])[late] for name in _LATENCIES}
+        return float(_met(spec, columns, np.concatenate([one.bucket for one in ended])[late]).mean())
+
     def _begin(self, one: Replica) -> None:
         plan = self._known.plan(one.service)
         past = () if plan is None else self._store.past(("plans", *one.service.split("/", 1)))  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ import orjson
 from numpy.typing import NDArray
 
 from controller.decision import CONTEXT
-from controller.embedded.traffic import Traffic, requests
 from controller.plans import allocations
 from controller.specs import service
 from controller.web.child import serve
@@ -18,6 +17,7 @@ from planner.errors import BadInput, MusterError
 from planner.hardware import Inventory
 from planner.plan import Allocation
 from planner.service import SLO, Bucket, ServiceSpec
+from planner.simulation.arrivals import Traffic, requests
 from planner.simulation.fleet import Fleet
 from planner.simulation.model import pace_of
 from planner.simulation.told import Finished

@@ -70,6 +70,11 @@ class Engine:
         return self._slots
 
     @property
+    def queued(self) -> int:
+        """Requests that are seen and for which there was no place or no room in a step."""
+        return len(self._queue)
+
+    @property
     def empty(self) -> bool:
         """Whether nothing is left to do."""
         return not (self._coming or self._queue or self._slots)

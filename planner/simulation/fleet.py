@@ -25,6 +25,7 @@ Ints = NDArray[np.int64]
 
 PREFILL, DECODE = "prefill", "decode"
 _LOOK_S, _LOT = 1.0, 4096
+_LINE = 16  # requests that wait at an engine before routers send it no more
 MOST_WAITING = 100_000  # requests at the router of a service; more are refused, as a proxy does
 
 
@@ -64,8 +65,8 @@ class _Router:
 class _Ready:
     """The replicas that take requests of users at one moment: those of a kind in turn, but for those that are full.
 
-    Where all of a kind are full (as many requests as places), one of another kind that is not gets the request, as
-    proxies do that count outstanding requests.
+    Where all of a kind are full (a line stands before them, or every place is taken), one of another kind that is not
+    gets the request, as proxies do that count outstanding requests.
     """
 
     def __init__(self, router: _Router, replicas: Sequence[_Replica]) -> None:
@@ -74,9 +75,7 @@ class _Ready:
         self._kinds: dict[str, list[_Replica]] = {}
         for one in replicas:
             self._kinds.setdefault(one.kind, []).append(one)
-        self._room = {
-            one.name: one.engine.pace.max_sequences - one.engine.running - one.engine.waiting for one in replicas
-        }
+        self._room = {one.name: _room(one.engine) for one in replicas}
 
     def pick(self, kind: str | None) -> _Replica | None:
         """A replica for one more request; None where there is none."""
@@ -100,6 +99,13 @@ class _Ready:
     def _turn(self, kind: str) -> int:
         self._turns[kind] = turn = self._turns.get(kind, -1) + 1
         return turn
+
+
+def _room(engine: Engine) -> int:
+    """Requests that an engine takes before it is full: none while a line stands before it."""
+    if engine.queued >= _LINE:
+        return 0
+    return engine.pace.max_sequences - engine.running - engine.waiting
 
 
 class Fleet:

@@ -66,7 +66,7 @@ def test_a_threefold_step_is_followed_in_the_tick_in_which_it_is_seen() -> None:
     verdict = judge(planned(), seen(*samples), 3615.0)
     assert cause(verdict) == "rate_step"
     assert verdict.reason is not None
-    assert verdict.reason.rate_per_s == pytest.approx(300.0 * 1.5 * 1.1)  # a window of 60 s has 15 s of it: it is more
+    assert verdict.reason.rate_per_s == pytest.approx(300.0 * 2 * 1.2)  # a window of 60 s has 15 s of it: it is more
 
 
 def test_a_step_is_followed_even_just_after_a_plan() -> None:
@@ -218,5 +218,5 @@ def test_a_plan_that_more_requests_came_after_is_not_gone_back_from() -> None:
 
 def test_an_objective_that_is_missed_for_more_requests_than_planned_waits_for_nothing() -> None:
     made = replace(planned(), at_s=1000.0)
-    lately = [Sample(at_s, 115.0, False) for at_s in range(1075, 1135, 15)]
-    assert cause(judge(made, seen(*lately), 1130.0)) == "rate_up"
+    lately = [Sample(at_s, 115.0, False) for at_s in range(1075, 1195, 15)]
+    assert cause(judge(made, seen(*lately), 1190.0)) == "rate_up"
