@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from heapq import heapify, heappop, heappush
 from types import MappingProxyType
 from typing import Any
 
@@ -11,9 +12,8 @@ import orjson
 from controller import names
 from controller.cluster import Node, Running
 from controller.decision import snapshot
-from controller.hardware import Offer, gpus_of, groups_of, held_by_node, holds, nodes_of, offer
+from controller.hardware import Held, Offer, gpus_of, groups_of, held_by_service, holds, nodes_of, offer, total_held
 from controller.plans import merged, uncapped
-from controller.specs import service_of
 from planner.plan import Allocation
 
 Object = Mapping[str, Any]
@@ -33,22 +33,23 @@ class Fleet:
     decided: Mapping[str, Sequence[Allocation]]
     gpu_of_product: Callable[[str], str | None]
     without: frozenset[str] = field(default_factory=frozenset)  # nodes that are about to be taken out
+    held: Held | None = None  # what the pods hold, and `nodes_of` them, where somebody counted that already
+    seen: Sequence[Node] | None = None
 
 
 def taken(fleet: Fleet, planned: Collection[str]) -> dict[str, int]:
     """Node -> GPUs that other services than those to be planned hold, or will hold when what was decided is done."""
-    others = [pod for pod in fleet.pods if service_of(pod) not in planned]
-    held = held_by_node(others)
-    groups = groups_of(fleet.inventories)
-    free = [
-        Node(one.name, one.group, one.gpus, held.get(one.name, 0), one.open)
-        for one in nodes_of(fleet.nodes, groups, {})
-    ]
+    counted = held_by_service(fleet.pods) if fleet.held is None else fleet.held
+    held = total_held(counted, planned)
+    seen = nodes_of(fleet.nodes, groups_of(fleet.inventories), {}) if fleet.seen is None else fleet.seen
+    free = [Node(one.name, one.group, one.gpus, held.get(one.name, 0), one.open) for one in seen]
     waiting = []
-    have = {one.kind.name: one for one in fleet.running}
+    have: dict[str, list[Running]] = {}
+    for one in fleet.running:
+        have.setdefault(one.kind.service, []).append(one)
     for service, allocations in fleet.decided.items():
         if service not in planned:
-            waiting += _waiting(allocations, [one for one in have.values() if one.kind.service == service])
+            waiting += _waiting(allocations, have.get(service, ()))
     for node, gpus in reserved(free, waiting).items():
         held[node] = held.get(node, 0) + gpus
     return held
@@ -69,24 +70,23 @@ def _waiting(allocations: Sequence[Allocation], running: Sequence[Running]) -> l
 
 def reserved(nodes: Sequence[Node], starts: Iterable[tuple[str, int]]) -> dict[str, int]:
     """Node -> GPUs that replicas to start would take, the largest first, each where the least room is left over."""
-    room = {(one.group, one.name): one.free for one in nodes}
+    rooms: dict[str, dict[int, list[str]]] = {}  # group -> free GPUs -> a heap of nodes
     whole: dict[str, int] = {}
     for one in nodes:
+        rooms.setdefault(one.group, {}).setdefault(one.free, []).append(one.name)
         whole[one.group] = max(whole.get(one.group, 0), one.gpus)
+    for names_of in (heap for room in rooms.values() for heap in room.values()):
+        heapify(names_of)
     got: dict[str, int] = {}
     for group, gpus in sorted(starts, key=lambda start: -start[1]):
-        need = (
-            [gpus]
-            if gpus <= whole.get(group, 0)
-            else [whole[group]] * -(-gpus // whole[group])
-            if whole.get(group)
-            else []
-        )
+        most = whole.get(group, 0)
+        need = [gpus] if gpus <= most else [most] * -(-gpus // most) if most else []
+        room = rooms.get(group, {})
         for part in need:
-            fits = [(free, name) for (other, name), free in room.items() if other == group and free >= part]
-            if fits:
-                _, name = min(fits)
-                room[group, name] -= part
+            free = min((free for free, there in room.items() if free >= part and there), default=None)
+            if free is not None:
+                name = heappop(room[free])
+                heappush(room.setdefault(free - part, []), name)
                 got[name] = got.get(name, 0) + part
     return got
 
@@ -116,7 +116,7 @@ def ask(
     gone = {*planned, *freed}
     made = offer(
         fleet.inventories, fleet.domains, fleet.nodes, taken(fleet, gone), drawn_w(fleet, gone),
-        fleet.gpu_of_product, fleet.without,
+        fleet.gpu_of_product, fleet.without, fleet.seen,
     )  # fmt: skip
     current = _current(fleet, planned, made)
     rows = [(obj, rate, sizes.get(key, (1.0, 1.0))) for key, obj, rate in services]
@@ -125,7 +125,8 @@ def ask(
 
 def _current(fleet: Fleet, planned: Collection[str], made: Offer) -> dict[tuple[str, str, str, str], int]:
     """Replicas that run and have a place, in the groups of the offer, so that staying is free."""
-    kinds = {one.kind.name: one.kind for one in fleet.running}
+    kinds = {one.kind.name: one.kind for one in fleet.running if one.kind.service in planned}
+    short = {name.rpartition("/")[2] for name in kinds}
     found: dict[tuple[str, str, str, str], float] = {}
     capped = {  # kinds know no caps, and the planner tells recipes apart by them
         (name, str(uncapped(one.recipe)), one.pool): str(one.recipe)
@@ -133,11 +134,12 @@ def _current(fleet: Fleet, planned: Collection[str], made: Offer) -> dict[tuple[
         for one in fleet.decided.get(name, ())
     }
     for pod in fleet.pods:
-        kind = kinds.get(
-            f"{pod['metadata'].get('namespace')}/{(pod['metadata'].get('labels') or {}).get(names.KIND, '')}"
-        )
+        name = (pod["metadata"].get("labels") or {}).get(names.KIND, "")
+        if name not in short:
+            continue
+        kind = kinds.get(f"{pod['metadata'].get('namespace')}/{name}")
         group = made.names.get(pod["spec"].get("nodeName", ""))
-        if kind is None or group is None or kind.service not in planned or not holds(pod):
+        if kind is None or group is None or not holds(pod):
             continue
         recipe = capped.get((kind.service, kind.recipe, kind.pool), kind.recipe)
         key = (kind.service, recipe, kind.pool, group)

@@ -11,9 +11,13 @@ from typing import Any
 
 from controller import names
 from controller.cluster import Node
+from controller.specs import service_of
 from planner.units import POWER
 
 Object = Mapping[str, Any]
+Held = Mapping[str, Mapping[str, int]]
+"""Service ("" for pods of none) -> node -> GPUs."""
+
 GPU_RESOURCE = "nvidia.com/gpu"
 PRODUCT = "nvidia.com/gpu.product"
 ZONE = "topology.kubernetes.io/zone"
@@ -71,6 +75,23 @@ def held_by_node(pods: Iterable[Object]) -> dict[str, int]:
     return held
 
 
+def held_by_service(pods: Iterable[Object]) -> Held:
+    """GPUs that pods hold, by service."""
+    found: dict[str, list[Object]] = {}
+    for pod in pods:
+        found.setdefault(service_of(pod), []).append(pod)
+    return {service: held_by_node(mine) for service, mine in found.items()}
+
+
+def total_held(held: Held, without: Collection[str] = ()) -> dict[str, int]:
+    """Node -> GPUs that all services but some hold."""
+    found: dict[str, int] = {}
+    for service, nodes in held.items():
+        for node, gpus in nodes.items() if service not in without else ():
+            found[node] = found.get(node, 0) + gpus
+    return found
+
+
 def is_open(node: Object) -> bool:
     """Whether a node takes new replicas: it is ready, and neither cordoned nor tainted by us."""
     spec = node.get("spec") or {}
@@ -104,18 +125,21 @@ def offer(
     drawn_w: Mapping[str, float],
     gpu_of_product: Callable[[str], str | None],
     without: Collection[str] = (),
+    seen: Sequence[Node] | None = None,
 ) -> Offer:
     """What may be planned on: open nodes but `without`, less GPUs `taken` by node and watts `drawn_w` by power domain.
+
+    `seen`: the nodes by `nodes_of`, where somebody has them.
 
     A group whose GPU type is stated neither by the inventory nor by a product label that is known is left out.
     """
     groups = groups_of(inventories)
     counted: dict[tuple[str, int], list[Object]] = {}
-    for node in sorted(nodes, key=lambda one: str(one["metadata"]["name"])):
-        name = node["metadata"]["name"]
-        group, free = group_of(node, groups), node_gpus(node) - taken.get(name, 0)
-        if group and free > 0 and is_open(node) and name not in without:
-            counted.setdefault((group, free), []).append(node)
+    found = {node["metadata"]["name"]: node for node in nodes}
+    for one in nodes_of(nodes, groups, {}) if seen is None else seen:
+        free = one.gpus - taken.get(one.name, 0)
+        if free > 0 and one.open and one.name not in without:
+            counted.setdefault((one.group, free), []).append(found[one.name])
     rows: list[dict[str, Any]] = []
     backs: dict[str, str] = {}
     where: dict[str, str] = {}

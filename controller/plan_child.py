@@ -16,6 +16,7 @@ import orjson
 from planner.errors import MusterError
 
 _LONGEST_S = 300.0
+_NICE = 10
 
 
 class PlanningFailed(MusterError):
@@ -97,7 +98,11 @@ def answer(line: bytes) -> Mapping[str, Any]:
 
 
 def main() -> None:
-    """Answer until standard input ends. What libraries print goes to standard error, so that answers are alone."""
+    """Answer until standard input ends, after whoever else wants the processor: a plan may be late, a lease may not.
+
+    What libraries print goes to standard error, so that answers are alone.
+    """
+    os.nice(_NICE)
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         for line in sys.stdin.buffer:

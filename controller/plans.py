@@ -60,15 +60,16 @@ def _joined(a: Allocation | None, b: Allocation) -> Allocation:
 
 def uncapped(recipe: Recipe) -> Recipe:
     """How a replica runs apart from its power cap, which is set while it runs and makes no other kind of replica."""
-    return replace(recipe, power_cap_w=None)
+    return recipe if recipe.power_cap_w is None else replace(recipe, power_cap_w=None)
 
 
 def merged(allocations: Sequence[Allocation]) -> tuple[Allocation, ...]:
     """Allocations without their caps; those that then are of one kind are one."""
     found: dict[tuple[str, str, str], Allocation] = {}
     for one in allocations:
-        key = (str(uncapped(one.recipe)), one.pool, one.node_group)
-        found[key] = _joined(found.get(key), replace(one, recipe=uncapped(one.recipe)))
+        recipe = uncapped(one.recipe)
+        key = (str(recipe), one.pool, one.node_group)
+        found[key] = _joined(found.get(key), one if recipe is one.recipe else replace(one, recipe=recipe))
     return tuple(found.values())
 
 

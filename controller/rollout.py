@@ -40,6 +40,9 @@ class _Fleet:
         self.desired = desired
         self.kinds = {one.kind.name: one.kind for one in live.running}
         self.kinds |= {target.kind.name: target.kind for target in desired.targets}
+        self.by_service: dict[str, list[Kind]] = {}
+        for _, kind in sorted(self.kinds.items()):
+            self.by_service.setdefault(kind.service, []).append(kind)
         self.live = {one.kind.name: one for one in live.running}
         self.want = {target.kind.name: target.replicas for target in desired.targets}
         self.told = {name: one.replicas for name, one in self.live.items()}
@@ -54,14 +57,13 @@ class _Fleet:
 
     def services(self) -> list[str]:
         """The most important first."""
-        names = {kind.service for kind in self.kinds.values()}
-        return sorted(names, key=lambda name: (-self.bears(name).priority, name))
+        return sorted(self.by_service, key=lambda name: (-self.bears(name).priority, name))
 
     def bears(self, service: str) -> Disruption:
         return self.desired.disruption.get(service, _NOTHING)
 
     def of(self, service: str) -> list[Kind]:
-        return sorted((k for k in self.kinds.values() if k.service == service), key=lambda kind: kind.name)
+        return self.by_service.get(service, [])
 
     def serves(self, service: str) -> bool:
         """Whether all that was decided for a service is ready."""

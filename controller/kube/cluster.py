@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller import names
-from controller.cluster import Action, Live, Route, Running, Scale
-from controller.hardware import groups_of, held_by_node, nodes_of
+from controller.cluster import Action, Live, Route, Scale
+from controller.hardware import groups_of
 from controller.kube.applier import Applier
 from controller.kube.cache import World
 from controller.kube.caches import Caches
+from controller.kube.counting import Counting
 from controller.kube.discovery import Served
 from controller.kube.rest import ApiError
-from controller.kube.view import kind_of, running
-from controller.manifests.service import route, table, table_name, weights_of
+from controller.manifests.service import route, table, table_name
 from controller.manifests.workload import Made, workload
 from planner.service import Bucket
 
@@ -32,6 +32,7 @@ class KubernetesCluster:
     def __init__(self, cache: Caches, served: Served, applier: Applier, clock: Callable[[], float]) -> None:
         self._cache, self._served, self._applier, self._clock = cache, served, applier, clock
         self._written: dict[str, tuple[Object, float]] = {}
+        self._counting = Counting()
         self.made: Mapping[str, Made] = {}
         self.rates: Mapping[str, Mapping[Bucket, float]] = {}
 
@@ -42,7 +43,7 @@ class KubernetesCluster:
         that still has it would stop one of another kind too, and both would be missing.
         """
         world = self._cache.world()
-        return live(world, self._clock(), self._newest(world.workloads))
+        return live(world, self._clock(), self._newest(world.workloads), self._counting)
 
     def _newest(self, seen: Sequence[Object]) -> list[Object]:
         """Workloads as the caches have them, or as they were last written where that is newer."""
@@ -108,31 +109,12 @@ class KubernetesCluster:
         return None if found is None or found["metadata"].get("deletionTimestamp") else found
 
 
-def live(world: World, now_s: float, workloads: Sequence[Object] | None = None) -> Live:
+def live(world: World, now_s: float, workloads: Sequence[Object], counting: Counting) -> Live:
     """The cluster at one moment, from what was seen of it; `workloads` where more is known of them."""
-    nodes = nodes_of(world["nodes"], groups_of(world["clusterinventories"]), held_by_node(world["pods"]))
-    tables = {
-        f"{one['metadata']['namespace']}/{service}": weights_of(one)
-        for one in world["configmaps"]
-        if (service := (one["metadata"].get("labels") or {}).get(names.SERVICE)) is not None
-    }
-    return Live(tuple(runs(world, now_s, workloads)), nodes, tables)
-
-
-def runs(world: World, now_s: float, workloads: Sequence[Object] | None = None) -> list[Running]:
-    """Every kind that has a workload."""
-    pods: dict[str, list[Object]] = {}
-    for pod in world["pods"]:
-        if (kind := (pod["metadata"].get("labels") or {}).get(names.KIND)) is not None:
-            pods.setdefault(f"{pod['metadata']['namespace']}/{kind}", []).append(pod)
-    found = []
-    every = world.workloads if workloads is None else workloads
-    for one in sorted(every, key=lambda obj: (obj["metadata"]["namespace"], obj["metadata"]["name"])):
-        kind = kind_of(one)
-        mine = running(one, pods.get(kind.name, ()), now_s) if kind is not None else None
-        if mine is not None:
-            found.append(mine)
-    return found
+    pods = world["pods"]
+    nodes = counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), counting.held(pods))
+    runs = counting.runs(workloads, pods, now_s)
+    return Live(tuple(runs), nodes, counting.tables(world["configmaps"]))
 
 
 def _key(obj: Object) -> str:

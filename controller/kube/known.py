@@ -9,10 +9,10 @@ from typing import Any
 from controller.cluster import Node, Running
 from controller.demand import Fleet, faulty
 from controller.facts import Facts, facts
-from controller.hardware import held_by_node, nodes_of
-from controller.kube.cache import WORKLOADS, World
+from controller.hardware import groups_of
+from controller.kube.cache import WORKLOADS
 from controller.kube.caches import Caches
-from controller.kube.cluster import runs
+from controller.kube.counting import Counting, runs
 from controller.kube.discovery import Served
 from controller.manifests.merge import refused
 from controller.manifests.workload import Made, kinds
@@ -54,6 +54,7 @@ class Known:
         self._specs: dict[str, tuple[object, ServiceSpec | list[str]]] = {}
         self._made: dict[str, tuple[object, list[Made]]] = {}
         self._decided: dict[str, tuple[object, tuple[Allocation, ...]]] = {}
+        self._counting = Counting()
         self._facts: Facts | None = None
         self._lock = threading.Lock()
 
@@ -89,18 +90,22 @@ class Known:
         """What planning sees."""
         world = self.cache.world()
         decided = {key_of(one): self.decided(one) for one in world["plans"]}
+        pods = world["pods"]
+        held = self._counting.held(pods)
         return Fleet(
-            world["clusterinventories"], world["powerdomains"], world["nodes"], world["pods"],
-            runs(world, self.clock()), decided, gpu_of_product,
+            world["clusterinventories"], world["powerdomains"], world["nodes"], pods,
+            self._counting.runs(world.workloads, pods, self.clock()), decided, gpu_of_product,
+            held=held, seen=self._counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), held),
         )  # fmt: skip
 
     def nodes(self) -> tuple[Node, ...]:
         """The nodes of all groups, with what is held of them."""
-        return nodes_of(self.items("nodes"), self.facts().groups, held_by_node(self.items("pods")))
+        held = self._counting.held(self.items("pods"))
+        return self._counting.nodes(self.items("nodes"), self.facts().groups, held)
 
     def running(self, key: str) -> list[Running]:
         """A service's kinds as they run."""
-        return runs(World({plural: self.cache.of(key, plural) for plural in (*WORKLOADS, "pods")}), self.clock())
+        return runs(self.cache.of(key, *WORKLOADS), self.cache.of(key, "pods"), self.clock())
 
     def spec(self, obj: Object) -> ServiceSpec | list[str]:
         """A service's spec or its problems, read once for each generation."""

@@ -68,6 +68,7 @@ class Api:
         self._connections = connections
         self._lock = threading.Lock()
         self._read_s = 0.0
+        self._bearer: tuple[float, str | None] = (0.0, None)
         self._read()
 
     @property
@@ -133,12 +134,17 @@ class Api:
         raise AssertionError("unreachable")
 
     def _token(self) -> str | None:
-        found: str | None = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        """The credential, which the official client may read from a file or ask another program for."""
+        at_s, found = self._bearer
+        if not at_s or time.monotonic() - at_s > _REFRESH_S:
+            found = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+            self._bearer = time.monotonic(), found
         return found
 
     def _read(self) -> None:
         """Find the server and the credentials."""
         with self._lock:
+            self._bearer = (0.0, None)
             if self._read_s and time.monotonic() - self._read_s < _REFRESH_S:
                 return
             self._configuration = self._configure()

@@ -3,13 +3,13 @@
 A process that led and lost the lease ends at once, and is started again by whoever runs it: nothing it knew is needed.
 """
 
+import gc
 import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from controller.events import Events
 from controller.facts import apart_from_status, matters
 from controller.identity import Identities
-from controller.kube.applier import Applier, NotLeading
+from controller.kube.applier import Applier
 from controller.kube.cache import WORKLOADS, Cache
 from controller.kube.desk import KubernetesDesk
 from controller.kube.discovery import Served, discover
@@ -31,6 +31,7 @@ from controller.kube.plan_round import PlanRound
 from controller.kube.planning import Planner
 from controller.kube.rest import Api, ApiError
 from controller.kube.service_round import ServiceRound
+from controller.kube.workers import stamp, work
 from controller.kube.workqueue import WorkQueue
 from controller.plan_child import PlanChild
 from controller.prometheus import Prometheus
@@ -39,13 +40,14 @@ from controller.server import Listen, Server
 from controller.snapshots import Snapshots
 from controller.specs import key_of, service_of
 from controller.when import steady
-from planner.errors import MusterError
 
 Object = Mapping[str, Any]
 LOST = 3  # exit code of a leader that lost its lease
 _LOG = logging.getLogger("muster")
 _FLEET, _PLAN, _NODES = "fleet", "plan", "nodes"
 _SOON_S = 0.05  # changes of the fleet come in bursts, and one round answers all
+_MOMENT_S = 0.1  # so do those of a service's pods, and what was written comes back as a change
+_YIELDS_S = 2.0  # planning waits so long while services that were edited wait for their first word
 _IDLE = 4.0  # times as long as a round of the fleet took passes before the next: services are looked at meanwhile
 _SWITCH_S = 0.0005  # threads that wait for the network are let in between those that work
 _STAMPS = ("gpuservices", "plans", *WORKLOADS, "configmaps")
@@ -59,7 +61,7 @@ class Options:
     identity: str = field(default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}-{time.time_ns():x}")
     terms: Terms = field(default_factory=Terms)
     settings: Settings = field(default_factory=Settings)
-    workers: int = 3
+    workers: int = 8  # nearly all of a look is waiting for the server
     tick_s: float = 15.0
     snapshots: Path | None = None
     silent_s: float = 15.0
@@ -76,7 +78,7 @@ class Controller:
     """One process. `lost` is called when leadership was lost; by default it ends the process at once."""
 
     def __init__(self, api: Api, options: Options, lost: Callable[[], None] | None = None) -> None:
-        self.options, self.queue, self.plans = options, WorkQueue(), WorkQueue()
+        self.options, self.queue, self.plans, self.moves = options, WorkQueue(), WorkQueue(), WorkQueue()
         self._lost = lost or _end
         self.served: Served = discover(api)
         self.cache = Cache(api, self.served, self._changed, options.silent_s)
@@ -125,6 +127,7 @@ class Controller:
         self.port = 0
         self.address = api.server
         self._pause_s = _SOON_S
+        self._yields_until_s: float | None = None
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._leading = threading.Event()
@@ -136,6 +139,7 @@ class Controller:
         if self.server is not None:
             self.port = self.server.start()
         self.cache.start()
+        _spare_the_caches()
         self._filled = True
         self.elector.start()
         self._spawn("tick", self._tick)
@@ -146,7 +150,7 @@ class Controller:
         self.child.stop()
         if self.server is not None:
             self.server.stop()
-        for queue in (self.queue, self.plans, self.nodes):
+        for queue in (self.queue, self.plans, self.moves, self.nodes):
             queue.drain(patience_s)
         self.elector.stop()
         self.cache.stop()
@@ -178,9 +182,10 @@ class Controller:
                 return
         self._leading.set()
         for index in range(self.options.workers):
-            self._spawn(f"worker-{index}", lambda: self._work(self.queue))
-        self._spawn("planner", lambda: self._work(self.plans))
-        self._spawn("nodes", lambda: self._work(self.nodes))
+            self._spawn(f"worker-{index}", lambda: work(self.queue, self._one))
+        self._spawn("planner", lambda: work(self.plans, self._one))
+        self._spawn("fleet", lambda: work(self.moves, self._one))
+        self._spawn("nodes", lambda: work(self.nodes, self._one))
         self._spawn("events", lambda: self.events.run(self._stopped))
         if self._listening is not None:
             self._spawn("listening", self._listen)
@@ -188,36 +193,7 @@ class Controller:
 
     def _stamp(self) -> None:
         found = [obj for plural in _STAMPS if plural in self.cache.informers for obj in self.known.items(plural)]
-        found = [obj for obj in found if obj["kind"] == "GPUService" or service_of(obj)]
-        with ThreadPoolExecutor(8) as pool:
-            for error in pool.map(self._stamped, found):
-                if error is not None and error.status not in (404, 409):
-                    raise error
-
-    def _stamped(self, obj: Object) -> ApiError | None:
-        try:
-            self.applier.stamp(obj)
-        except ApiError as error:
-            return error  # 409: it changed since; the old leader's sight of it is as old
-        return None
-
-    def _work(self, queue: WorkQueue) -> None:
-        while (found := queue.get()) is not None:
-            key, _ = found
-            try:
-                self._one(key)
-                queue.forget(key)
-            except NotLeading:
-                return
-            except MusterError as error:
-                if not (isinstance(error, ApiError) and error.status == 409):  # seen too early: the caches come after
-                    _LOG.warning("%s: %s", key, error)
-                queue.retry(key)
-            except Exception:  # a defect in one service must not stop the others; it is told and tried again later
-                _LOG.exception("%s", key)
-                queue.retry(key)
-            finally:
-                queue.done(key)
+        stamp(self.applier, [obj for obj in found if obj["kind"] == "GPUService" or service_of(obj)])
 
     def _one(self, key: str) -> None:
         if key == _FLEET:
@@ -227,10 +203,20 @@ class Controller:
         elif key == _NODES:
             self.rounds.run()
         elif key == _PLAN:
-            if self._planning.run():
-                self._ask_plan()
+            self._plan()
         else:
             self._services.run(key.partition("/")[2])
+
+    def _plan(self) -> None:
+        """Plan some services, but not while others wait for their first word, unless that goes on for long."""
+        now_s = time.monotonic()
+        if self.queue.pressing and now_s < (until_s := self._yields_until_s or now_s + _YIELDS_S):
+            self._yields_until_s = until_s
+            self._ask_plan()
+            return
+        self._yields_until_s = None
+        if self._planning.run():
+            self._ask_plan()
 
     def _tick(self) -> None:
         """Look at everything now and then: time passes without events. See when the network comes back."""
@@ -256,14 +242,17 @@ class Controller:
     def _all(self) -> None:
         for obj in self.known.items("gpuservices"):
             self.queue.add(f"service/{key_of(obj)}")
-        self.queue.add(_FLEET, _SOON_S)
+        self.moves.add(_FLEET, _SOON_S)
         self.nodes.add(_NODES)
 
     def _takes_reports(self) -> bool:
         return self._leading.is_set() and self.elector.may_write()
 
     def _again(self, key: str, delay_s: float) -> None:
-        self.queue.add(key, max(delay_s, self._pause_s) if key == _FLEET else delay_s)
+        if key == _FLEET:
+            self.moves.add(key, max(delay_s, self._pause_s))
+        else:
+            self.queue.add(key, delay_s)
 
     def _ask_plan(self) -> None:
         self.plans.add(_PLAN, _SOON_S)
@@ -274,20 +263,25 @@ class Controller:
         if obj is None:
             return
         if plural == "gpuservices":
-            self._again(f"service/{key_of(obj)}", 0.0)
-            if old is None or new is None or apart_from_status(old) != apart_from_status(new):
+            edited = old is None or new is None or apart_from_status(old) != apart_from_status(new)
+            self.queue.add(f"service/{key_of(obj)}", _MOMENT_S, first=edited)
+            if edited:
                 self._again(_FLEET, 0.0)
         elif plural in ("nodes", "clusterinventories", "powerdomains"):
             if plural != "nodes" or matters(old, new):
                 self.known.changed_hardware()
                 if self._leading.is_set():
                     self._all()
-        elif plural == "plans":
-            self._again(f"service/{key_of(obj)}", 0.0)
+        elif service := key_of(obj) if plural == "plans" else service_of(obj):
+            self._again(f"service/{service}", _MOMENT_S)
             self._again(_FLEET, 0.0)
-        elif service := service_of(obj):
-            self._again(f"service/{service}", 0.0)
-            self._again(_FLEET, 0.0)
+
+
+def _spare_the_caches() -> None:
+    """Keep the collector of cycles off the caches: plain data has none, and looking through it stops all threads."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _end() -> None:

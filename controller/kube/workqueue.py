@@ -1,4 +1,7 @@
-"""A queue of keys to reconcile: each waits at most once and is worked on by one worker at a time."""
+"""A queue of keys to reconcile: each waits at most once and is worked on by one worker at a time.
+
+Keys for which somebody waits go before all others that are due.
+"""
 
 import heapq
 import random
@@ -9,6 +12,9 @@ from collections.abc import Callable
 from controller.kube.backoff import Backoff
 
 RETRY = Backoff(first_s=0.005, most_s=1000.0)
+_Due = tuple[bool, float]
+"""Whether a key must wait for those that need not, and from when it may be given out. The lesser comes first."""
+_NEVER: _Due = (True, float("inf"))
 
 
 class WorkQueue:
@@ -25,25 +31,28 @@ class WorkQueue:
     ) -> None:
         self._clock, self._draw, self._backoff = clock, draw, backoff
         self._changed = threading.Condition()
-        self._due_s: dict[str, float] = {}  # the keys that wait, and from when each may be given out
-        self._heap: list[tuple[float, str]] = []  # the same by time; entries that _due_s does not bear out are stale
-        self._busy: set[str] = set()
-        self._again_s: dict[str, float] = {}  # added while busy
+        self._due: dict[str, _Due] = {}  # the keys that wait
+        self._heap: list[tuple[_Due, str]] = []  # in their order; those that _due does not bear out are stale
+        self._busy: dict[str, bool] = {}  # and whether it was to come first
+        self._again: dict[str, _Due] = {}  # added while busy
         self._failures: dict[str, int] = {}
         self._closed = False
         self.retries_total = 0
 
-    def add(self, key: str, delay_s: float = 0.0) -> None:
-        """Have `key` worked on in `delay_s`; of several times for a key the earliest counts."""
+    def add(self, key: str, delay_s: float = 0.0, first: bool = False) -> None:
+        """Have `key` worked on in `delay_s`; of several times for a key the earliest counts.
+
+        `first`: now, and before all keys that are not.
+        """
         with self._changed:
             if self._closed:
                 return
-            due_s = self._clock() + delay_s
-            waiting = self._again_s if key in self._busy else self._due_s
-            if due_s < waiting.get(key, float("inf")):
-                waiting[key] = due_s
-                if waiting is self._due_s:
-                    self._push(key, due_s)
+            due = (False, self._clock()) if first else (True, self._clock() + delay_s)
+            waiting = self._again if key in self._busy else self._due
+            if due < waiting.get(key, _NEVER):
+                waiting[key] = due
+                if waiting is self._due:
+                    self._push(key, due)
 
     def retry(self, key: str) -> float:
         """Have `key`, which failed, worked on again after its own back-off; gives the wait."""
@@ -69,25 +78,25 @@ class WorkQueue:
             while not self._closed:
                 now_s = self._clock()
                 self._drop_stale()
-                if self._heap and self._heap[0][0] <= now_s:
-                    due_s, key = heapq.heappop(self._heap)
-                    del self._due_s[key]
-                    self._busy.add(key)
+                if self._heap and self._heap[0][0][1] <= now_s:
+                    (later, due_s), key = heapq.heappop(self._heap)
+                    del self._due[key]
+                    self._busy[key] = not later
                     return key, now_s - due_s
                 if until_s is not None and now_s >= until_s:
                     return None
-                ends = [at_s for at_s in (self._heap[0][0] if self._heap else None, until_s) if at_s is not None]
+                ends = [at_s for at_s in (self._heap[0][0][1] if self._heap else None, until_s) if at_s is not None]
                 self._changed.wait(min(ends) - now_s if ends else None)
             return None
 
     def done(self, key: str) -> None:
         """Say that the work on `key` ended, well or not."""
         with self._changed:
-            self._busy.discard(key)
-            again_s = self._again_s.pop(key, None)
-            if again_s is not None and not self._closed:
-                self._due_s[key] = again_s
-                self._push(key, again_s)
+            self._busy.pop(key, None)
+            again = self._again.pop(key, None)
+            if again is not None and not self._closed:
+                self._due[key] = again
+                self._push(key, again)
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
@@ -102,12 +111,19 @@ class WorkQueue:
         """How many keys are due and not given out; those that wait for a later time do not count."""
         with self._changed:
             now_s = self._clock()
-            return sum(due_s <= now_s for due_s in self._due_s.values())
+            return sum(due_s <= now_s for _, due_s in self._due.values())
 
-    def _push(self, key: str, due_s: float) -> None:
-        heapq.heappush(self._heap, (due_s, key))
+    @property
+    def pressing(self) -> bool:
+        """Whether a key that was to come first waits or is worked on."""
+        with self._changed:
+            self._drop_stale()
+            return bool(self._heap and not self._heap[0][0][0]) or any(self._busy.values())
+
+    def _push(self, key: str, due: _Due) -> None:
+        heapq.heappush(self._heap, (due, key))
         self._changed.notify_all()  # the one woken may be giving up at this moment, and the key not due yet
 
     def _drop_stale(self) -> None:
-        while self._heap and self._due_s.get(self._heap[0][1]) != self._heap[0][0]:
+        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)

@@ -33,7 +33,8 @@ from tests.controller.plane.nodes import Nodes
 from tests.controller.plane.plane import Plane, free_ports, programs
 
 _PATH = "/apis/muster.dev/v1alpha1/namespaces/default/gpuservices"
-_RATE = 140.0
+_RATE = 104.0
+_SLO = {"name": "chat", "ttft": "2s", "tpot": "100ms", "percentile": "p95"}  # some 20 replicas of one L4 each
 Say = Callable[[str], None]
 
 
@@ -73,7 +74,7 @@ def fill(site: Site, nodes: Nodes, services: int, count: int) -> None:
     site.inventory()
     for index in range(services):
         load = {"ratePerSecond": _RATE, "buckets": [{"inputTokens": 512, "outputTokens": 128, "share": 1}]}
-        site.service(f"service-{index:03d}", workload=load)
+        site.service(f"service-{index:03d}", workload=load, slos=[_SLO])
 
 
 def states(site: Site) -> list[dict[str, object]]:

@@ -5,6 +5,7 @@ deleted goes after a grace; pods of Jobs complete. Nodes can vanish with all tha
 thread watches, a few write.
 """
 
+import contextlib
 import json
 import queue
 import ssl
@@ -57,6 +58,7 @@ class Nodes:
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _count: int = 0
+    _watched: urllib3.BaseHTTPResponse | None = None
 
     def start(self) -> None:
         context = ssl.create_default_context(cafile=str(self.plane.authority))
@@ -82,6 +84,9 @@ class Nodes:
         while not self._due.empty() and time.monotonic() < end_s:
             time.sleep(0.05)
         self._stop.set()
+        if (answer := self._watched) is not None:
+            with contextlib.suppress(OSError, ValueError):  # it ended at the same moment
+                answer.shutdown()
         for thread in self._threads:
             thread.join(10)
         self._pool.close()
@@ -127,32 +132,32 @@ class Nodes:
         return found
 
     def _watch(self) -> None:
+        """Follow the pods from version to version: thousands of them are not listed again because a watch ended."""
+        version = ""
         while not self._stop.is_set():
             try:
-                listed = self.call("GET", "/api/v1/pods")
-                for pod in listed["items"]:  # type: ignore[attr-defined]
-                    self._look(pod)
-                version = listed["metadata"]["resourceVersion"]  # type: ignore[index]
+                if not version:
+                    listed = self.call("GET", "/api/v1/pods")
+                    for pod in listed["items"]:  # type: ignore[attr-defined]
+                        self._look(pod)
+                    version = listed["metadata"]["resourceVersion"]  # type: ignore[index]
                 for event in self._events(f"/api/v1/pods?watch=1&timeoutSeconds=60&resourceVersion={version}"):
+                    if event["type"] == "ERROR":
+                        version = ""
+                        break
+                    version = event["object"]["metadata"]["resourceVersion"]  # type: ignore[index]
                     if event["type"] in ("ADDED", "MODIFIED"):
                         self._look(event["object"])  # type: ignore[arg-type]
-                    elif event["type"] == "ERROR":
-                        break
-            except (urllib3.exceptions.HTTPError, RuntimeError, ValueError):
+            except (urllib3.exceptions.HTTPError, OSError, RuntimeError, ValueError):
+                version = ""
                 self._stop.wait(0.2)
 
     def _events(self, path: str) -> Iterable[JSON]:
-        timeout = urllib3.Timeout(connect=5, read=1)
-        answer = self._pool.request("GET", path, preload_content=False, timeout=timeout)
+        timeout = urllib3.Timeout(connect=5, read=90)
+        self._watched = answer = self._pool.request("GET", path, preload_content=False, timeout=timeout)
         rest = b""
         try:
-            while not self._stop.is_set():
-                try:
-                    part = answer.read1(1 << 16) if hasattr(answer, "read1") else answer.read(1 << 16)
-                except urllib3.exceptions.ReadTimeoutError:
-                    return
-                if not part:
-                    return
+            while part := answer.read1(1 << 16):
                 *lines, rest = (rest + part).split(b"\n")
                 yield from (json.loads(line) for line in lines if line)
         finally:
