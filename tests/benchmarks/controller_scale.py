@@ -9,11 +9,9 @@ from a node's fault to the new plan of a service on it. Everything shares two co
 
 import argparse
 import os
-import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections import Counter
@@ -22,19 +20,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import orjson
-
-from controller.kube.rest import MERGE, ApiError, connect
+from controller.kube.rest import MERGE
 from controller.names import TAINT
+from tests.benchmarks.edits import PATH, edits
 from tests.controller.live import Site, until
 from tests.controller.objects import L4
 from tests.controller.plane.audit import mark, writes
 from tests.controller.plane.nodes import Nodes
 from tests.controller.plane.plane import Plane, free_ports, programs
 
-_PATH = "/apis/muster.dev/v1alpha1/namespaces/default/gpuservices"
 _RATE = 104.0
 _SLO = {"name": "chat", "ttft": "2s", "tpot": "100ms", "percentile": "p95"}  # some 20 replicas of one L4 each
+_EVENTS_S = 90.0  # what was told more than once within a minute is written as an event's series after it
 Say = Callable[[str], None]
 
 
@@ -78,7 +75,7 @@ def fill(site: Site, nodes: Nodes, services: int, count: int) -> None:
 
 
 def states(site: Site) -> list[dict[str, object]]:
-    return list(site.api.request("GET", _PATH, timeout_s=30)["items"])
+    return list(site.api.request("GET", PATH, timeout_s=30)["items"])
 
 
 def ready(site: Site) -> int:
@@ -91,42 +88,47 @@ def ready(site: Site) -> int:
     return found
 
 
-def edits(site: Site, names: list[str], seconds: float, per_s: float) -> list[float]:
-    """Edit specs at a rate; the seconds from each edit to the first status of its generation."""
-    asked: dict[tuple[str, int], float] = {}
-    taken: list[float] = []
-    stream = site.api.stream(_PATH, {"watch": "true"}, 600.0)
+def cpu_s(pid: int) -> float:
+    """Processor seconds that a process used so far."""
+    words = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
-    def watch() -> None:
-        try:
-            for line in stream:
-                obj = orjson.loads(line)["object"] if line else {}
-                name = obj.get("metadata", {}).get("name")
-                seen = (obj.get("status") or {}).get("observedGeneration", 0)
-                for key in [key for key in list(asked) if key[0] == name and key[1] <= seen]:
-                    taken.append(time.monotonic() - asked.pop(key))
-        except ApiError:
-            return
 
-    threading.Thread(target=watch, daemon=True).start()
-    draw, api = random.Random(1), connect(site.plane.kubeconfig())
-    end_s, step = time.monotonic() + seconds, 0
+def told(
+    site: Site, names: list[str], seconds: float, per_s: float, who: "subprocess.Popen[bytes]", say: Say
+) -> list[float]:
+    """Edits at a rate while `who` answers them; says what of the processor that took."""
+    server = site.plane.processes["apiserver"].pid
+    before = cpu_s(server), cpu_s(who.pid)
+    taken = edits(site.plane.kubeconfig(), names, seconds, per_s, _RATE)
+    used = [1e3 * (now - was) / len(taken) for now, was in zip((cpu_s(server), cpu_s(who.pid)), before, strict=True)]
+    at = [f"p{share:g} {1e3 * taken[int(len(taken) * share / 100)]:.0f} ms" for share in (50, 90, 99)]
+    cost = f"{used[0]:.1f} ms of the API server and {used[1]:.1f} ms of who answers an edit"
+    say(f"  {len(taken)} edits at {per_s:g}/s: {', '.join(at)}; {cost}, load {os.getloadavg()[0]:.1f}")
+    return taken
 
-    def edit(name: str, rate: float) -> None:
-        sent_s = time.monotonic()
-        patch = {"spec": {"workload": {"ratePerSecond": rate}}}
-        made = api.request("PATCH", f"{_PATH}/{name}", patch, content_type=MERGE)
-        asked[name, made["metadata"]["generation"]] = sent_s
 
-    began_s = time.monotonic()
-    with ThreadPoolExecutor(8) as pool:
-        while time.monotonic() < end_s:
-            step += 1
-            pool.submit(edit, draw.choice(names), _RATE + draw.uniform(-1, 1))
-            time.sleep(max(began_s + step / per_s - time.monotonic(), 0.0))
-    until(lambda: len(asked) < 0.02 * step, 60)
-    stream.end()
-    return sorted(taken)
+def floor(site: Site, names: list[str], seconds: float, per_s: float, say: Say) -> None:
+    """What the API server alone takes: each edit is answered by one field of its status, and nothing else happens."""
+    words = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "tests.benchmarks.edits"]
+    process = subprocess.Popen([*words, str(site.plane.kubeconfig())])
+    try:
+        time.sleep(3)
+        say("without a controller, each edit answered by its generation alone:")
+        for share in (0.25, 1.0):
+            told(site, names, seconds, per_s * share, process, say)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def settled(site: Site, services: int, what: str) -> None:
+    """Wait until all is ready, asking seldom: a list of everything is work for the server too."""
+    end_s = time.monotonic() + 900
+    while ready(site) < services:
+        if time.monotonic() > end_s:
+            raise SystemExit(f"{what}: {ready(site)} of {services} services are ready")
+        time.sleep(1.0)
 
 
 def run(plane: Plane, nodes: Nodes, share: float, steady_s: float, edit_s: float, say: Say) -> list[str]:
@@ -141,32 +143,36 @@ def run(plane: Plane, nodes: Nodes, share: float, steady_s: float, edit_s: float
             missed.append(words)
 
     fill(site, nodes, services, count)
-    with a_process(site, "--most-moving", "400"):
+    names = [str(one["metadata"]["name"]) for one in states(site)]  # type: ignore[index]
+    floor(site, names, edit_s, 100 * share, say)
+    with a_process(site, "--most-moving", "400") as (leader, _):
         began_s = time.monotonic()
-        until(lambda: ready(site) == services, 900, "the fleet never became ready")
+        settled(site, services, "the fleet never became ready")
         pods = len(site.api.request("GET", "/api/v1/namespaces/default/pods", timeout_s=60)["items"])
         say(f"{count} nodes, {services} services, {pods} pods: all ready after {time.monotonic() - began_s:.0f} s")
-        time.sleep(20)
+        time.sleep(_EVENTS_S)
         start = mark(plane.audit_log)
         time.sleep(steady_s)
         ours = [one for one in writes(plane.audit_log, start) if one.agent.startswith("python-urllib3")]
-        others = [one for one in ours if one.resource != "leases" and one.manager.startswith("muster")]
+        others = [one for one in ours if one.resource != "leases"]
         bar(f"writes but the lease's in {steady_s:.0f} steady s", len(others), 0, "")
         if others:
             say(str(Counter((one.verb, one.resource, one.subresource, one.manager) for one in others)))
-            say(str([(one.name, one.body) for one in others[:400:80]])[:3000])
+            say(str(sorted(Counter(one.at[:18] for one in others).items())))
+            say(str([(one.at, one.name, one.body) for one in others[:400:80]])[:3000])
         with a_process(site) as (process, port):
             began_s = time.monotonic()
             until(lambda: answers(port), 60)
             bar("start to full caches", time.monotonic() - began_s, 5.0, "s")
             time.sleep(5)
             bar("memory of a process with full caches", memory_mib(process.pid), 300, "MiB")
-        names = [str(one["metadata"]["name"]) for one in states(site)]  # type: ignore[index]
-        taken = edits(site, names, edit_s, 100 * share)
-        say(f"{len(taken)} edits at {100 * share:.0f}/s")
+        say("with the controller:")
+        told(site, names, edit_s, 25 * share, leader, say)
+        settled(site, services, "the edits never settled")
+        taken = told(site, names, edit_s, 100 * share, leader, say)
         bar("edit to first word, p50", taken[len(taken) // 2] * 1e3, 50, "ms")
         bar("edit to first word, p99", taken[int(len(taken) * 0.99)] * 1e3, 250, "ms")
-        until(lambda: ready(site) == services, 900, "the edits never settled")
+        settled(site, services, "the edits never settled")
         bar("fault to the new plan applied", fault(site), 5.0, "s")
     return missed
 
