@@ -79,7 +79,7 @@ class Counting:
             seen = tuple(
                 one if one.held == total.get(one.name, 0) else replace(one, held=total.get(one.name, 0)) for one in seen
             )
-            self._nodes = nodes, groups, seen
+            self._nodes = list(nodes), groups, seen
             return seen
 
     def tables(self, configmaps: Sequence[Object]) -> dict[str, Weights]:
@@ -100,7 +100,7 @@ class Counting:
         found: dict[Key, list[Object]] = {}
         for pod in pods:
             found.setdefault(_kind_key(pod), []).append(pod)
-        self._pods, self._by_kind = pods, found
+        self._pods, self._by_kind = list(pods), found
 
 
 def runs(workloads: Sequence[Object], pods: Sequence[Object], now_s: float) -> list[Running]:

@@ -50,6 +50,25 @@ def test_the_earliest_of_two_times_counts_and_lateness_is_told() -> None:
     assert work.get(0) is None
 
 
+def test_a_key_for_which_somebody_waits_goes_before_all_that_are_due_also_where_it_waited_among_them() -> None:
+    clock = Clock()
+    work = queue(clock)
+    work.add("a")
+    work.add("b")
+    clock.now_s = 1.0
+    work.add("b", first=True)
+    assert work.pressing
+    assert work.get(0) == ("b", 0.0)
+    assert work.pressing  # while it is worked on
+    work.done("b")
+    assert not work.pressing
+    assert work.get(0) == ("a", 1.0)
+    work.add("a", first=True)
+    work.add("c")
+    work.done("a")
+    assert work.get(0) == ("a", 0.0)
+
+
 def test_failures_of_a_key_wait_1_2_4_5_5_seconds_and_of_another_1() -> None:
     work = queue(Clock())
     assert [work.retry("a") for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
