@@ -16,6 +16,7 @@ from controller.kube.discovery import Resource
 from controller.kube.rest import Api, ApiError
 
 _REQUEST_S = 2.0
+_LATER_S = 0.01
 
 
 def uptime_s() -> float:
@@ -75,7 +76,14 @@ class Elector:
             if self.epoch is not None and not self.may_write():
                 self.epoch = None
                 self._on_lost()
-            self._stopped.wait(self.terms.retry_s)
+            self._stopped.wait(self._wait_s())
+
+    def _wait_s(self) -> float:
+        """Until the next look; a follower looks as soon as the lease that it saw would run out."""
+        if self._seen is None or self.epoch is not None:
+            return self.terms.retry_s
+        left_s = lease.left_s(self._seen, self._clock(), self.terms) + _LATER_S
+        return min(left_s, self.terms.retry_s) if left_s > 0 else self.terms.retry_s
 
     def step(self) -> None:
         """Look at the Lease once and take, renew or leave it; trouble is tried again by the next step."""

@@ -49,8 +49,12 @@ def decide(seen: Seen, me: str, leading: bool, now_s: float, terms: Terms) -> Ve
     holder = seen.spec.get("holderIdentity") or ""
     if holder == me and leading:
         return "renew"
-    lasts_s = float(seen.spec.get("leaseDurationSeconds") or terms.lease_s)
-    return "take" if not holder or now_s - seen.since_s > lasts_s else "wait"
+    return "take" if not holder or left_s(seen, now_s, terms) < 0 else "wait"
+
+
+def left_s(seen: Seen, now_s: float, terms: Terms) -> float:
+    """For how long a lease that nobody renews still runs."""
+    return seen.since_s + float(seen.spec.get("leaseDurationSeconds") or terms.lease_s) - now_s
 
 
 def may_write(sent_s: float, now_s: float, terms: Terms) -> bool:

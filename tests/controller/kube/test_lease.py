@@ -24,6 +24,12 @@ def test_a_lease_is_taken_only_after_it_was_seen_unchanged_for_its_length() -> N
     assert lease.see(seen, dict(HELD), 114.0).since_s == 100.0
 
 
+def test_what_is_left_of_a_lease_counts_from_when_it_was_first_seen_so() -> None:
+    seen = lease.see(lease.see(None, HELD, 100.0), dict(HELD), 109.0)
+    assert lease.left_s(seen, 109.0, TERMS) == 6.0
+    assert lease.left_s(lease.see(None, lease.released(HELD, WALL), 100.0), 100.0, TERMS) == 1.0
+
+
 def test_a_leader_stops_five_seconds_before_another_may_take_over() -> None:
     assert lease.may_write(100.0, 109.9, TERMS)
     assert not lease.may_write(100.0, 110.0, TERMS)
