@@ -25,7 +25,7 @@ from controller.names import TAINT
 from tests.benchmarks.edits import PATH, edits
 from tests.controller.live import Site, until
 from tests.controller.objects import L4
-from tests.controller.plane.audit import mark, writes
+from tests.controller.plane.audit import Write, mark, writes
 from tests.controller.plane.nodes import Nodes
 from tests.controller.plane.plane import Plane, free_ports, programs
 
@@ -150,16 +150,6 @@ def run(plane: Plane, nodes: Nodes, share: float, steady_s: float, edit_s: float
         settled(site, services, "the fleet never became ready")
         pods = len(site.api.request("GET", "/api/v1/namespaces/default/pods", timeout_s=60)["items"])
         say(f"{count} nodes, {services} services, {pods} pods: all ready after {time.monotonic() - began_s:.0f} s")
-        time.sleep(_EVENTS_S)
-        start = mark(plane.audit_log)
-        time.sleep(steady_s)
-        ours = [one for one in writes(plane.audit_log, start) if one.agent.startswith("python-urllib3")]
-        others = [one for one in ours if one.resource != "leases"]
-        bar(f"writes but the lease's in {steady_s:.0f} steady s", len(others), 0, "")
-        if others:
-            say(str(Counter((one.verb, one.resource, one.subresource, one.manager) for one in others)))
-            say(str(sorted(Counter(one.at[:18] for one in others).items())))
-            say(str([(one.at, one.name, one.body) for one in others[:400:80]])[:3000])
         with a_process(site) as (process, port):
             began_s = time.monotonic()
             until(lambda: answers(port), 60)
@@ -174,7 +164,21 @@ def run(plane: Plane, nodes: Nodes, share: float, steady_s: float, edit_s: float
         bar("edit to first word, p99", taken[int(len(taken) * 0.99)] * 1e3, 250, "ms")
         settled(site, services, "the edits never settled")
         bar("fault to the new plan applied", fault(site), 5.0, "s")
+        others = steady(plane, steady_s)
+        bar(f"writes but the lease's in {steady_s:.0f} steady s", len(others), 0, "")
+        if others:
+            say(str(Counter((one.verb, one.resource, one.subresource, one.code) for one in others)))
+            say(str([(one.at, one.name, one.body) for one in others[:400:80]])[:3000])
     return missed
+
+
+def steady(plane: Plane, seconds: float) -> list[Write]:
+    """What the controller writes but its Lease while nothing happens."""
+    time.sleep(_EVENTS_S)
+    start = mark(plane.audit_log)
+    time.sleep(seconds)
+    ours = [one for one in writes(plane.audit_log, start) if one.agent.startswith("python-urllib3")]
+    return [one for one in ours if one.resource != "leases"]
 
 
 def fault(site: Site) -> float:

@@ -228,7 +228,7 @@ class Plane:
             "apiserver": [
                 self.programs / "kube-apiserver", f"--etcd-servers={etcd}", f"--secure-port={ports['apiserver']}",
                 "--bind-address=127.0.0.1", f"--cert-dir={at}/certs", f"--token-auth-file={at}/tokens.csv",
-                "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24",
+                "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/16",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-signing-key-file={at}/sa.key", f"--service-account-key-file={at}/sa.key",
                 "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
