@@ -3,6 +3,7 @@
 A token is known here by its digest alone, for a short time, and is in no error and no log.
 """
 
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -17,6 +18,7 @@ from planner.errors import MusterError
 _POD, _UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
 _NODE = "authentication.kubernetes.io/node-name"
 _MOST_TOKEN = 16_384
+_JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")  # tokens of service accounts; others are nobody's, unasked
 _PREFIX = "system:serviceaccount:"
 
 
@@ -32,10 +34,15 @@ class NotKnown(MusterError):
 class _Answer:
     node: str
     until_s: float
+    refused: NotKnown | None = None
 
 
 class Identities:
-    """Node names by token. `accounts`: service accounts `namespace:name` whose pods are agents."""
+    """Node names by token. `accounts`: service accounts `namespace:name` whose pods are agents.
+
+    A refusal is kept for `refuse_s`, apart from what is known, so that neither an agent whose token is refused nor one
+    who makes up tokens has the API server asked with each report, or drives out what is known of others.
+    """
 
     def __init__(
         self,
@@ -43,32 +50,51 @@ class Identities:
         accounts: Sequence[str],
         audience: str,
         keep_s: float = 60.0,
+        refuse_s: float = 10.0,
         most: int = 20_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api, self._audience, self._keep_s, self._most, self._clock = api, audience, keep_s, most, clock
         self._users = {_PREFIX + account for account in accounts}
         self._kept: OrderedDict[bytes, _Answer] = OrderedDict()
+        self._refuse_s = refuse_s
+        self._refused: OrderedDict[bytes, _Answer] = OrderedDict()
         self._lock = threading.Lock()
 
     def remembered(self, token: str) -> str | None:
-        """The node of a token that was asked about lately."""
+        """The node of a token that was asked about lately. Raises NotKnown where it was refused lately."""
+        if not token or len(token) > _MOST_TOKEN or not _JWT.fullmatch(token):
+            raise NotKnown("token: got none of a pod, allowed: Authorization: Bearer with the token of an agent's pod")
+        digest = sha256(token.encode()).digest()
         with self._lock:
-            found = self._kept.get(sha256(token.encode()).digest())
-        return found.node if found is not None and self._clock() < found.until_s else None
+            found = self._kept.get(digest) or self._refused.get(digest)
+        if found is None or self._clock() >= found.until_s:
+            return None
+        if found.refused is not None:
+            raise NotKnown(str(found.refused), found.refused.known)
+        return found.node
 
     def node(self, token: str) -> str:
         """The node whose agent a token is. Raises NotKnown, or ApiError where the API server cannot be asked."""
         if (known := self.remembered(token)) is not None:
             return known
-        if not token or len(token) > _MOST_TOKEN:
-            raise NotKnown("token: got none, allowed: Authorization: Bearer with the token of an agent's pod")
-        node = self._asked(token)
-        with self._lock:
-            self._kept[sha256(token.encode()).digest()] = _Answer(node, self._clock() + self._keep_s)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+        digest, now_s = sha256(token.encode()).digest(), self._clock()
+        try:
+            node = self._asked(token)
+        except NotKnown as error:
+            self._keep(self._refused, digest, _Answer("", now_s + self._refuse_s, error))
+            with self._lock:
+                self._kept.pop(digest, None)
+            raise
+        self._keep(self._kept, digest, _Answer(node, now_s + self._keep_s))
         return node
+
+    def _keep(self, rows: OrderedDict[bytes, _Answer], digest: bytes, answer: _Answer) -> None:
+        with self._lock:
+            rows.pop(digest, None)
+            rows[digest] = answer
+            while len(rows) > self._most:
+                rows.popitem(last=False)
 
     def _asked(self, token: str) -> str:
         review = {

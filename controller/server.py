@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from controller.certificate import Renewal
 from controller.identity import NotKnown
 from controller.kube.rest import ApiError
 from controller.reports import MAX_BYTES, BadReport, Kept, Report, parse
@@ -26,6 +27,7 @@ from controller.reports import MAX_BYTES, BadReport, Kept, Report, parse
 PATH = "/v1/report"
 _MOST_WAITING = 512  # reports in hand; more are told to come back
 _NEXT_S = 10.0
+_RENEW_S = 10  # between looks at the certificate's files
 
 
 class Desk(Protocol):
@@ -35,7 +37,7 @@ class Desk(Protocol):
         """Whether this process takes reports."""
 
     def remembered(self, token: str) -> str | None:
-        """The node of a token that was checked lately."""
+        """The node of a token that was checked lately. Raises NotKnown where it was refused lately."""
 
     def node(self, token: str) -> str:
         """The node of a token. Raises NotKnown, ApiError. May wait for the API server."""
@@ -100,11 +102,10 @@ async def _report(desk: Desk, request: Request, next_s: float) -> Response:
     if scheme.lower() != "bearer" or not token:
         return _said(401, "got no token, allowed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
     try:
-        body = await _body(request)
         node = desk.remembered(token)
         if node is None:  # asks the API server, which others must not wait for
             node = await asyncio.get_running_loop().run_in_executor(None, desk.node, token)
-        read = parse(body)
+        read = parse(await _body(request))  # of agents alone: nobody else may fill the memory
         if read.node != node:
             return _said(403, f"node: got {read.node}, allowed: {node}, which the token is bound to")
         desk.hear(read, node)
@@ -135,13 +136,16 @@ def _said(status: int, words: str, headers: dict[str, str] | None = None) -> Res
 class Server:
     """The application on a port, in a thread of its own."""
 
-    def __init__(self, desk: Desk, listen: Listen, next_s: float = _NEXT_S) -> None:
+    def __init__(self, desk: Desk, listen: Listen, next_s: float = _NEXT_S, renew_s: int = _RENEW_S) -> None:
         config = uvicorn.Config(
             app(desk, next_s), host=listen.host, port=listen.port, http="httptools", ws="none", lifespan="off",
             log_level="warning", access_log=False, server_header=False, timeout_keep_alive=75,
             ssl_certfile=None if listen.certificate is None else str(listen.certificate),
             ssl_keyfile=None if listen.key is None else str(listen.key),
+            callback_notify=self._renew, timeout_notify=renew_s,
         )  # fmt: skip
+        pair = listen.certificate, listen.key
+        self._renewal = None if pair[0] is None or pair[1] is None else Renewal(pair[0], pair[1])
         self._server = uvicorn.Server(config)
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
@@ -155,6 +159,11 @@ class Server:
                 raise OSError(f"cannot listen: {self._failed or 'see above'}")
             time.sleep(0.01)
         return int(self._server.servers[0].sockets[0].getsockname()[1])
+
+    async def _renew(self) -> None:
+        context = self._server.config.ssl
+        if self._renewal is not None and context is not None:
+            self._renewal.into(context)  # in the loop's thread, which alone makes connections of the context
 
     def stop(self) -> None:
         """Answer what is in hand and end."""
