@@ -32,7 +32,7 @@ class NodeState:
     """What is known of a node. Times are Unix times; `out_since_s` is None while it takes replicas.
 
     `fault`: what is wrong now, in words; empty for nothing. `faulty_since_s`, `well_since_s`: since when it is so.
-    `returns_s`: when it came back earlier, kept with the node.
+    `returns_s`: when it came back earlier, kept with the node. `busy_gpus`: those that pods hold; a test needs all.
     """
 
     name: str
@@ -42,6 +42,7 @@ class NodeState:
     heard_s: float = 0.0
     out_since_s: float | None = None
     burn_in: BurnIn = "none"
+    busy_gpus: int = 0
     returns_s: tuple[float, ...] = ()
 
 
@@ -112,8 +113,8 @@ def _not_yet(node: NodeState, now_s: float, brake: Brake, approved: bool) -> str
     lately = sum(now_s - brake.flap_s <= at_s <= now_s for at_s in node.returns_s)
     if lately >= brake.most_returns and not approved:
         return f"came back {lately} times in {brake.flap_s / 86_400.0:.0f} days: a person must approve"
-    if not brake.burn_in or node.burn_in == "passed":
+    if not brake.burn_in or node.burn_in == "passed" or (node.burn_in == "failed" and approved):
         return None
     if node.burn_in == "none":
-        return "test"
+        return "test" if not node.busy_gpus else f"burn-in waits for {node.busy_gpus} GPUs that pods still hold"
     return "burn-in runs" if node.burn_in == "running" else "burn-in failed: a person must approve"

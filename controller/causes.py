@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from controller import names, pods
-from controller.cluster import Node, Running, Target
+from controller.cluster import Hold, Node, Running, Target
 from controller.redact import shown
 from controller.trigger import Verdict
 
@@ -22,8 +22,8 @@ HARD = (  # does not pass by itself
     "OutOfMemory", "CrashLooping", "NodeLost", "NodeRefused", "Evicted", "Preempted", "DeadlineExceeded", "NotServing",
     "ReplicaFailed",
 )  # fmt: skip
-SHORT_OF = ("NoSpareCapacity", "WaitingForGPU", "Unschedulable", "Queued", "Paused")
-SOFT = ("NotPlanned", "Solving", "Applying", "WaitingForWeights", "Starting")
+SHORT_OF = ("RivalAutoscaler", "NoSpareCapacity", "WaitingForGPU", "Unschedulable", "Queued", "Paused")
+SOFT = ("NotPlanned", "Solving", "FleetBudgetSpent", "Applying", "WaitingForWeights", "Starting")
 LATER = ("NotPlanned", "Solving", "Paused")
 ANEW = ("AwaitingApproval", "PlanFailed")
 ORDER = {reason: place for place, reason in enumerate((*HARD, *SHORT_OF, *SOFT))}
@@ -48,8 +48,9 @@ class Facts:
     """All that a status is made of. `service`: the GPUService as the API has it, its old status with it.
 
     `pods` and `workloads` (what makes the pods: Deployments, ReplicaSets, ...) are those of this service. `problems`:
-    of its spec; `refused`: what the API server said to an object of it; `held`: `controller.rollout.Round.held` of it;
-    `verdict`: None where no plan is in force; `faults`: GPUs of its plan that are faulty, in words.
+    of its spec; `refused`: what the API server said to an object of it; `held`: why it is not moved,
+    the most important first; `verdict`: None where no plan is in force; `faults`: GPUs of its plan that are faulty, in
+    words.
     """
 
     service: Object
@@ -62,7 +63,7 @@ class Facts:
     pods: Sequence[Object] = ()
     workloads: Sequence[Object] = ()
     refused: str = ""
-    held: str = ""
+    held: Sequence[Hold] = ()
     verdict: Verdict | None = None
     faults: str = ""
     paused: bool = False
@@ -174,8 +175,7 @@ def _shortages(facts: Facts) -> list[Cause]:
     found = _of_pods(facts)
     if facts.faults:
         found.append(Cause("HardwareFault", facts.faults))
-    if facts.held:
-        found.append(Cause("NoSpareCapacity", facts.held))
+    found += [Cause(one.reason, one.text) for one in facts.held]
     if facts.paused:
         found.append(Cause("Paused", PAUSED))
     elif told := moves_of(facts):

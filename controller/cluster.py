@@ -5,7 +5,7 @@ The Kubernetes adapter and the embedded cluster implement `Cluster`; everything 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from planner.service import Bucket
 
@@ -36,6 +36,7 @@ class Running:
 
     `leaving`: replicas told to stop that still hold their GPUs. `stalled`: replicas past their deadline to serve; they
     no longer count as starting, or one image that cannot be pulled would stop the whole fleet from moving.
+    `stranded`: replicas that serve on nodes that are out for faults, and are to have others beside them before they go.
     """
 
     kind: Kind
@@ -44,6 +45,7 @@ class Running:
     ready: int = 0
     leaving: int = 0
     stalled: int = 0
+    stranded: int = 0
 
     @property
     def moving(self) -> int:
@@ -65,6 +67,20 @@ class Node:
     def free(self) -> int:
         """GPUs that a new replica could have."""
         return max(self.gpus - self.held, 0) if self.open else 0
+
+
+HoldReason = Literal["RivalAutoscaler", "NoSpareCapacity", "FleetBudgetSpent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why what is decided for a service is not done now: a reason of the condition RebalanceHeld, and words."""
+
+    reason: HoldReason
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 Weights = Mapping[Bucket, Mapping[str, float]]

@@ -118,7 +118,7 @@ def _rebalance(facts: Facts) -> Said:
     if facts.paused:
         return "True", "Paused", PAUSED
     if facts.held:
-        return "True", "NoSpareCapacity", facts.held
+        return "True", facts.held[0].reason, "; ".join(one.text for one in facts.held)
     if facts.verdict is not None and facts.verdict.held and not facts.verdict.stale:
         return "True", "CoolingDown", "another plan is due and waits, since the last one is too recent"
     return "False", "NotHeld", "nothing is held back"

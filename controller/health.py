@@ -4,6 +4,7 @@ A node remembers by itself since when it is out and when it came back, so a cont
 """
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from controller import names
@@ -20,6 +21,7 @@ BURN_IN = f"{names.GROUP}/burn-in"
 CORDONED = f"{names.GROUP}/was-cordoned"  # a person had cordoned it before: it stays so
 _MOST_RETURNS = 10
 _MOST_WORDS = 256
+_MOST_NODE = 38  # of a Job's 63 characters, which are a label of its pods
 
 
 def has_gpus(node: Object) -> bool:
@@ -77,8 +79,8 @@ def given_back(node: Object, now_s: float) -> Object:
 
 
 def tested(verdict: BurnIn) -> Object:
-    """The patch that notes how far a burn-in is."""
-    return {"metadata": {"annotations": {BURN_IN: verdict}}}
+    """The patch that notes how far a burn-in is; what was found before a new fault says nothing any more."""
+    return {"metadata": {"annotations": {BURN_IN: None if verdict == "none" else verdict}}}
 
 
 def condition(node: Object, known: NodeState, held: str, now_s: float) -> Object | None:
@@ -104,8 +106,17 @@ def steady(message: str) -> str:
     return words[0].split(" for ")[0] if "not heard of" in words[0] else words[0]
 
 
-def burn_in_job(node: str, namespace: str, image: str, command: Sequence[str], gpus: int) -> Object:
-    """The Job that proves a node's GPUs before it takes replicas again."""
+def burn_in_name(node: Object) -> str:
+    """The name of a node's burn-in, another one each time that the node is taken out."""
+    meta = node["metadata"]
+    mark = sha256(f"{meta['name']} {(meta.get('annotations') or {}).get(OUT_SINCE)}".encode()).hexdigest()[:8]
+    return f"muster-burn-in-{meta['name'][:_MOST_NODE].rstrip('-.')}-{mark}"
+
+
+def burn_in_job(node: Object, namespace: str, image: str, command: Sequence[str]) -> Object:
+    """The Job that proves a node's GPUs before it takes replicas again; it goes with the node."""
+    meta = node["metadata"]
+    gpus = int((node["status"].get("allocatable") or {}).get(GPU_RESOURCE, 0))
     container = {
         "name": "burn-in",
         "image": image,
@@ -115,21 +126,27 @@ def burn_in_job(node: str, namespace: str, image: str, command: Sequence[str], g
     }
     spec = {
         "restartPolicy": "Never",
-        "nodeName": node,  # past the scheduler: the node is cordoned
+        "nodeName": meta["name"],  # past the scheduler: the node is cordoned
         "tolerations": [{"operator": "Exists"}],
         "containers": [container],
         "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     }
-    meta = {"name": f"muster-burn-in-{node}"[:63].rstrip("-."), "namespace": namespace}
+    owner = {"apiVersion": "v1", "kind": "Node", "name": meta["name"], "uid": meta["uid"]}
     labels = {"app.kubernetes.io/managed-by": "muster", "app.kubernetes.io/component": "burn-in"}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {**meta, "labels": labels},
+        "metadata": {
+            "name": burn_in_name(node),
+            "namespace": namespace,
+            "labels": labels,
+            "ownerReferences": [owner],
+        },
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": 3600,
-            "ttlSecondsAfterFinished": 86_400,
+            "ttlSecondsAfterFinished": 86_400,  # for servers that sweep; the Job also goes when the node comes back
             "template": {"metadata": {"labels": labels}, "spec": spec},
         },
     }

@@ -31,7 +31,11 @@ def page(known: Known, rounds: NodeRound, grants: Grants) -> str:
         [(f'{{resource="{plural}"}}', float(len(one.items()))) for plural, one in informers.items()],
     )  # fmt: skip
     family("plans_wanted", "gauge", "Services that wait to be planned.", [("", float(len(known.wanted())))])
-    family("moves_held", "gauge", "Services whose moves wait for room.", [("", float(len(known.held)))])
+    held = [one.reason for one in list(known.held.values())]
+    family(
+        "moves_held", "gauge", "Services whose moves wait, by what for.",
+        [(f'{{reason="{reason}"}}', float(held.count(reason))) for reason in ("FleetBudgetSpent", "NoSpareCapacity")],
+    )  # fmt: skip
     family("nodes_out", "gauge", "Nodes out for faults.", [("", float(len(known.facts().out)))])
     family(
         "nodes_held",

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from controller import routing
 from controller.capacity import Room, capacity_per_s
-from controller.cluster import Action, Desired, Disruption, Kind, Live, Route, Running, Scale, Weights
+from controller.cluster import Action, Desired, Disruption, Hold, Kind, Live, Route, Running, Scale, Weights
 
 _TOLERANCE = 1e-9
 _NOTHING = Disruption()
@@ -29,7 +29,7 @@ class Round:
     """What to do now; which services wait, and why; which are where they are to be."""
 
     actions: tuple[Action, ...] = ()
-    held: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, Hold] = field(default_factory=dict)
     done: frozenset[str] = frozenset()
 
 
@@ -51,6 +51,7 @@ class _Fleet:
         self.left = desired.most_moving - sum(one.moving for one in live.running)
         self.why: dict[str, str] = {}
         self.waiting: dict[str, list[Kind]] = {}  # by node group: starts that found no room
+        self.queued: set[str] = set()  # services that wait for others to have moved
         self.coming: dict[str, int] = {}  # by node group: GPUs of replicas that are leaving
         for one in live.running:
             self.coming[one.kind.node_group] = self.coming.get(one.kind.node_group, 0) + one.leaving * one.kind.gpus
@@ -122,6 +123,7 @@ def _start(fleet: _Fleet, service: str) -> None:
     for kind in sorted(fleet.of(service), key=lambda one: (-one.gpus, one.name)):
         for _ in range(-fleet.surplus(kind)):
             if fleet.left <= 0:
+                fleet.queued.add(service)
                 return
             if not fleet.room.take(kind):
                 fleet.waiting.setdefault(kind.node_group, []).append(kind)
@@ -146,6 +148,8 @@ def _stop(fleet: _Fleet, service: str) -> None:
             fleet.why[kind.name] = asked
             fleet.coming[kind.node_group] = fleet.coming.get(kind.node_group, 0) + kind.gpus
             asked = asked if done else _asked(fleet, kind)
+        if fleet.surplus(kind) > 0 and done and fleet.left <= 0:
+            fleet.queued.add(service)
 
 
 def _asked(fleet: _Fleet, kind: Kind) -> str:
@@ -161,17 +165,22 @@ def _route(fleet: _Fleet, live: Live, service: str) -> Weights | None:
     return None if routing.same(table, live.weights.get(service, {})) else table
 
 
-def _held(fleet: _Fleet, scales: Sequence[Scale]) -> dict[str, str]:
-    """Services that wait for room while nothing of the fleet moves that could bring it."""
-    if scales or any(one.moving for one in fleet.live.values()):
-        return {}
-    held = {}
+def _held(fleet: _Fleet, scales: Sequence[Scale]) -> dict[str, Hold]:
+    """Services that wait for others to have moved, or for room while nothing of the fleet moves that could bring it."""
+    moving = {scale.kind.service for scale in scales}
+    moving |= {one.kind.service for one in fleet.live.values() if one.moving}
+    most = fleet.desired.most_moving
+    text = f"other services move {most} replicas, as many as the fleet may have between two states"
+    held = {service: Hold("FleetBudgetSpent", text) for service in fleet.queued - moving}
+    if moving:
+        return held
     for group, kinds in fleet.waiting.items():
         for kind in kinds:
             short = fleet.want.get(kind.name, 0) - fleet.told.get(kind.name, 0)
-            held[kind.service] = (
+            held[kind.service] = Hold(
+                "NoSpareCapacity",
                 f"{short} x {kind.recipe} wait for {kind.gpus} free GPUs in one node of {group}; the most that a "
-                f"node has is {fleet.room.largest(group)}{_floor(fleet, fleet.of(kind.service))}"
+                f"node has is {fleet.room.largest(group)}{_floor(fleet, fleet.of(kind.service))}",
             )
     return held
 

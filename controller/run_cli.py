@@ -53,9 +53,10 @@ def controller(
     Example: muster controller --kubeconfig ~/.kube/config --prometheus http://127.0.0.1:9090
     """
     from controller.brake import Brake
+    from controller.kube.burn_in import BurnIn
     from controller.kube.known import Settings
     from controller.kube.lease import Terms
-    from controller.kube.node_round import BurnIn, NodeSettings
+    from controller.kube.node_round import NodeSettings
     from controller.kube.rest import ApiError, connect
     from controller.kube.run import Controller, Options
     from controller.server import Listen

@@ -6,6 +6,7 @@ from typing import Any
 
 from controller import names
 from controller.cluster import Action, Live, Route, Scale
+from controller.facts import is_out
 from controller.hardware import groups_of
 from controller.kube.applier import Applier
 from controller.kube.cache import World
@@ -112,8 +113,9 @@ class KubernetesCluster:
 def live(world: World, now_s: float, workloads: Sequence[Object], counting: Counting) -> Live:
     """The cluster at one moment, from what was seen of it; `workloads` where more is known of them."""
     pods = world["pods"]
+    out = frozenset(one["metadata"]["name"] for one in world["nodes"] if is_out(one))
     nodes = counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), counting.held(pods))
-    runs = counting.runs(workloads, pods, now_s)
+    runs = counting.runs(workloads, pods, now_s, out)
     return Live(tuple(runs), nodes, counting.tables(world["configmaps"]))
 
 

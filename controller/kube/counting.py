@@ -26,6 +26,7 @@ class Counting:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._out: frozenset[str] = frozenset()
         self._pods: Sequence[Object] = ()
         self._by_kind: dict[Key, list[Object]] = {}
         self._held: dict[Key, tuple[list[Object], Held]] = {}
@@ -33,10 +34,14 @@ class Counting:
         self._nodes: tuple[Sequence[Object], Mapping[str, Object], tuple[Node, ...]] = ((), {}, ())
         self._tables: dict[str, tuple[Object, Weights]] = {}
 
-    def runs(self, workloads: Sequence[Object], pods: Sequence[Object], now_s: float) -> list[Running]:
-        """Every kind that has a workload."""
+    def runs(
+        self, workloads: Sequence[Object], pods: Sequence[Object], now_s: float, out: frozenset[str] = frozenset()
+    ) -> list[Running]:
+        """Every kind that has a workload. `out`: nodes with faults."""
         with self._lock:
             self._group(pods)
+            if out != self._out:
+                self._out, self._running = out, {}
             kept: dict[Key, tuple[Object, list[Object], Running]] = {}
             found = []
             for one in sorted(workloads, key=_key):
@@ -44,7 +49,7 @@ class Counting:
                 mine, last = self._by_kind.get(key, []), self._running.get(key)
                 if last is not None and not last[2].moving and last[0] == one and last[1] == mine:
                     kept[key] = last  # while replicas move, the time counts too
-                elif (now := _running(one, mine, now_s)) is not None:
+                elif (now := _running(one, mine, now_s, out)) is not None:
                     kept[key] = one, mine, now
                 if key in kept:
                     found.append(kept[key][2])
@@ -103,9 +108,11 @@ class Counting:
         self._pods, self._by_kind = list(pods), found
 
 
-def runs(workloads: Sequence[Object], pods: Sequence[Object], now_s: float) -> list[Running]:
-    """Every kind that has a workload."""
-    return Counting().runs(workloads, pods, now_s)
+def runs(
+    workloads: Sequence[Object], pods: Sequence[Object], now_s: float, out: frozenset[str] = frozenset()
+) -> list[Running]:
+    """Every kind that has a workload. `out`: nodes with faults."""
+    return Counting().runs(workloads, pods, now_s, out)
 
 
 def _key(obj: Object) -> tuple[str, str]:
@@ -118,5 +125,5 @@ def _kind_key(pod: Object) -> tuple[str, str]:
     return meta["namespace"], (meta.get("labels") or {}).get(names.KIND, "")
 
 
-def _running(workload: Object, pods: Sequence[Object], now_s: float) -> Running | None:
-    return None if kind_of(workload) is None else running(workload, pods, now_s)
+def _running(workload: Object, pods: Sequence[Object], now_s: float, out: frozenset[str]) -> Running | None:
+    return None if kind_of(workload) is None else running(workload, pods, now_s, out)

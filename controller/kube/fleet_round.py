@@ -67,6 +67,7 @@ class FleetRound:
         floors: dict[str, float] = {}
         bears: dict[str, Disruption] = {}
         made: dict[str, Made] = {}
+        stranded = {one.kind.name: one.stranded for one in running}  # others come up before these go
         for obj in self._known.items("gpuservices"):
             if obj["metadata"].get("deletionTimestamp"):
                 continue
@@ -77,7 +78,9 @@ class FleetRound:
                 targets += [Target(one.kind, one.replicas) for one in running if one.kind.service == key]
                 continue
             made |= {one.kind.name: one for one in mine}
-            targets += [Target(one.kind, one.replicas) for one in mine]
+            targets += [
+                Target(one.kind, one.replicas + (one.replicas and stranded.get(one.kind.name, 0))) for one in mine
+            ]
             floors[key] = floor_of(plan["spec"])
             most = (obj["spec"].get("serving") or {}).get("maxUnavailable", 0)
             bears[key] = Disruption(int(most), int(obj["spec"].get("priority", 0)))

@@ -2,11 +2,11 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.cluster import Node, Running
+from controller.cluster import Hold, Node, Running
 from controller.demand import Fleet, faulty
 from controller.facts import Facts, facts
 from controller.hardware import groups_of
@@ -45,7 +45,8 @@ class Known:
 
     def __init__(self, cache: Caches, served: Served, clock: Callable[[], float], settings: Settings) -> None:
         self.cache, self.served, self.clock, self.settings = cache, served, clock, settings
-        self.held: Mapping[str, str] = {}  # by the last round of the fleet
+        self.held: Mapping[str, Hold] = {}  # by the last round of the fleet
+        self.blocked: Mapping[str, str] = {}  # replicas that should leave faulty nodes and can't yet
         self.errors: dict[str, str] = {}  # of what was last written for a service
         self.planning_failed = ""
         self.rates: dict[str, Mapping[Bucket, float]] = {}
@@ -103,9 +104,9 @@ class Known:
         held = self._counting.held(self.items("pods"))
         return self._counting.nodes(self.items("nodes"), self.facts().groups, held)
 
-    def running(self, key: str) -> list[Running]:
-        """A service's kinds as they run."""
-        return runs(self.cache.of(key, *WORKLOADS), self.cache.of(key, "pods"), self.clock())
+    def running(self, key: str, out: Collection[str] = ()) -> list[Running]:
+        """A service's kinds as they run. `out`: nodes with faults."""
+        return runs(self.cache.of(key, *WORKLOADS), self.cache.of(key, "pods"), self.clock(), frozenset(out))
 
     def spec(self, obj: Object) -> ServiceSpec | list[str]:
         """A service's spec or its problems, read once for each generation."""

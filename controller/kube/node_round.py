@@ -11,19 +11,21 @@ from typing import Any
 
 from controller import names
 from controller.brake import Brake, NodeState, orders
+from controller.hardware import held_by_node
 from controller.health import (
+    BURN_IN,
     approved,
-    burn_in_job,
     condition,
     given_back,
     has_gpus,
     node_state,
     quarantined,
     tested,
-    verdict,
 )  # fmt: skip
 from controller.kube.applier import Leader, NotLeading
+from controller.kube.burn_in import BurnIn, BurnIns, tried
 from controller.kube.discovery import Served
+from controller.kube.drain import drained
 from controller.kube.known import Known
 from controller.kube.rest import STRATEGIC, ApiError, Requests
 from controller.reports import Kept, Report, escalated, fault_words, take
@@ -33,15 +35,6 @@ _WRITE_S = 2.0
 _OVERLAY_S = 10.0
 _THREADS = 8
 _TRIES = 5
-
-
-@dataclass(frozen=True)
-class BurnIn:
-    """How a node is proved before it comes back; without an image, probation alone decides."""
-
-    image: str = ""
-    command: Sequence[str] = ()
-    namespace: str = "muster-system"
 
 
 @dataclass(frozen=True)
@@ -72,10 +65,11 @@ class NodeRound:
     ) -> None:
         self._known, self._api, self._served, self._leader = known, api, served, leader
         self._settings, self._soon, self._tell = settings, soon, tell
+        self._burn_ins = BurnIns(api, served, leader, settings.burn_in)
         self._brake = replace(settings.brake, burn_in=bool(settings.burn_in.image))
         self.kept: dict[str, Kept] = {}
         self.held: Mapping[str, str] = {}
-        self.blocked: dict[str, str] = {}  # pods that a disruption budget keeps on a node that is out
+        self.blocked: dict[str, str] = {}  # replicas that stay on a node that is out, and why
         self._started_s = known.clock()
         self._written: dict[str, tuple[Object, float]] = {}
 
@@ -92,16 +86,17 @@ class NodeRound:
         """One round over all nodes."""
         now_s = self._known.clock()
         nodes = {one["metadata"]["name"]: one for one in map(self._seen, self._known.items("nodes")) if has_gpus(one)}
-        states = {name: self._state(node) for name, node in nodes.items()}
+        busy = held_by_node(self._known.items("pods")) if self._brake.burn_in else {}
+        states = {name: replace(self._state(node), busy_gpus=busy.get(name, 0)) for name, node in nodes.items()}
         step = orders(list(states.values()), now_s, self._brake, approved(list(nodes.values())))
         self.held = step.held
         writes: list[tuple[Object, Callable[[Object], Object]]] = []
         for name in step.quarantine:
             why = states[name].fault
             writes.append((nodes[name], lambda node, why=why: quarantined(node, why, now_s)))  # type: ignore[misc]
-        writes += [(nodes[name], lambda node: given_back(node, now_s)) for name in step.give_back]
+        writes += [(nodes[name], lambda node: self._returned(node, now_s)) for name in step.give_back]
         with ThreadPoolExecutor(_THREADS) as pool:
-            errors = list(pool.map(lambda row: _tried(self._change, *row), writes))
+            errors = list(pool.map(lambda row: tried(self._change, *row), writes))
             going = [*step.quarantine, *step.give_back]
             done = {name for name, error in zip(going, errors, strict=True) if error is None}
             told = [
@@ -110,7 +105,7 @@ class NodeRound:
                 if name in self.kept
                 and (patch := condition(node, states[name], step.held.get(name, ""), now_s)) is not None
             ]
-            errors += pool.map(lambda row: _tried(self._patch, *row, "status"), told)
+            errors += pool.map(lambda row: tried(self._patch, *row, "status"), told)
         for name in done & set(step.quarantine):
             self._tell(nodes[name], "NodeQuarantined", states[name].fault)
         for name in done & set(step.give_back):
@@ -118,13 +113,11 @@ class NodeRound:
         for name, words in step.held.items():
             if states[name].fault and states[name].out_since_s is None:
                 self._tell(nodes[name], "BrakeEngaged", words)
-        for name in step.test:
-            self._test(nodes[name])
-        self._look_at_tests(nodes, states)
+        errors.append(tried(self._prove, nodes, states, step.test))
         if self._settings.drain:
-            self._drain(
-                {name for name, one in states.items() if one.out_since_s is not None} | (done & set(step.quarantine))
-            )
+            out = {name for name, one in states.items() if one.out_since_s is not None} - (done & set(step.give_back))
+            going_out = out | (done & set(step.quarantine))
+            self._drain({name: nodes[name] for name in sorted(going_out)})
         for error in errors:  # one node that cannot be written holds up no other; the round is tried again for it
             if error is not None:
                 raise error
@@ -133,6 +126,12 @@ class NodeRound:
         """A node that nobody told of since this process began is silent from then on."""
         found = node_state(node, self.kept.get(node["metadata"]["name"]))
         return found if found.heard_s else replace(found, heard_s=self._started_s)
+
+    def _returned(self, node: Object, now_s: float) -> Object:
+        """The patch that gives a node back; its burn-in is over, whatever came of it."""
+        if BURN_IN in (node["metadata"].get("annotations") or {}):
+            self._burn_ins.end(node)
+        return given_back(node, now_s)
 
     def _seen(self, node: Object) -> Object:
         """A node as the cache has it, or as it was last written where the cache does not show that yet."""
@@ -167,63 +166,29 @@ class NodeRound:
             return
         self._written[name] = stored, time.monotonic()
 
-    def _test(self, node: Object) -> None:
-        """Begin a burn-in."""
-        name, how = node["metadata"]["name"], self._settings.burn_in
-        gpus = int((node["status"].get("allocatable") or {}).get("nvidia.com/gpu", 0))
-        job = burn_in_job(name, how.namespace, how.image, how.command, gpus)
-        try:
-            self._api.request("POST", self._served.need("jobs").path(how.namespace), job, timeout_s=_WRITE_S)
-        except ApiError as error:
-            if error.status != 409:
-                raise
-        self._patch(name, tested("running"))
-
-    def _look_at_tests(self, nodes: Mapping[str, Object], states: Mapping[str, NodeState]) -> None:
-        how = self._settings.burn_in
+    def _prove(self, nodes: Mapping[str, Object], states: Mapping[str, NodeState], due: Sequence[str]) -> None:
+        """Begin burn-ins that are due and note how the others ended; a new fault undoes what was found before it."""
+        for name in due:
+            self._burn_ins.begin(nodes[name])
+            self._patch(name, tested("running"))
+            self._tell(nodes[name], "BurnInStarted", "proves its GPUs before it takes replicas again")
         for name, one in states.items():
-            if one.burn_in != "running":
+            if one.out_since_s is None or one.burn_in == "none":
                 continue
-            job = burn_in_job(name, how.namespace, how.image, how.command, 0)["metadata"]["name"]
-            path = self._served.need("jobs").path(how.namespace, job)
-            try:
-                came_to = verdict(self._api.request("GET", path, timeout_s=_WRITE_S))
-            except ApiError as error:
-                if error.status != 404:
-                    raise
-                came_to = "failed"  # whoever deleted it did not see it pass
-            if came_to != "running":
+            if one.fault:
+                self._burn_ins.end(nodes[name])
+                self._patch(name, tested("none"))
+            elif one.burn_in == "running" and (came_to := self._burn_ins.found(nodes[name])) != "running":
                 self._patch(name, tested(came_to))
+                passed = came_to == "passed"
+                what = "its GPUs are proved" if passed else "it stays out until a person approves; see the Job's log"
+                self._tell(nodes[name], "BurnInPassed" if passed else "BurnInFailed", what)
 
-    def _drain(self, out: set[str]) -> None:
-        """Evict replicas from nodes that are out; what a disruption budget forbids is told and tried again."""
-        blocked = {}
-        budget = self._served.need("poddisruptionbudgets").version
-        for pod in self._known.items("pods") if out else ():
-            meta = pod["metadata"]
-            ours = names.SERVICE in (meta.get("labels") or {})
-            if not ours or pod["spec"].get("nodeName") not in out or meta.get("deletionTimestamp"):
-                continue
-            if not self._leader.may_write():
-                raise NotLeading("drain: got a process that does not lead, allowed: the holder of the lease")
-            where = {"name": meta["name"], "namespace": meta["namespace"]}
-            path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/eviction"
-            try:
-                self._api.request(
-                    "POST", path, {"apiVersion": budget, "kind": "Eviction", "metadata": where}, timeout_s=_WRITE_S
-                )
-            except ApiError as error:
-                if error.status == 429:
-                    blocked[f"{meta['namespace']}/{meta['name']}"] = str(error)
-                elif error.status != 404:
-                    raise
-        self.blocked = blocked
-
-
-def _tried(write: Callable[..., None], *about: object) -> ApiError | None:
-    """What the API server refused, if it did."""
-    try:
-        write(*about)
-    except ApiError as error:
-        return error
-    return None
+    def _drain(self, out: Mapping[str, Object]) -> None:
+        """Evict replicas from nodes that are out; what has to stay is told and tried again."""
+        blocked = drained(self._known, self._api, self._served, self._leader, out)
+        self.blocked = self._known.blocked = blocked
+        for name, node in out.items():
+            if why := [words for words in blocked.values() if words.endswith(f" on {name})")]:
+                more = f" (and {len(why) - 1} more)" if len(why) > 1 else ""
+                self._tell(node, "DrainBlocked", why[0] + more)

@@ -1,13 +1,13 @@
 """What the leader does about one service: its spec, whether to plan it again, what stands around it, and its status."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from controller import names
 from controller.causes import Facts, Planning
-from controller.cluster import Kind, Target
+from controller.cluster import Hold, Kind, Target
 from controller.conditions import status
 from controller.events import of_change
 from controller.hardware import gpus_of
@@ -161,7 +161,7 @@ class ServiceRound:
         decided = () if plan is None else known.decided(plan)
         out = known.faulty(key) & known.facts().out
         unfit = next((words for one in decided if (words := unservable(obj, one))), "")
-        held = [known.held.get(key, ""), *self._rivals(key, workloads)]
+        moves = known.held.get(key)
         return Facts(
             service=obj,
             now=datetime.fromtimestamp(now_s, UTC),
@@ -172,26 +172,37 @@ class ServiceRound:
             pods=pods,
             workloads=workloads,
             refused=unfit or known.errors.get(key, ""),
-            held="; ".join(part for part in held if part),
+            held=(*self._rivals(key, workloads), *((moves,) if moves else ())),
             verdict=verdict if plan is not None and known.settings.hears else None,
-            faults=f"GPUs of {', '.join(sorted(out))} are faulty" if out else "",
+            faults=self._faults(key, out),
             paused=names.PAUSED in (obj["metadata"].get("annotations") or {}),
             slo=self._slo(key),
         )
+
+    def _faults(self, key: str, out: Collection[str]) -> str:
+        """Nodes of a service that are out, and what keeps its replicas there."""
+        if not out:
+            return ""
+        space, mine = key.partition("/")[0], {one["metadata"]["name"] for one in self._known.cache.of(key, "pods")}
+        here = {f"{space}/{name}" for name in mine}
+        stay = [words for name, words in sorted(self._known.blocked.items()) if name in here]
+        more = f" (and {len(stay) - 1} more)" if len(stay) > 1 else ""
+        return f"GPUs of {', '.join(sorted(out))} are faulty" + (f"; {stay[0]}{more}" if stay else "")
 
     def _slo(self, key: str) -> str:
         """Whether the objectives were met when last heard."""
         told = [one.slo_met for one in self._known.samples(key) if one.slo_met is not None]
         return "" if not told else "Met" if told[-1] else "Missed"
 
-    def _rivals(self, key: str, workloads: Sequence[Object]) -> list[str]:
+    def _rivals(self, key: str, workloads: Sequence[Object]) -> list[Hold]:
         """Autoscalers that set replicas which Muster owns."""
         space = key.partition("/")[0]
         ours = [one["metadata"]["name"] for one in workloads]
         there = [
             one for plural in _SCALERS for one in self._known.items(plural) if one["metadata"]["namespace"] == space
         ]
-        return [f"{found}, whose replicas Muster owns" for found in foreign_scalers(ours, there)]
+        found = foreign_scalers(ours, there)
+        return [Hold("RivalAutoscaler", f"{one}, whose replicas Muster owns") for one in found]
 
     def _around(self, key: str, obj: Object, made: Sequence[Made]) -> None:
         """Services, budgets and the like; those of kinds that are gone are removed."""

@@ -4,7 +4,7 @@ A workload carries its kind in an annotation, so that what runs is known without
 kinds that no plan names any more.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -38,8 +38,8 @@ def kind_of(workload: Object) -> Kind | None:
     return Kind(name, service, recipe, pool, node_group, gpus, per_s, shares)
 
 
-def running(workload: Object, pods: Sequence[Object], now_s: float) -> Running | None:
-    """How far a workload is; `pods` are those with its label. None for a workload that is not ours."""
+def running(workload: Object, pods: Sequence[Object], now_s: float, out: Collection[str] = ()) -> Running | None:
+    """How far a workload is; `pods` are those with its label, `out` nodes with faults. None: it is not ours."""
     kind = kind_of(workload)
     if kind is None:
         return None
@@ -54,11 +54,14 @@ def running(workload: Object, pods: Sequence[Object], now_s: float) -> Running |
         replicas.setdefault(_replica(pod, size), []).append(pod)
     staying = [group for group in replicas.values() if not any(map(_leaves, group)) and not all(map(_over, group))]
     leaving = sum(any(map(_leaves, group)) and any(map(holds, group)) for group in replicas.values())
-    ready = sum(len(group) >= size and _serves(group) for group in staying)
+    serving = [group for group in staying if len(group) >= size and _serves(group)]
+    ready = len(serving)
+    stranded = sum(any(pod["spec"].get("nodeName") in out for pod in group) for group in serving) if out else 0
     bound = sum(len(group) >= size and all(map(holds, group)) for group in staying)
     late = sum(not _serves(group) and _age_s(group, now_s) > deadline_s for group in staying)
     excess = max(len(staying) - told, 0)  # told to go, and not marked yet
-    return Running(kind, told, min(bound, told), min(ready, told), leaving + excess, min(late, told - min(ready, told)))
+    ready = min(ready, told)
+    return Running(kind, told, min(bound, told), ready, leaving + excess, min(late, told - ready), min(stranded, ready))
 
 
 def _replica(pod: Object, size: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from controller import names
 from controller.causes import Facts, Planning
-from controller.cluster import Kind, Node, Running, Target
+from controller.cluster import Hold, Kind, Node, Running, Target
 from controller.trigger import Verdict
 from tests.controller.plane import kubelet
 
@@ -106,6 +106,7 @@ def _volume(claim: str) -> Object:
     return {"volumes": [{"name": "w", "persistentVolumeClaim": {"claimName": claim}}]}
 
 
+_NO_ROOM = "2 x 8xH200 tp8 wait for 8 free GPUs in one node of h200s; the most that a node has is 4"
 _CORE = "/api/v1/namespaces/{}"
 _PULL = (
     'rpc error: code = NotFound desc = failed to pull and unpack image "registry.example/vllm:v1": not found; '
@@ -293,7 +294,15 @@ FAILURES = (
     ),
     Failure(
         "held", "NoSpareCapacity", ("2 x 8xH200 tp8 wait for 8 free GPUs in one node of h200s",), told=0,
-        facts={"held": "2 x 8xH200 tp8 wait for 8 free GPUs in one node of h200s; the most that a node has is 4"},
+        facts={"held": (Hold("NoSpareCapacity", _NO_ROOM),)},
+    ),
+    Failure(
+        "queue", "FleetBudgetSpent", ("other services move 8 replicas",), told=0,
+        facts={"held": (Hold("FleetBudgetSpent", "other services move 8 replicas, as many as may"),)},
+    ),
+    Failure(
+        "rival", "RivalAutoscaler", ("HorizontalPodAutoscaler mine targets",), told=0,
+        facts={"held": (Hold("RivalAutoscaler", "HorizontalPodAutoscaler mine targets rival-k"),)},
     ),
     Failure("paused", "Paused", ("muster.dev/paused",), told=0, facts={"paused": True}),
     Failure(

@@ -74,6 +74,12 @@ def test_a_node_comes_back_after_probation_and_burn_in() -> None:
     assert orders(fleet(out("a", burn_in="running")), NOW_S).held == {"a": "burn-in runs"}
     assert orders(fleet(out("a", burn_in="passed")), NOW_S).give_back == ("a",)
     assert orders(fleet(out("a", burn_in="failed")), NOW_S).held == {"a": "burn-in failed: a person must approve"}
+    assert orders(fleet(out("a", burn_in="failed")), NOW_S, approved={"a"}).give_back == ("a",)
+
+
+def test_a_burn_in_waits_until_pods_have_left_the_gpus_that_it_needs() -> None:
+    waits = orders(fleet(out("a", busy_gpus=4)), NOW_S)
+    assert (waits.test, waits.held) == ((), {"a": "burn-in waits for 4 GPUs that pods still hold"})
 
 
 def test_a_node_whose_fault_comes_and_goes_is_taken_out_once() -> None:

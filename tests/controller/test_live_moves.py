@@ -149,6 +149,7 @@ def test_an_autoscaler_that_sets_our_replicas_is_named(site: Site, fleet: Nodes)
         site.api.request("POST", HPA, {"metadata": {"name": "rival"}, "spec": spec})
         try:
             until(lambda: "rival targets" in site.condition("owned", "RebalanceHeld")[2], 20)
+            assert site.condition("owned", "RebalanceHeld")[1] == "RivalAutoscaler"
         finally:
             site.remove(f"{HPA}/rival")
 

@@ -4,8 +4,6 @@ import json
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,25 +12,20 @@ import pytest
 from controller.brake import Brake
 from controller.health import RETURNS
 from controller.kube.node_round import NodeSettings
-from controller.kube.run import Controller
-from controller.names import CONDITION, TAINT
+from controller.names import TAINT
 from controller.server import Listen
+from tests.controller.agents import XID, Agent, an_agent, healthy, is_out, space_of_agents
 from tests.controller.live import Site, a_controller, until
 from tests.controller.plane.nodes import Nodes
 from tests.controller.plane.plane import Plane
 
-AGENTS = "muster-agents"
-LIMITS = {"power_limit_enforced_w": 700.0}
-XID = {"detector": "xid", "severity": "fatal_gpu", "phase": "confirmed", "gpu": 3, "words": "Xid 79: fell off the bus"}
 SETTINGS = NodeSettings(brake=Brake(probation_s=2.0, stale_s=30.0), drain=True)
 
 
 @pytest.fixture(scope="module")
 def site(plane: Plane) -> Site:
     made = Site(plane)
-    made.space(AGENTS)
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "muster-agent"}}
-    made.post(f"/api/v1/namespaces/{AGENTS}/serviceaccounts", account)
+    space_of_agents(made)
     return made
 
 
@@ -43,55 +36,6 @@ def fleet(site: Site, nodes: Nodes) -> Iterator[Nodes]:
     site.inventory()
     yield nodes
     site.clear()
-
-
-def an_agent(site: Site, node: str, audience: str = "muster") -> str:
-    """The token of an agent's pod on a node."""
-    name = f"agent-{node}"
-    spec = {
-        "nodeName": node,
-        "serviceAccountName": "muster-agent",
-        "containers": [{"name": "agent", "image": "agent:1"}],
-    }
-    site.post(f"/api/v1/namespaces/{AGENTS}/pods", {"metadata": {"name": name}, "spec": spec})
-    pod = site.api.request("GET", f"/api/v1/namespaces/{AGENTS}/pods/{name}")
-    bound = {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": pod["metadata"]["uid"]}
-    asked = {"spec": {"audiences": [audience], "expirationSeconds": 3600, "boundObjectRef": bound}}
-    path = f"/api/v1/namespaces/{AGENTS}/serviceaccounts/muster-agent/token"
-    return str(site.api.request("POST", path, asked)["status"]["token"])
-
-
-class Agent:
-    """What an agent does on the wire."""
-
-    def __init__(self, controller: Controller, node: str, token: str) -> None:
-        self.url, self.node, self.token, self.sequence = f"http://127.0.0.1:{controller.port}/v1/report", node, token, 0
-
-    def tell(self, *faults: dict[str, Any], node: str = "", sequence: int | None = None) -> tuple[int, dict[str, Any]]:
-        self.sequence += 1
-        body = {
-            "schema": 1, "node": node or self.node, "boot_id": "b1", "sent_s": time.time(),
-            "sequence": self.sequence if sequence is None else sequence, "faults": faults,
-            "gpus": [{"gpu": i, "uuid": f"{self.node}-{i}", "values": LIMITS} for i in range(8)],
-        }  # fmt: skip
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        asked = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
-        try:
-            with urllib.request.urlopen(asked, timeout=10) as answer:
-                return answer.status, json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.loads(error.read())
-
-
-def is_out(site: Site, node: str) -> bool:
-    spec = site.api.request("GET", f"/api/v1/nodes/{node}")["spec"]
-    return bool(spec.get("unschedulable")) and TAINT in {one["key"] for one in spec.get("taints") or ()}
-
-
-def healthy(site: Site, node: str) -> str:
-    status = site.api.request("GET", f"/api/v1/nodes/{node}")["status"]
-    return next((one["status"] for one in status["conditions"] if one["type"] == CONDITION), "")
 
 
 def reporting(site: Site, **options: Any) -> Any:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.capacity import capacity_per_s
-from controller.cluster import Desired, Disruption, Kind, Live, Node, Route, Running, Scale, Target
+from controller.cluster import Desired, Disruption, Hold, Kind, Live, Node, Route, Running, Scale, Target
 from controller.rollout import next_round
 from planner.service import Bucket
 from tests.controller.fleet_simulation import Simulated
@@ -102,9 +102,29 @@ def test_without_a_spare_gpu_the_service_is_held_and_told_why() -> None:
     held = next_round(desired(Target(NEW, 4), floor={"chat": 40.0}), cluster.observe())
     assert held.actions == ()
     assert held.held == {
-        "chat": "4 x new wait for 1 free GPUs in one node of g; the most that a node has is 0, and 40 requests/s "
-        "are ready of which 40 must stay: allow maxUnavailable, or add a node"
+        "chat": Hold(
+            "NoSpareCapacity",
+            "4 x new wait for 1 free GPUs in one node of g; the most that a node has is 0, and 40 requests/s "
+            "are ready of which 40 must stay: allow maxUnavailable, or add a node",
+        )
     }
+
+
+def test_who_waits_for_the_moves_of_others_alone_is_told_that_the_budget_of_the_fleet_is_spent() -> None:
+    other = kind("other", "later")
+    cluster = Simulated(nodes(8))
+    goal = desired(Target(NEW, 3), Target(other, 1), most_moving=2)
+    first = next_round(goal, cluster.observe())
+    assert {name: hold.reason for name, hold in first.held.items()} == {"later": "FleetBudgetSpent"}
+    assert "2 replicas" in first.held["later"].text
+    cluster.act(first.actions)
+    assert next_round(goal, cluster.observe()).held == first.held  # said alike while nothing changes
+    for _ in range(10):
+        cluster.tick()
+        last = next_round(goal, cluster.observe())
+        cluster.act(last.actions)
+    assert not last.held
+    assert last.done == {"chat", "later"}
 
 
 def test_max_unavailable_lets_a_full_fleet_change_and_forgives_no_more() -> None:

@@ -92,6 +92,7 @@ def test_the_controller_may_do_its_work_and_no_more(site: Site) -> None:
         ("create", "gpuservices", "muster.dev"),
         ("delete", "gpuservices", "muster.dev"), ("create", "clusterroles", "rbac.authorization.k8s.io"),
         ("update", "leases", "coordination.k8s.io"), ("create", "jobs", "batch"),
+        ("delete", "jobs", "batch"),
     ]  # fmt: skip
     for verb, resource, group in refused:
         assert not may(site, CONTROLLER, verb, resource, MINE, group), (verb, resource)
