@@ -1,8 +1,11 @@
 """The caps that go out with the replies to reports, worked out for whole power domains a few times a second at most.
 
-A cap that was granted counts until its lease is over, whatever its node says; see `controller.caps`.
+A cap that was granted counts until its lease is over, whatever its node says; see `controller.caps`. To work out the
+caps of thousands of GPUs takes longer than a reply may, so replies only read what was worked out last. While that is
+made anew nothing is raised, since the room would be given twice.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +13,8 @@ from dataclasses import dataclass
 from controller.caps import Capped, grants
 
 LEASE_S = 60.0
-_EVERY_S = 0.5
+EVERY_S = 0.5
+_LOG = logging.getLogger("muster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +34,24 @@ class Grants:
         self._granted: dict[str, tuple[float, float]] = {}  # GPU -> watts, and until when they may be in force
         self._sent: Mapping[str, float] = {}
         self._made_s = float("-inf")
-        self._lock = threading.Lock()
-        self.over_w: dict[str, float] = {}  # domain -> watts by which what may be drawn is over its budget
+        self._making = False
+        self._lock, self._one = threading.Lock(), threading.Lock()
+        self.over_w: Mapping[str, float] = {}  # domain -> watts by which what may be drawn is over its budget
 
     def reply(self, gpus: Sequence[str]) -> list[dict[str, object]]:
         """The caps for some GPUs, each with its lease."""
         with self._lock:
             now_s = self._clock()
-            if now_s - self._made_s >= _EVERY_S:
-                self._made_s = now_s
-                self._make(now_s)
             rows: list[dict[str, object]] = []
             for uuid in gpus:
                 if (watts := self._sent.get(uuid)) is None:
                     continue
                 before = self._granted.get(uuid)
                 still_w = before[0] if before is not None and before[1] > now_s else 0.0
+                if self._making and watts > still_w:
+                    if not still_w:
+                        continue
+                    watts = still_w
                 # A lower one is confirmed by the node's own report; until then the higher may be in force.
                 self._granted[uuid] = max(watts, still_w), now_s + LEASE_S
                 rows.append({"uuid": uuid, "watts": watts, "lease_s": LEASE_S})
@@ -59,15 +65,46 @@ class Grants:
             if before is not None and sent is not None and watts <= sent + 0.5:
                 self._granted[uuid] = sent, before[1]
 
-    def _make(self, now_s: float) -> None:
-        sent: dict[str, float] = {}
-        for domain in self._domains():
-            known = [self._with_grant(one, now_s) for one in domain.gpus]
-            sent |= grants(known, domain.budget_w)
-            self.over_w[domain.name] = max(sum(one.counts_w for one in known) - domain.budget_w, 0.0)
-        self._sent = sent
+    def renew(self) -> None:
+        """Work out the caps anew, unless that was just done. Any thread may."""
+        with self._one:
+            if self._clock() - self._made_s < EVERY_S:
+                return
+            with self._lock:
+                self._making = True
+                granted, now_s = dict(self._granted), self._clock()
+            try:
+                sent, over_w = self._made(granted, now_s)
+                with self._lock:
+                    self._sent, self.over_w, self._made_s = sent, over_w, now_s
+                    self._granted = {uuid: one for uuid, one in self._granted.items() if one[1] > now_s}
+            finally:
+                with self._lock:
+                    self._making = False
 
-    def _with_grant(self, one: Capped, now_s: float) -> Capped:
-        before = self._granted.get(one.gpu)
-        granted = before[0] if before is not None and before[1] > now_s else None
-        return Capped(one.gpu, one.wanted_w, one.reported_w, one.safe_w, granted, one.fresh)
+    def run(self, stop: threading.Event) -> None:
+        """Renew until told to stop. What was granted before stays where that fails, until its lease ends."""
+        while not stop.wait(EVERY_S):
+            try:
+                self.renew()
+            except Exception:  # a defect in one object must not end the leases of all
+                _LOG.exception("caps")
+
+    def _made(
+        self, granted: Mapping[str, tuple[float, float]], now_s: float
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        sent: dict[str, float] = {}
+        over_w: dict[str, float] = {}
+        running = {uuid: watts for uuid, (watts, until_s) in granted.items() if until_s > now_s}
+        for domain in self._domains():
+            known = [_with_grant(one, running) for one in domain.gpus]
+            sent |= grants(known, domain.budget_w)
+            over_w[domain.name] = max(sum(one.counts_w for one in known) - domain.budget_w, 0.0)
+        return sent, over_w
+
+
+def _with_grant(one: Capped, running: Mapping[str, float]) -> Capped:
+    watts = running.get(one.gpu)
+    if watts is None:
+        return one
+    return Capped(one.gpu, one.wanted_w, one.reported_w, one.safe_w, watts, one.fresh)

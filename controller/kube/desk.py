@@ -1,19 +1,21 @@
 """The desk that reports come to in a cluster: who may report, what a report does, which caps go back."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from controller import names
 from controller.caps import Capped
 from controller.grants import Domain, Grants
-from controller.hardware import group_of, holds
+from controller.hardware import PRODUCT, group_of, holds, node_gpus
 from controller.identity import Identities
+from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known, gpu_of_product
 from controller.kube.node_round import NodeRound
+from controller.kube.view import kind_of
 from controller.page import page
 from controller.plans import uncapped
 from controller.reports import Kept, Report
-from controller.specs import service_of
 from planner.catalog import gpu as catalogue
 from planner.units import POWER
 
@@ -24,7 +26,11 @@ _ANY_W = 1e12  # of nodes that no power domain feeds
 
 
 class KubernetesDesk:
-    """Everything is asked of those that keep it; nothing is kept here but what was granted."""
+    """Everything is asked of those that keep it; nothing is kept here but what was granted.
+
+    `renews`: caps are worked out with replies; else whoever made this calls `grants.renew` now and then, in a thread
+    that nobody waits for.
+    """
 
     def __init__(
         self,
@@ -33,9 +39,11 @@ class KubernetesDesk:
         identities: Identities,
         leads: Callable[[], bool],
         ready: Callable[[], bool],
+        renews: bool = True,
     ) -> None:
         self._known, self._rounds, self._identities = known, rounds, identities
-        self._leads, self._ready = leads, ready
+        self._leads, self._ready, self._renews = leads, ready, renews
+        self._read: dict[str, tuple[object, list[Capped]]] = {}
         self.grants = Grants(self._domains, known.clock)
 
     def leads(self) -> bool:
@@ -64,6 +72,8 @@ class KubernetesDesk:
 
     def caps(self, report: Report) -> Sequence[dict[str, object]]:
         """The caps of a node's GPUs."""
+        if self._renews:
+            self.grants.renew()
         return self.grants.reply([gpu.uuid for gpu in report.gpus])
 
     def metrics(self) -> str:
@@ -81,13 +91,14 @@ class KubernetesDesk:
         for node in self._known.items("nodes"):
             name = node["metadata"]["name"]
             kept, group = self._rounds.kept.get(name), group_of(node, facts.groups)
-            if kept is None or not group:
+            if not group:
                 continue
             domain = facts.groups[group].get("powerDomain", "")
             domain = domain if domain in budget_w else ""
-            if not domain and name not in planned:
+            if not domain and (kept is None or name not in planned):
                 continue  # nobody asks for a cap there
-            members.setdefault(domain, []).extend(_capped(kept, planned.get(name), now_s))
+            rows = _silent(node, facts.groups[group]) if kept is None else self._capped(kept, planned.get(name), now_s)
+            members.setdefault(domain, []).extend(rows)
         return [Domain(name, budget_w.get(name, _ANY_W), gpus) for name, gpus in sorted(members.items())]
 
     def _planned_w(self) -> dict[str, float]:
@@ -98,31 +109,60 @@ class KubernetesDesk:
                 if one.recipe.power_cap_w is not None:
                     key = (one.service, str(uncapped(one.recipe)), one.pool)
                     caps[key] = max(caps.get(key, 0.0), one.recipe.power_cap_w)
-        kinds = {one.kind.name: one.kind for one in self._known.fleet().running} if caps else {}
+        if not caps:
+            return {}
+        kinds = (kind_of(one) for plural in WORKLOADS for one in self._known.items(plural))
+        watts = {one.name: caps.get((one.service, one.recipe, one.pool)) for one in kinds if one is not None}
         found: dict[str, float] = {}
         free: set[str] = set()
-        for pod in self._known.items("pods") if caps else ():
-            labels = pod["metadata"].get("labels") or {}
-            kind = kinds.get(f"{pod['metadata']['namespace']}/{labels.get(names.KIND)}")
-            if kind is None or not service_of(pod) or not holds(pod):
+        for pod in self._known.items("pods"):
+            meta = pod["metadata"]
+            kind = f"{meta['namespace']}/{(meta.get('labels') or {}).get(names.KIND)}"
+            if kind not in watts or not holds(pod):
                 continue
-            node, watts = pod["spec"]["nodeName"], caps.get((kind.service, kind.recipe, kind.pool))
-            if watts is None:
+            node, cap_w = pod["spec"]["nodeName"], watts[kind]
+            if cap_w is None:
                 free.add(node)
             else:
-                found[node] = max(found.get(node, 0.0), watts)
-        return {node: watts for node, watts in found.items() if node not in free}
+                found[node] = max(found.get(node, 0.0), cap_w)
+        return {node: cap_w for node, cap_w in found.items() if node not in free}
+
+    def _capped(self, kept: Kept, wanted_w: float | None, now_s: float) -> list[Capped]:
+        """A node's GPUs, read once for each report: most nodes say the same as a moment ago."""
+        fresh = now_s - kept.came_s <= _FRESH_S
+        mark, name = (kept.report.boot_id, kept.report.sequence, wanted_w, fresh), kept.report.node
+        found = self._read.get(name)
+        if found is None or found[0] != mark:
+            found = self._read[name] = (mark, _capped(kept, wanted_w, fresh))
+        return found[1]
 
 
-def _capped(kept: Kept, wanted_w: float | None, now_s: float) -> list[Capped]:
+def _silent(node: Object, group: Object) -> list[Capped]:
+    """The GPUs of a node that no agent told of since this process began: they may draw all that they can.
+
+    Otherwise a new leader would give away the watts of nodes that it has not heard of yet.
+    """
+    product = group.get("gpu") or gpu_of_product((node["metadata"].get("labels") or {}).get(PRODUCT, ""))
+    if product is None:
+        return []
+    name, most_w = node["metadata"]["name"], catalogue(product).tdp_w
+    return [Capped(f"{name}/{i}", most_w, most_w, most_w, fresh=False) for i in range(node_gpus(node))]
+
+
+@lru_cache(maxsize=256)  # names come from agents
+def _tdp_w(model: str) -> float | None:
+    """Of a GPU by the driver's name of it; None for one that the catalogue does not have."""
+    known = gpu_of_product(model)
+    return None if known is None else catalogue(known).tdp_w
+
+
+def _capped(kept: Kept, wanted_w: float | None, fresh: bool) -> list[Capped]:
     """A node's GPUs; one that no plan caps is to have its default limit."""
     rows = []
     for gpu in kept.report.gpus:
         limit_w = gpu.values.get(_LIMIT)
         if limit_w is None:
             continue
-        known = gpu_of_product(gpu.model)
-        usual_w = limit_w if known is None else max(catalogue(known).tdp_w, limit_w)
-        fresh = now_s - kept.came_s <= _FRESH_S
+        usual_w = max(_tdp_w(gpu.model) or limit_w, limit_w)
         rows.append(Capped(gpu.uuid, min(wanted_w or usual_w, usual_w), limit_w, usual_w, fresh=fresh))
     return rows

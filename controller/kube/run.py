@@ -96,25 +96,15 @@ class Controller:
         self._services = ServiceRound(self.known, self.applier, self._ask_plan, self._again, self.events.tell)
         self._fleet = FleetRound(self.known, self.applier, self._again)
         self._planning = PlanRound(
-            self.known,
-            self.applier,
-            Planner(self.child, self.known.fleet, keep.keep),
-            self._again,
-            self.events.tell,
+            self.known, self.applier, Planner(self.child, self.known.fleet, keep.keep), self._again, self.events.tell
         )
         self.nodes = WorkQueue()
         self.rounds = NodeRound(
-            self.known,
-            api,
-            self.served,
-            self.elector,
-            options.nodes,
-            lambda: self.nodes.add(_NODES),
-            self.events.tell,
+            self.known, api, self.served, self.elector, options.nodes, lambda: self.nodes.add(_NODES), self.events.tell
         )
         self.desk = KubernetesDesk(
             self.known, self.rounds, Identities(api, options.agents, options.audience), self._takes_reports,
-            lambda: self._filled,
+            lambda: self._filled, renews=False,
         )  # fmt: skip
         self.server = None if options.listen is None else Server(self.desk, options.listen)
         self._filled = False
@@ -187,6 +177,8 @@ class Controller:
         self._spawn("planner", lambda: work(self.plans, self._one))
         self._spawn("fleet", lambda: work(self.moves, self._one))
         self._spawn("nodes", lambda: work(self.nodes, self._one))
+        if self.server is not None:
+            self._spawn("caps", lambda: self.desk.grants.run(self._stopped))
         self._spawn("events", lambda: self.events.run(self._stopped))
         if self._listening is not None:
             self._spawn("listening", self._listen)

@@ -1,0 +1,74 @@
+"""Caps of a whole fleet in replies to reports: within the budget, whoever led before, and without anybody waiting."""
+
+import resource
+import threading
+import time
+
+from controller.caps import Capped
+from controller.grants import Domain, Grants
+from tests.controller.desk_fleet import CAP_W, FULL_W, Hall
+
+
+def test_a_new_leader_gives_away_no_watts_of_nodes_that_it_has_not_heard_of() -> None:
+    hall = Hall(nodes=4, gpus=2, budget="4800W", cap_w=None)
+    hall.limits_w["n0-0"] = hall.limits_w["n0-1"] = 300.0
+    for _ in range(5):
+        assert hall.tell("n0") == {"n0-0": 300.0, "n0-1": 300.0}, "the other six may draw 4200 W"
+        hall.now_s += 1.0
+    for node in ("n1", "n2", "n3"):
+        for gpu in hall.gpus_of[node]:
+            hall.limits_w[gpu] = 500.0
+        hall.tell(node)
+    hall.now_s += 1.0
+    hall.tell("n0")
+    hall.now_s += 1.0
+    assert sum(hall.tell("n0").values()) > 600.0, "they told that they draw less"
+
+
+def test_a_capped_service_has_its_nodes_capped() -> None:
+    hall = Hall(nodes=2, gpus=8, budget="20kW")
+    for node in hall.nodes:
+        hall.tell(node)
+    hall.now_s += 1.0
+    assert set(hall.tell("n0").values()) == {CAP_W}
+
+
+def test_a_reply_reads_what_was_worked_out_and_waits_for_nothing() -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def domains() -> list[Domain]:
+        began.set()
+        assert go.wait(10)
+        return [Domain("hall", 1400.0, [Capped("a", 700.0, 300.0, 250.0), Capped("b", 300.0, 300.0, 250.0)])]
+
+    now = [0.0]
+    made = Grants(domains, lambda: now[0])
+    go.set()
+    made.renew()
+    assert made.reply(["b"]) == [{"uuid": "b", "watts": 300.0, "lease_s": 60.0}]
+    began.clear()
+    go.clear()
+    now[0] = 1.0
+    thread = threading.Thread(target=made.renew)
+    thread.start()
+    assert began.wait(10)
+    began_s = time.monotonic()
+    assert made.reply(["a", "b"]) == [{"uuid": "b", "watts": 300.0, "lease_s": 60.0}], "no raise meanwhile"
+    assert time.monotonic() - began_s < 1.0
+    go.set()
+    thread.join(10)
+    assert made.reply(["a"]) == [{"uuid": "a", "watts": 700.0, "lease_s": 60.0}]
+
+
+def test_caps_of_eight_thousand_gpus_are_worked_out_beside_the_replies_which_take_microseconds() -> None:
+    hall = Hall(nodes=1000, gpus=8, budget="6MW")
+    for node in hall.nodes:
+        hall.desk.hear(hall.report(node), node)
+    hall.desk.grants.renew()
+    reports = [hall.report(node) for node in hall.nodes]
+    before_s = resource.getrusage(resource.RUSAGE_THREAD).ru_utime
+    rows = [row for one in reports for row in hall.desk.grants.reply([gpu.uuid for gpu in one.gpus])]
+    spent_s = resource.getrusage(resource.RUSAGE_THREAD).ru_utime - before_s
+    assert [row["watts"] for row in rows] == [CAP_W] * 8000
+    assert FULL_W > CAP_W
+    assert spent_s / len(reports) < 500e-6
