@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from controller import names, pods
 from controller.cluster import Hold, Node, Running, Target
+from controller.pods import Trouble
 from controller.redact import shown
 from controller.trigger import Verdict
 
@@ -47,10 +48,10 @@ class Planning:
 class Facts:
     """All that a status is made of. `service`: the GPUService as the API has it, its old status with it.
 
-    `pods` and `workloads` (what makes the pods: Deployments, ReplicaSets, ...) are those of this service. `problems`:
-    of its spec; `refused`: what the API server said to an object of it; `held`: why it is not moved,
-    the most important first; `verdict`: None where no plan is in force; `faults`: GPUs of its plan that are faulty, in
-    words.
+    `pods` and `workloads` (what makes the pods: Deployments, ReplicaSets, ...) are those of this service; `unmade`: why
+    pods of some are not made. `problems`: of its spec; `refused`: what the API server said to an object of it; `held`:
+    why it is not moved, the most important first; `verdict`: None where no plan is in force; `faults`: GPUs of its plan
+    that are faulty, in words.
     """
 
     service: Object
@@ -62,6 +63,7 @@ class Facts:
     nodes: Sequence[Node] = ()
     pods: Sequence[Object] = ()
     workloads: Sequence[Object] = ()
+    unmade: Sequence[Trouble] = ()
     refused: str = ""
     held: Sequence[Hold] = ()
     verdict: Verdict | None = None
@@ -189,7 +191,7 @@ def _of_pods(facts: Facts) -> list[Cause]:
     A pod that ended stays until it is swept away, so one that still lives and fails is asked first.
     """
     wanted = {target.kind.name for target in facts.targets}
-    found = [(pods.refusal(one), False) for one in facts.workloads]
+    found = [(one, False) for one in (*map(pods.refusal, facts.workloads), *facts.unmade)]
     for pod in facts.pods:
         if pods.kind_of(pod) in (*wanted, ""):
             found.append((pods.trouble(pod, facts.now), (pod.get("status") or {}).get("phase") == "Failed"))

@@ -62,8 +62,13 @@ def refusal(workload: Object) -> Trouble | None:
     failure = _condition(workload, "ReplicaFailure")
     if failure.get("status") != "True":
         return None
-    words = shown(str(failure.get("message") or failure.get("reason") or "no reason given"))
     of = f"{workload.get('kind', 'workload')} {workload['metadata']['name']}"
+    return not_made(str(failure.get("message") or failure.get("reason") or ""), of)
+
+
+def not_made(said: str, of: str) -> Trouble:
+    """What the server said when it refused to make a pod of something."""
+    words = shown(said) or "no reason given"
     if "exceeded quota" in words:
         return Trouble("QuotaExceeded", _quota(words), of)
     _, _, why = words.partition("forbidden: ")

@@ -31,6 +31,7 @@ from controller.kube.plan_round import PlanRound
 from controller.kube.planning import Planner
 from controller.kube.rest import Api, ApiError
 from controller.kube.service_round import ServiceRound
+from controller.kube.unmade import Unmade
 from controller.kube.workers import stamp, work
 from controller.kube.workqueue import WorkQueue
 from controller.plan_child import PlanChild
@@ -93,7 +94,9 @@ class Controller:
         self.child = PlanChild()
         keep = Snapshots(options.snapshots)
         self.events = Events(api, self.served, options.identity)
-        self._services = ServiceRound(self.known, self.applier, self._ask_plan, self._again, self.events.tell)
+        self._services = ServiceRound(
+            self.known, self.applier, self._ask_plan, self._again, self.events.tell, Unmade(api)
+        )
         self._fleet = FleetRound(self.known, self.applier, self._again)
         self._planning = PlanRound(
             self.known, self.applier, Planner(self.child, self.known.fleet, keep.keep), self._again, self.events.tell

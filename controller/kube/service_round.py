@@ -15,11 +15,13 @@ from controller.kube.applier import Applier
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known
 from controller.kube.planning import enacted, gone_back
+from controller.kube.unmade import Unmade
 from controller.kube.view import running
 from controller.manifests.pod import unservable
 from controller.manifests.service import around, foreign_scalers
 from controller.manifests.workload import PEERS, Made
 from controller.plans import planned
+from controller.pods import Trouble
 from controller.specs import mean_tokens
 from controller.trigger import Reason, Seen, Verdict, judge, worse
 from controller.when import seconds
@@ -45,8 +47,10 @@ class ServiceRound:
         ask_plan: Callable[[], None],
         again: Callable[[str, float], None],
         tell: Tell,
+        unmade: Unmade | None = None,
     ) -> None:
         self._known, self._applier, self._ask_plan, self._again, self._tell = known, applier, ask_plan, again, tell
+        self._unmade = unmade
 
     def run(self, key: str) -> None:
         """Look at one service and write what differs."""
@@ -171,6 +175,7 @@ class ServiceRound:
             nodes=known.nodes() if _unplaced(pods) else (),
             pods=pods,
             workloads=workloads,
+            unmade=self._not_made(workloads, by_kind, now_s),
             refused=unfit or known.errors.get(key, ""),
             held=(*self._rivals(key, workloads), *((moves,) if moves else ())),
             verdict=verdict if plan is not None and known.settings.hears else None,
@@ -178,6 +183,15 @@ class ServiceRound:
             paused=names.PAUSED in (obj["metadata"].get("annotations") or {}),
             slo=self._slo(key),
         )
+
+    def _not_made(
+        self, workloads: Sequence[Object], by_kind: Mapping[str, Sequence[Object]], now_s: float
+    ) -> tuple[Trouble, ...]:
+        """Why pods of workloads are not made whose status does not say."""
+        if self._unmade is None:
+            return ()
+        asked = [self._unmade.of(one, len(by_kind.get(one["metadata"]["name"], ())), now_s) for one in workloads]
+        return tuple(one for one in asked if one is not None)
 
     def _faults(self, key: str, out: Collection[str]) -> str:
         """Nodes of a service that are out, and what keeps its replicas there."""

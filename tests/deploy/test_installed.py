@@ -81,14 +81,14 @@ AGENT = "system:serviceaccount:muster-agents:muster-agent"
 def test_the_controller_may_do_its_work_and_no_more(site: Site) -> None:
     granted = [
         ("patch", "gpuservices/status", "muster.dev"), ("create", "deployments", "apps"), ("patch", "nodes", ""),
-        ("create", "pods/eviction", ""), ("create", "tokenreviews", "authentication.k8s.io"),
+        ("create", "pods/eviction", ""), ("list", "events", ""), ("create", "tokenreviews", "authentication.k8s.io"),
     ]  # fmt: skip
     for verb, resource, group in granted:
         assert may(site, CONTROLLER, verb, resource, "" if resource == "nodes" else MINE, group), (verb, resource)
     for verb, (resource, group) in product(VERBS, (("secrets", ""), ("serviceaccounts", ""), ("pods/exec", ""))):
         assert not may(site, CONTROLLER, verb, resource, MINE, group), (verb, resource)
     refused = [
-        ("create", "pods", ""), ("delete", "pods", ""), ("delete", "nodes", ""),
+        ("create", "pods", ""), ("watch", "events", ""), ("delete", "pods", ""), ("delete", "nodes", ""),
         ("create", "gpuservices", "muster.dev"),
         ("delete", "gpuservices", "muster.dev"), ("create", "clusterroles", "rbac.authorization.k8s.io"),
         ("update", "leases", "coordination.k8s.io"), ("create", "jobs", "batch"),
