@@ -131,9 +131,18 @@ def pod(obj: dict[str, Any]) -> Object:
     return {
         **head,
         "metadata": {key: meta[key] for key in _POD_META if key in meta},
-        "spec": {"nodeName": spec.get("nodeName", ""), "containers": containers},
+        "spec": {"nodeName": spec.get("nodeName", ""), "containers": containers, **_asked(spec)},
         "status": {key: value for key, value in status.items() if key not in ("podIPs", "hostIP", "qosClass")},
     }
+
+
+def _asked(spec: Mapping[str, Any]) -> Object:
+    """What tells a sidecar from an init container that has to end, and which gates a pod waits for."""
+    inits = [
+        {key: one[key] for key in ("name", "restartPolicy") if key in one} for one in spec.get("initContainers") or ()
+    ]
+    rows = {"initContainers": inits, "readinessGates": spec.get("readinessGates")}
+    return {key: found for key, found in rows.items() if found}
 
 
 def node(obj: dict[str, Any]) -> Object:

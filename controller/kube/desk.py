@@ -67,14 +67,15 @@ class KubernetesDesk:
         kept = self._rounds.hear(report, node, self._known.clock())
         for gpu in report.gpus:
             if _LIMIT in gpu.values:
-                self.grants.confirmed(gpu.uuid, gpu.values[_LIMIT])
+                self.grants.confirmed(_id(node, gpu.uuid), gpu.values[_LIMIT])
         return kept
 
     def caps(self, report: Report) -> Sequence[dict[str, object]]:
         """The caps of a node's GPUs."""
         if self._renews:
             self.grants.renew()
-        return self.grants.reply([gpu.uuid for gpu in report.gpus])
+        rows = self.grants.reply([_id(report.node, gpu.uuid) for gpu in report.gpus])
+        return [{**row, "uuid": str(row["uuid"]).partition("/")[2]} for row in rows]
 
     def metrics(self) -> str:
         """What Prometheus is told."""
@@ -149,6 +150,11 @@ def _silent(node: Object, group: Object) -> list[Capped]:
     return [Capped(f"{name}/{i}", most_w, most_w, most_w, fresh=False) for i in range(node_gpus(node))]
 
 
+def _id(node: str, uuid: str) -> str:
+    """A GPU as its own node tells of it: what another node says of the same UUID is not about it."""
+    return f"{node}/{uuid}"
+
+
 @lru_cache(maxsize=256)  # names come from agents
 def _tdp_w(model: str) -> float | None:
     """Of a GPU by the driver's name of it; None for one that the catalogue does not have."""
@@ -164,5 +170,7 @@ def _capped(kept: Kept, wanted_w: float | None, fresh: bool) -> list[Capped]:
         if limit_w is None:
             continue
         usual_w = max(_tdp_w(gpu.model) or limit_w, limit_w)
-        rows.append(Capped(gpu.uuid, min(wanted_w or usual_w, usual_w), limit_w, usual_w, fresh=fresh))
+        rows.append(
+            Capped(_id(kept.report.node, gpu.uuid), min(wanted_w or usual_w, usual_w), limit_w, usual_w, fresh=fresh)
+        )
     return rows

@@ -43,18 +43,19 @@ def drained(known: Known, api: Requests, served: Served, leader: Leader, out: Co
 def _waits(known: Known, pod: Object, key: str, told: Mapping[str, Running]) -> str:
     """Why a replica that serves may not go yet; empty where it may."""
     service = known.service(key)
-    if service is None or not is_ready(pod):
+    kind = f"{pod['metadata']['namespace']}/{(pod['metadata'].get('labels') or {}).get(names.KIND, '')}"
+    one = told.get(kind)
+    if service is None or one is None:
+        return ""
+    made = next((made for made in known.made(service, known.plan(key)) if made.kind.name == kind), None)
+    wanted, wide = (0, False) if made is None else (made.replicas, made.pod.size > 1)
+    if not (is_ready(pod) or (wide and one.stranded)):  # a replica of several pods serves by its first
         return ""
     if names.PAUSED in (service["metadata"].get("annotations") or {}):
         return f"annotation {names.PAUSED} stops changes"
-    kind = f"{pod['metadata']['namespace']}/{(pod['metadata'].get('labels') or {}).get(names.KIND, '')}"
-    one = told.get(kind)
-    wanted = {made.kind.name: made.replicas for made in known.made(service, known.plan(key))}
-    if one is None:
-        return ""
-    if not wanted.get(kind):
+    if not wanted:
         return "serves until the replicas that follow it do"
-    if one.replicas < wanted[kind] + one.stranded:
+    if one.replicas < wanted + one.stranded or (wide and one.ready - one.stranded < wanted):
         held = known.held.get(key)
         return f"serves until there is another: {held}" if held else "serves until there is another"
     return ""

@@ -25,7 +25,7 @@ def around(service: Object, made: Sequence[Made], served: Served) -> list[Object
     if served.get("leaderworkersets") is None:  # those have names of their own
         peers = [one for one in made if one.pod.size > 1]
         found += [_service(service, one.name + PEERS, {names.KIND: one.name}, headless=True) for one in peers]
-    found.append(_budget(service, served, int(serving.get("maxUnavailable", 0))))
+    found.append(_budget(service, served, int(serving.get("maxUnavailable", 0)), made))
     if serving.get("deviceClass") and (claims := served.get("resourceclaimtemplates")) is not None:
         found += [
             _claims(service, gpus, str(serving["deviceClass"]), claims.version)
@@ -55,14 +55,18 @@ def _service(service: Object, name: str, selector: Mapping[str, str], headless: 
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
 
 
-def _budget(service: Object, served: Served, most: int) -> Object:
+def _budget(service: Object, served: Served, most: int, made: Sequence[Made]) -> Object:
+    """Of a StatefulSet's replica only the first pod is ever ready, so there it is said how many are to be."""
     resource = served.need("poddisruptionbudgets")
+    most = max(most, 1)  # with none, nobody could ever drain a node
+    first_only = served.get("leaderworkersets") is None and any(one.pod.size > 1 for one in made)
+    ready = max(sum(one.replicas for one in made) - most, 0)
     return {
         "apiVersion": resource.version,
         "kind": resource.kind,
         "metadata": _meta(service, service["metadata"]["name"]),
         "spec": {
-            "maxUnavailable": max(most, 1),  # with none, nobody could ever drain a node
+            **({"minAvailable": ready} if first_only else {"maxUnavailable": most}),
             "selector": {"matchLabels": {names.SERVICE: service["metadata"]["name"]}},
         },
     }

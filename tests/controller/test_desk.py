@@ -33,6 +33,22 @@ def test_a_capped_service_has_its_nodes_capped() -> None:
     assert set(hall.tell("n0").values()) == {CAP_W}
 
 
+def test_a_node_that_names_the_gpus_of_another_gets_and_changes_nothing_of_theirs() -> None:
+    hall = Hall(nodes=2, gpus=2, budget="2400W")
+    for node in hall.nodes:
+        hall.tell(node)
+    hall.now_s += 1.0
+    assert hall.tell("n0") == {"n0-0": CAP_W, "n0-1": CAP_W}
+    for gpu in hall.gpus_of["n0"]:
+        hall.limits_w[gpu] = CAP_W
+    hall.tell("n0")
+    before = dict(hall.desk.grants._granted)
+    hall.gpus_of["n1"] = ["n0-0", "n0-1"]  # a lie
+    hall.limits_w["n0-0"] = hall.limits_w["n0-1"] = 100.0
+    hall.tell("n1")
+    assert {gpu: row for gpu, row in hall.desk.grants._granted.items() if gpu.startswith("n0/")} == before
+
+
 def test_a_reply_reads_what_was_worked_out_and_waits_for_nothing() -> None:
     began, go = threading.Event(), threading.Event()
 
@@ -67,7 +83,7 @@ def test_caps_of_eight_thousand_gpus_are_worked_out_beside_the_replies_which_tak
     hall.desk.grants.renew()
     reports = [hall.report(node) for node in hall.nodes]
     before_s = resource.getrusage(resource.RUSAGE_THREAD).ru_utime
-    rows = [row for one in reports for row in hall.desk.grants.reply([gpu.uuid for gpu in one.gpus])]
+    rows = [row for one in reports for row in hall.desk.caps(one)]
     spent_s = resource.getrusage(resource.RUSAGE_THREAD).ru_utime - before_s
     assert [row["watts"] for row in rows] == [CAP_W] * 8000
     assert FULL_W > CAP_W
