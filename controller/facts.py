@@ -73,6 +73,11 @@ def _looked_at(node: Object | None) -> object:
     return node["metadata"].get("labels"), spec.get("unschedulable"), taints, ready, node_gpus(node)
 
 
+def wanted(old: Object | None, new: Object | None) -> bool:
+    """Whether somebody wants something else; what is said of an object changes nothing."""
+    return old is None or new is None or apart_from_status(old) != apart_from_status(new)
+
+
 def apart_from_status(obj: Object) -> object:
     """What of an object changes when somebody wants something else of it."""
     meta = obj["metadata"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.events import Events
-from controller.facts import apart_from_status, matters
+from controller.facts import matters, wanted
 from controller.identity import Identities
 from controller.kube.applier import Applier
 from controller.kube.cache import WORKLOADS, Cache
@@ -31,6 +31,7 @@ from controller.kube.plan_round import PlanRound
 from controller.kube.planning import Planner
 from controller.kube.rest import Api, ApiError
 from controller.kube.service_round import ServiceRound
+from controller.kube.supply_round import tell_supply
 from controller.kube.unmade import Unmade
 from controller.kube.workers import stamp, work
 from controller.kube.workqueue import WorkQueue
@@ -45,7 +46,7 @@ from controller.when import steady
 Object = Mapping[str, Any]
 LOST = 3  # exit code of a leader that lost its lease
 _LOG = logging.getLogger("muster")
-_FLEET, _PLAN, _NODES = "fleet", "plan", "nodes"
+_FLEET, _PLAN, _NODES, _SUPPLY = "fleet", "plan", "nodes", "supply"
 _SOON_S = 0.05  # changes of the fleet come in bursts, and one round answers all
 _MOMENT_S = 0.1  # so do those of a service's pods, and what was written comes back as a change
 _YIELDS_S = 2.0  # planning waits so long while services that were edited wait for their first word
@@ -200,6 +201,8 @@ class Controller:
             self.rounds.run()
             if self.rounds.blocked:
                 self.nodes.add(_NODES, _EVICT_S)
+        elif key == _SUPPLY:
+            tell_supply(self.known, self.applier, self.rounds.kept)
         elif key == _PLAN:
             self._plan()
         else:
@@ -241,6 +244,7 @@ class Controller:
         for obj in self.known.items("gpuservices"):
             self.queue.add(f"service/{key_of(obj)}")
         self.moves.add(_FLEET, _SOON_S)
+        self.queue.add(_SUPPLY, _SOON_S)
         self.nodes.add(_NODES)
 
     def _takes_reports(self) -> bool:
@@ -261,12 +265,12 @@ class Controller:
         if obj is None:
             return
         if plural == "gpuservices":
-            edited = old is None or new is None or apart_from_status(old) != apart_from_status(new)
+            edited = wanted(old, new)
             self.queue.add(f"service/{key_of(obj)}", _MOMENT_S, first=edited)
             if edited:
                 self._again(_FLEET, 0.0)
         elif plural in ("nodes", "clusterinventories", "powerdomains"):
-            if plural != "nodes" or matters(old, new):
+            if matters(old, new) if plural == "nodes" else wanted(old, new):
                 self.known.changed_hardware()
                 if self._leading.is_set():
                     self._all()

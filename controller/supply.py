@@ -1,0 +1,75 @@
+"""What the status of a ClusterInventory and of a PowerDomain says: whether it is understood, what it comes to. Pure.
+
+As in `controller.conditions`, equal facts give an equal status, and every key is always there.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from controller.crds.rules import broken
+from controller.hardware import group_of, groups_of, node_gpus
+from controller.when import text
+
+Object = Mapping[str, Any]
+_MOST_MESSAGE = 1024
+
+
+def inventory_status(
+    inventory: Object, inventories: Sequence[Object], domains: Sequence[str], nodes: Sequence[Object], now_s: float
+) -> Object:
+    """Of an inventory; `inventories`: all of them, since a group's name counts once."""
+    problems = [f"{one.path}: {one.message}" for one in broken("ClusterInventory", inventory)]
+    known = ", ".join(sorted(domains)) or "none"
+    counted = groups_of(inventories)
+    for index, group in enumerate(inventory["spec"]["nodeGroups"]):
+        where = f"spec.nodeGroups[{index}]"
+        fed = group.get("powerDomain", "")
+        if fed and fed not in domains:
+            problems.append(f"{where}.powerDomain: got {fed}, allowed: a PowerDomain of the cluster: {known}")
+        if counted[group["name"]] is not group:
+            problems.append(f"{where}.name: got {group['name']} again, allowed: once in all inventories")
+    mine = [group["name"] for group in inventory["spec"]["nodeGroups"] if counted[group["name"]] is group]
+    of = [group_of(node, counted) for node in nodes]
+    said = "; ".join(f"{name}: {of.count(name)} nodes" for name in mine)
+    return _status(inventory, problems, said, now_s)
+
+
+def domain_status(
+    domain: Object, limits_w: Mapping[str, float], fed: Mapping[str, Sequence[Object]], now_s: float
+) -> Object:
+    """Of a domain. `limits_w`: node -> sum of its limits as last read back; `fed`: domain -> its nodes."""
+    nodes = fed.get(domain["metadata"]["name"], ())
+    silent = sum(node["metadata"]["name"] not in limits_w for node in nodes)
+    said = f"feeds {len(nodes)} nodes" + (f", of which {silent} tell nothing" if silent else "")
+    capped_w = sum(limits_w.get(node["metadata"]["name"], 0.0) for node in nodes)
+    gpus = sum(map(node_gpus, nodes))
+    return {**_status(domain, (), said, now_s), "cappedW": round(capped_w), "gpus": gpus}
+
+
+def fed_by(nodes: Sequence[Object], inventories: Sequence[Object]) -> dict[str, list[Object]]:
+    """Domain -> the nodes that it feeds."""
+    groups, found = groups_of(inventories), dict[str, list[Object]]()
+    for node in nodes:
+        if (group := group_of(node, groups)) and (domain := groups[group].get("powerDomain", "")):
+            found.setdefault(domain, []).append(node)
+    return found
+
+
+def _status(obj: Object, problems: Sequence[str], said: str, now_s: float) -> dict[str, Any]:
+    generation = int(obj["metadata"].get("generation") or 0)
+    state, reason = ("False", "InvalidSpec") if problems else ("True", "Valid")
+    rows = (obj.get("status") or {}).get("conditions") or ()
+    old: Object = next((row for row in rows if row["type"] == "Accepted"), {})
+    return {
+        "observedGeneration": generation,
+        "conditions": [
+            {
+                "type": "Accepted",
+                "status": state,
+                "observedGeneration": generation,
+                "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == state else text(now_s),
+                "reason": reason,
+                "message": ("; ".join(problems) or said or "no node belongs to it")[:_MOST_MESSAGE],
+            }
+        ],
+    }

@@ -1,0 +1,76 @@
+"""`kubectl get` says of inventories and power domains whether they are understood and what they come to."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controller.crds.kinds import REASONS
+from controller.supply import domain_status, fed_by, inventory_status
+from tests.controller.live import Site, a_controller, until
+from tests.controller.objects import a_node, an_inventory
+from tests.controller.plane.nodes import Nodes
+from tests.controller.plane.plane import Plane
+
+BIG = {"name": "h100", "nodeSelector": {"pool": "big"}, "owned": False, "spot": False, "powerDomain": "hall"}
+API = "/apis/muster.dev/v1alpha1"
+
+
+def accepted(status: Any) -> tuple[str, str, str]:
+    (row,) = status["conditions"]
+    assert row["reason"] in REASONS
+    return row["status"], row["reason"], row["message"]
+
+
+def test_an_inventory_says_how_many_nodes_its_groups_have() -> None:
+    mine = an_inventory(BIG)
+    said = inventory_status(mine, [mine], ["hall"], [a_node("a"), a_node("b"), a_node("c", "other")], 0.0)
+    assert accepted(said) == ("True", "Valid", "h100: 2 nodes")
+
+
+def test_what_is_wrong_with_an_inventory_names_field_value_and_what_is_allowed() -> None:
+    wrong = {**BIG, "owned": True, "pricePerHour": "$2.40"}
+    first, second = an_inventory(BIG, name="a"), an_inventory(wrong, name="b")
+    status, reason, text = accepted(inventory_status(second, [first, second], ["row"], [], 0.0))
+    assert (status, reason) == ("False", "InvalidSpec")
+    for words in (
+        "spec.nodeGroups[0].pricePerHour: allowed: either owned: true or pricePerHour",
+        "spec.nodeGroups[0].powerDomain: got hall, allowed: a PowerDomain of the cluster: row",
+        "spec.nodeGroups[0].name: got h100 again",
+    ):
+        assert words in text
+
+
+def test_a_domain_says_what_it_feeds_and_the_sum_of_its_caps_and_keeps_the_time_of_its_state() -> None:
+    domain: Any = {"metadata": {"name": "hall", "generation": 3}, "spec": {"budget": "20kW"}}
+    fed = fed_by([a_node("a"), a_node("b")], [an_inventory(BIG)])
+    said = domain_status(domain, {"a": 8 * 500.0}, fed, 0.0)
+    assert (said["cappedW"], said["gpus"], said["observedGeneration"]) == (4000, 16, 3)
+    assert accepted(said)[2] == "feeds 2 nodes, of which 1 tell nothing"
+    assert domain_status({**domain, "status": said}, {"a": 4000.0}, fed, 99.0) == said
+
+
+@pytest.fixture
+def site(plane: Plane, nodes: Nodes) -> Iterator[Site]:
+    made = Site(plane)
+    for index in range(2):
+        nodes.add(f"big-{index}", 8, pool="big")
+    yield made
+    made.clear()
+    made.remove(f"{API}/powerdomains/hall")
+
+
+def test_kubectl_shows_them_on_a_real_server_and_nothing_is_written_while_nothing_changes(site: Site) -> None:
+    site.inventory({key: BIG[key] for key in ("name", "nodeSelector", "powerDomain")})
+    with a_controller(site) as controller:
+        until(lambda: "False" in str(site.api.request("GET", f"{API}/clusterinventories/fleet").get("status")), 20)
+        head = {"apiVersion": "muster.dev/v1alpha1", "kind": "PowerDomain", "metadata": {"name": "hall"}}
+        site.api.request("POST", f"{API}/powerdomains", {**head, "spec": {"budget": "20kW"}})
+        until(lambda: "h100: 2 nodes" in str(site.api.request("GET", f"{API}/clusterinventories/fleet")["status"]), 20)
+        until(lambda: "Valid" in site.plane.kubectl("get", "powerdomains").stdout, 20)
+        row = site.plane.kubectl("get", "powerdomains").stdout.splitlines()[1].split()
+        assert row[:5] == ["hall", "20kW", "0", "16", "Valid"]
+        writes = controller.applier.writes
+        time.sleep(5.0)  # two ticks
+        assert controller.applier.writes == writes
