@@ -57,6 +57,11 @@ class Grants:
                 rows.append({"uuid": uuid, "watts": watts, "lease_s": LEASE_S})
             return rows
 
+    def sent(self) -> dict[str, float]:
+        """The caps that were worked out last, by GPU."""
+        with self._lock:
+            return dict(self._sent)
+
     def confirmed(self, uuid: str, watts: float) -> None:
         """A node read back a limit: what was granted above it is not in force any more."""
         with self._lock:

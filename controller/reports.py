@@ -173,6 +173,13 @@ def fault_words(report: Report) -> str:
     return "; ".join(every[:_SHOWN_FAULTS]) + more
 
 
+def overrun_words(report: Report) -> str:
+    """What is more than was planned, in words."""
+    found = [one.words or f"{one.kind}{f' of GPU {one.gpu}' if one.gpu >= 0 else ''}" for one in report.overruns]
+    more = f" and {len(found) - _SHOWN_FAULTS} more" if len(found) > _SHOWN_FAULTS else ""
+    return "; ".join(found[:_SHOWN_FAULTS]) + more
+
+
 def _named(fault: Fault) -> str:
     where = "node" if fault.gpu < 0 else f"GPU {fault.gpu}"
     return f"{where}: {fault.words or fault.part or fault.detector}"

@@ -55,6 +55,11 @@ class Elector:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="elector", daemon=True)
 
+    @property
+    def lease(self) -> dict[str, Any]:
+        """The Lease, as far as it is the same for all candidates."""
+        return {**self._made}
+
     def may_write(self) -> bool:
         """Whether this process leads, now."""
         return self.epoch is not None and lease.may_write(self._sent_s, self._clock(), self.terms)

@@ -28,7 +28,7 @@ from controller.kube.discovery import Served
 from controller.kube.drain import drained
 from controller.kube.known import Known
 from controller.kube.rest import STRATEGIC, ApiError, Requests
-from controller.reports import Kept, Report, escalated, fault_words, take
+from controller.reports import Kept, Report, escalated, fault_words, overrun_words, take
 
 Object = Mapping[str, Any]
 _WRITE_S = 2.0
@@ -106,6 +106,9 @@ class NodeRound:
                 and (patch := condition(node, states[name], step.held.get(name, ""), now_s)) is not None
             ]
             errors += pool.map(lambda row: tried(self._patch, *row, "status"), told)
+        for name, one in list(self.kept.items()):
+            if one.report.overruns and name in nodes:
+                self._tell(nodes[name], "OverrunDetected", overrun_words(one.report))
         for name in done & set(step.quarantine):
             self._tell(nodes[name], "NodeQuarantined", states[name].fault)
         for name in done & set(step.give_back):
@@ -152,6 +155,10 @@ class NodeRound:
                 if error.status != 409:
                     raise
             node = self._api.request("GET", f"/api/v1/nodes/{name}", timeout_s=_WRITE_S)
+
+    def note(self, name: str, notes: Mapping[str, str | None]) -> None:
+        """Write annotations of a node; None takes one away."""
+        self._patch(name, {"metadata": {"annotations": notes}})
 
     def _patch(self, name: str, patch: Object, subresource: str = "") -> None:
         if not self._leader.may_write():

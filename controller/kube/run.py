@@ -31,7 +31,7 @@ from controller.kube.plan_round import PlanRound
 from controller.kube.planning import Planner
 from controller.kube.rest import Api, ApiError
 from controller.kube.service_round import ServiceRound
-from controller.kube.supply_round import tell_supply
+from controller.kube.supply_round import tell_caps, tell_supply
 from controller.kube.unmade import Unmade
 from controller.kube.workers import stamp, work
 from controller.kube.workqueue import WorkQueue
@@ -160,6 +160,7 @@ class Controller:
     def _led(self, epoch: int) -> None:
         """Begin to lead. Another thread does it, since the lease must be renewed meanwhile."""
         _LOG.info("leading: epoch %d", epoch)
+        self.events.tell(self.elector.lease, "LeaderChanged", f"{self.options.identity} leads: epoch {epoch}")
         self._spawn("lead", self._lead)
 
     def _lead(self) -> None:
@@ -203,6 +204,7 @@ class Controller:
                 self.nodes.add(_NODES, _EVICT_S)
         elif key == _SUPPLY:
             tell_supply(self.known, self.applier, self.rounds.kept)
+            tell_caps(self.known, self.rounds, self.desk.grants, self.events.tell)
         elif key == _PLAN:
             self._plan()
         else:

@@ -1,12 +1,18 @@
-"""What the leader says of inventories and power domains: one round writes the statuses that differ."""
+"""What the leader says of hardware: one round writes statuses of inventories and domains, and caps on nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from controller import names
+from controller.grants import Grants
 from controller.kube.applier import Applier
 from controller.kube.known import Known
+from controller.kube.node_round import NodeRound
 from controller.reports import Kept
 from controller.supply import domain_status, fed_by, inventory_status
 
+Object = Mapping[str, Any]
+_SETTLED_S = 2.0  # after a report its caps are surely worked out
 _LIMIT = "power_limit_enforced_w"
 
 
@@ -26,3 +32,21 @@ def tell_supply(known: Known, applier: Applier, kept: Mapping[str, Kept]) -> Non
         fed = fed_by(nodes, inventories)
         for one in domains:
             applier.status(one, domain_status(one, limits_w, fed, now_s))
+
+
+def tell_caps(known: Known, rounds: NodeRound, grants: Grants, tell: Callable[[Object, str, str], None]) -> None:
+    """Note on each node the caps that its GPUs were last granted, in watts: one for all, or each in its order."""
+    caps_w, now_s = grants.sent(), known.clock()
+    kept = dict(rounds.kept)
+    for node in known.items("nodes"):
+        name = node["metadata"]["name"]
+        mine = [caps_w.get(f"{name}/{gpu.uuid}") for gpu in kept[name].report.gpus] if name in kept else []
+        watts = [f"{one:g}" for one in mine if one is not None]
+        said = (watts[0] if len(set(watts)) == 1 else ",".join(watts)) if watts else None
+        before = (node["metadata"].get("annotations") or {}).get(names.POWER_LIMIT)
+        early = name not in kept or now_s - kept[name].came_s < _SETTLED_S
+        if said == before or (said is None and early):  # who was hardly heard of yet keeps what was noted
+            continue
+        rounds.note(name, {names.POWER_LIMIT: said})
+        if said is not None:
+            tell(node, "PowerCapApplied", f"GPUs may draw {said} W each")

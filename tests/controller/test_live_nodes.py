@@ -12,7 +12,7 @@ import pytest
 from controller.brake import Brake
 from controller.health import RETURNS
 from controller.kube.node_round import NodeSettings
-from controller.names import TAINT
+from controller.names import POWER_LIMIT, TAINT
 from controller.server import Listen
 from tests.controller.agents import XID, Agent, an_agent, healthy, is_out, space_of_agents
 from tests.controller.live import Site, a_controller, until
@@ -124,3 +124,24 @@ def test_from_a_report_to_the_taint_in_a_watch(site: Site, fleet: Nodes) -> None
         taken_s.sort()
         sys.stderr.write(f"report to taint: p50 {taken_s[10] * 1e3:.0f} ms, most {taken_s[-1] * 1e3:.0f} ms\n")
         assert taken_s[10] < 0.3
+
+
+def test_caps_that_were_granted_are_shown_on_their_nodes(site: Site, fleet: Nodes) -> None:
+    group = {"name": "h100", "nodeSelector": {"pool": "big"}, "pricePerHour": "$2.50", "powerDomain": "hall"}
+    head = {"apiVersion": "muster.dev/v1alpha1", "kind": "PowerDomain", "metadata": {"name": "hall"}}
+    domains = "/apis/muster.dev/v1alpha1/powerdomains"
+    site.api.request("POST", domains, {**head, "spec": {"budget": "40kW"}})
+    site.inventory(group)
+    try:
+        with reporting(site) as controller:
+            until(controller.desk.leads)
+            agents = [Agent(controller, f"gpu-{i}", an_agent(site, f"gpu-{i}")) for i in range(4)]
+
+            def shown() -> list[str | None]:
+                nodes = [site.api.request("GET", f"/api/v1/nodes/gpu-{i}") for i in range(4)]
+                return [(one["metadata"].get("annotations") or {}).get(POWER_LIMIT) for one in nodes]
+
+            until(lambda: [agent.tell()[0] for agent in agents] and shown() == ["700"] * 4, 30)
+            until(lambda: site.api.request("GET", f"{domains}/hall")["status"]["cappedW"] == 4 * 8 * 700, 20)
+    finally:
+        site.remove(f"{domains}/hall")

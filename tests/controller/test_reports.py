@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reports import BadReport, Kept, Report, caps_in_force, fault_words, parse, state, take
+from controller.reports import BadReport, Kept, Report, caps_in_force, fault_words, overrun_words, parse, state, take
 from telemetry.report import Report as Sent
 
 XID = {
@@ -123,3 +123,9 @@ def test_whatever_the_bytes_the_outcome_is_a_report_or_one_line(body: bytes) -> 
     except BadReport as error:
         outcome = str(error)
     assert isinstance(outcome, Report) or "\n" not in outcome
+
+
+def test_overruns_are_told_in_words_the_first_of_them() -> None:
+    rows = [{"kind": "power", "gpu": i} for i in range(4)] + [{"kind": "time", "words": "chat takes 2 x its time"}]
+    assert overrun_words(parse(sent(1, overruns=rows[3:]))) == "power of GPU 3; chat takes 2 x its time"
+    assert overrun_words(parse(sent(1, overruns=rows))).endswith("power of GPU 2 and 2 more")
