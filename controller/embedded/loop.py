@@ -22,6 +22,7 @@ from controller.kube.plan_round import PlanRound
 from controller.kube.planning import Answer, Planner, Wanted
 from controller.kube.rest import ApiError
 from controller.kube.service_round import ServiceRound
+from controller.kube.supply_round import tell_caps, tell_supply
 from controller.plan_child import PlanChild, PlanningFailed
 from controller.snapshots import Snapshots
 from controller.specs import key_of, service_of
@@ -81,7 +82,7 @@ class Loop:
         self.known = Known(EmbeddedCache(api.store), SERVED, clock, replace(settings or Settings(), hears=True))
         self.events = Events(api, SERVED, "embedded", clock=clock, wall=lambda: datetime.fromtimestamp(clock(), UTC))
         self.child = PlanChild()
-        applier = Applier(api, SERVED, leader)
+        applier = self._applier = Applier(api, SERVED, leader)
         tell = self.events.tell
         self._services = ServiceRound(self.known, applier, lambda: self._again(_PLAN, 0.0), self._again, tell)
         self._fleet = FleetRound(self.known, applier, self._again)
@@ -107,6 +108,8 @@ class Loop:
             self._looked_s = now_s
             self._listening.listen()
             self._all()
+            tell_supply(self.known, self._applier, self.rounds.kept)
+            tell_caps(self.known, self.rounds, self.desk.grants, self.events.tell)
         for _ in range(_MOST_PASSES):
             due = [key for key, at_s in self._due.items() if at_s <= self._clock()]
             if not due:
