@@ -43,7 +43,7 @@ def page(known: Known, rounds: NodeRound, grants: Grants) -> str:
         "Nodes whose faults or silence are told and not acted on.",
         [("", float(len(rounds.held)))],
     )
-    family("evictions_blocked", "gauge", "Replicas on nodes that are out that a disruption budget keeps.",
+    family("evictions_blocked", "gauge", "Replicas that have to stay on nodes that are out.",
            [("", float(len(rounds.blocked)))])  # fmt: skip
     family(
         "nodes_reporting",

@@ -127,6 +127,14 @@ class Applier:
         }
         return self._send("PATCH", live, {"metadata": meta, "spec": {"replicas": replicas}}, MERGE, self._owned())
 
+    def template(self, live: Object, template: Object) -> Object:
+        """Have a workload's template say what is given; what it says beside that stays."""
+        meta = {
+            "resourceVersion": live["metadata"]["resourceVersion"],
+            "annotations": {names.EPOCH: str(self._leader.epoch)},
+        }
+        return self._send("PATCH", live, {"metadata": meta, "spec": {"template": template}}, MERGE, self._owned())
+
     def delete(self, live: Object) -> None:
         """Delete an object as it was seen, with what it owns in the background; gone already is well."""
         meta = live["metadata"]

@@ -1,5 +1,6 @@
 """What the leader does about one service: its spec, whether to plan it again, what stands around it, and its status."""
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from controller.events import of_change
 from controller.hardware import gpus_of
 from controller.kube.applier import Applier
 from controller.kube.cache import WORKLOADS
+from controller.kube.drift import Drift
 from controller.kube.known import Known
 from controller.kube.planning import enacted, gone_back
 from controller.kube.unmade import Unmade
@@ -33,6 +35,7 @@ Tell = Callable[[Object, str, str], None]
 
 _CHILDREN = (*WORKLOADS, "services", "configmaps", "poddisruptionbudgets", "httproutes")
 _SCALERS = ("horizontalpodautoscalers", "scaledobjects")
+_LOG = logging.getLogger("muster")
 _STUCK_S = 60.0
 _FINISH_S = 600.0
 
@@ -50,7 +53,7 @@ class ServiceRound:
         unmade: Unmade | None = None,
     ) -> None:
         self._known, self._applier, self._ask_plan, self._again, self._tell = known, applier, ask_plan, again, tell
-        self._unmade = unmade
+        self._unmade, self._drift = unmade, Drift(applier, known.served)
 
     def run(self, key: str) -> None:
         """Look at one service and write what differs."""
@@ -225,7 +228,14 @@ class ServiceRound:
         for one in wanted:
             meta = one["metadata"]
             self._applier.apply(one, cache.get(served.of(one).plural, meta["namespace"], meta["name"]))
-        there = [one["metadata"]["name"] for one in cache.of(key, *WORKLOADS)]  # also of kinds that are being left
+        workloads = cache.of(key, *WORKLOADS)
+        if names.PAUSED not in (obj["metadata"].get("annotations") or {}):
+            by_name = {one.name: one for one in made}
+            for one in workloads:
+                mine = by_name.get(one["metadata"]["name"])
+                if mine is not None and self._drift.back(one, mine, obj):
+                    _LOG.warning("%s: its template was changed by hand and is set back", mine.kind.name)
+        there = [one["metadata"]["name"] for one in workloads]  # also of kinds that are being left
         kept = {one["metadata"]["name"] for one in wanted} | {*there, *(name + PEERS for name in there)}
         for one in cache.of(key, "services"):
             if one["metadata"]["name"] not in kept:

@@ -153,3 +153,31 @@ def test_what_happened_is_told_as_events(site: Site, fleet: Nodes) -> None:
         until(lambda: site.is_ready("told"), 40)
         until(lambda: "PlanSolved" in told(), 10)
         assert "PlanSolved" in site.plane.kubectl("describe", "gpuservice", "told").stdout
+
+
+def test_a_template_that_somebody_changed_by_hand_is_set_back(site: Site, fleet: Nodes) -> None:
+    with a_controller(site) as controller:
+        image = "registry.example/vllm:1"
+        half = {"spec": {"containers": [{"name": "engine", "resources": {"requests": {"cpu": "0.5"}}}]}}
+        site.service("kept", serving={"image": image, "podTemplate": half})
+        until(lambda: site.is_ready("kept"), 40)
+        (name,) = [one.rpartition("/")[2] for one in site.left("kept") if one.startswith("deployments/")]
+        path = f"/apis/apps/v1/namespaces/default/deployments/{name}"
+
+        def images() -> list[str]:
+            spec = site.api.request("GET", path)["spec"]["template"]["spec"]
+            return [one["image"] for one in spec["containers"]]
+
+        other = {"spec": {"template": {"spec": {"containers": [{"name": "engine", "image": "mine:1"}]}}}}
+        site.api.request("PATCH", path, other, content_type="application/strategic-merge-patch+json")
+        until(lambda: images() == [image], 20)
+        until(
+            lambda: (
+                site.is_ready("kept") and {p["spec"]["containers"][0]["image"] for p in site.pods("kept")} == {image}
+            ),
+            20,
+        )
+        time.sleep(2.5)
+        writes = controller.applier.writes
+        time.sleep(5.0)  # two ticks; the server writes 0.5 CPU in its own way
+        assert controller.applier.writes == writes
