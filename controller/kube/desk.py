@@ -43,6 +43,7 @@ class KubernetesDesk:
     ) -> None:
         self._known, self._rounds, self._identities = known, rounds, identities
         self._leads, self._ready, self._renews = leads, ready, renews
+        self._settled: set[str] = set()  # nodes that were heard of since they had a reply of this process
         self._read: dict[str, tuple[object, list[Capped]]] = {}
         self.grants = Grants(self._domains, known.clock)
 
@@ -64,7 +65,10 @@ class KubernetesDesk:
 
     def hear(self, report: Report, node: str) -> Kept:
         """Take a report."""
+        known = self._rounds.kept.get(node)
         kept = self._rounds.hear(report, node, self._known.clock())
+        if known is not None:
+            self._settled.add(node)
         for gpu in report.gpus:
             if _LIMIT in gpu.values:
                 self.grants.confirmed(_id(node, gpu.uuid), gpu.values[_LIMIT])
@@ -131,10 +135,12 @@ class KubernetesDesk:
     def _capped(self, kept: Kept, wanted_w: float | None, now_s: float) -> list[Capped]:
         """A node's GPUs, read once for each report: most nodes say the same as a moment ago."""
         fresh = now_s - kept.came_s <= _FRESH_S
-        mark, name = (kept.report.boot_id, kept.report.sequence, wanted_w, fresh), kept.report.node
+        name = kept.report.node
+        settled = name in self._settled
+        mark = (kept.report.boot_id, kept.report.sequence, wanted_w, fresh, settled)
         found = self._read.get(name)
         if found is None or found[0] != mark:
-            found = self._read[name] = (mark, _capped(kept, wanted_w, fresh))
+            found = self._read[name] = (mark, _capped(kept, wanted_w, fresh, settled))
         return found[1]
 
 
@@ -162,15 +168,22 @@ def _tdp_w(model: str) -> float | None:
     return None if known is None else catalogue(known).tdp_w
 
 
-def _capped(kept: Kept, wanted_w: float | None, fresh: bool) -> list[Capped]:
-    """A node's GPUs; one that no plan caps is to have its default limit."""
+def _capped(kept: Kept, wanted_w: float | None, fresh: bool, settled: bool) -> list[Capped]:
+    """A node's GPUs; one that no plan caps is to have its default limit.
+
+    A raise that a leader before this one granted may be on its way still, so until a node was heard of twice its GPUs
+    count with all that they may draw, and are not raised.
+    """
     rows = []
     for gpu in kept.report.gpus:
         limit_w = gpu.values.get(_LIMIT)
         if limit_w is None:
             continue
         usual_w = max(_tdp_w(gpu.model) or limit_w, limit_w)
-        rows.append(
-            Capped(_id(kept.report.node, gpu.uuid), min(wanted_w or usual_w, usual_w), limit_w, usual_w, fresh=fresh)
-        )
+        one = _id(kept.report.node, gpu.uuid)
+        asked_w = min(wanted_w or usual_w, usual_w)
+        if settled:
+            rows.append(Capped(one, asked_w, limit_w, usual_w, fresh=fresh))
+        else:
+            rows.append(Capped(one, min(asked_w, limit_w), usual_w, usual_w, fresh=fresh))
     return rows
