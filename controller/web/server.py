@@ -9,7 +9,10 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from controller.certificate import Renewal
+
 _SWITCH_S = 0.0005  # who answers is let in between threads that work: a large body must not keep others waiting
+_RENEW_S = 10  # between looks at the certificate's files
 _ENDING_S = 2  # streams of events are open for as long as somebody follows
 
 
@@ -26,13 +29,16 @@ class Listen:
 class WebServer:
     """Serves an application until it is told to stop."""
 
-    def __init__(self, app: FastAPI, listen: Listen) -> None:
+    def __init__(self, app: FastAPI, listen: Listen, renew_s: int = _RENEW_S) -> None:
         self._config = uvicorn.Config(
             app, host=listen.host, port=listen.port, http="httptools", lifespan="on", log_level="warning",
             access_log=False, server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=_ENDING_S,
             ssl_certfile=None if listen.certificate is None else str(listen.certificate),
             ssl_keyfile=None if listen.key is None else str(listen.key),
+            callback_notify=self._renew, timeout_notify=renew_s,
         )  # fmt: skip
+        pair = listen.certificate, listen.key
+        self._renewal = None if pair[0] is None or pair[1] is None else Renewal(pair[0], pair[1])
         self._server = uvicorn.Server(self._config)
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
@@ -47,6 +53,10 @@ class WebServer:
                 raise OSError(f"cannot listen: {self._failed or 'see above'}")
             time.sleep(0.01)
         return int(self._server.servers[0].sockets[0].getsockname()[1])
+
+    async def _renew(self) -> None:
+        if self._renewal is not None and self._config.ssl is not None:
+            self._renewal.into(self._config.ssl)
 
     def stop(self) -> None:
         """Answer what is in hand and end."""

@@ -1,4 +1,4 @@
-"""The report server takes a renewed certificate without a restart, and keeps the old one where the new is none."""
+"""Servers take a renewed certificate without a restart, and keep the old one where the new is none."""
 
 import os
 import shutil
@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from fastapi import FastAPI
 
 from controller.certificate import Renewal
 from controller.server import Desk, Listen, Server
+from controller.web.server import Listen as WebListen
+from controller.web.server import WebServer
 from tests.telemetry.controller_stub import self_signed
 
 
@@ -39,8 +42,15 @@ def other(folder: Path) -> tuple[Path, Path]:
     return made, made.with_suffix(".key")
 
 
-def test_who_connects_after_a_renewal_sees_the_new_certificate(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    server = Server(cast(Desk, Quiet()), Listen(port=0, certificate=pair[0], key=pair[1]), renew_s=1)
+@pytest.mark.parametrize("of", ["reports", "pages"])
+def test_who_connects_after_a_renewal_sees_the_new_certificate(
+    pair: tuple[Path, Path], tmp_path: Path, of: str
+) -> None:
+    server: Server | WebServer
+    if of == "reports":
+        server = Server(cast(Desk, Quiet()), Listen(port=0, certificate=pair[0], key=pair[1]), renew_s=1)
+    else:
+        server = WebServer(FastAPI(), WebListen(port=0, certificate=pair[0], key=pair[1]), renew_s=1)
     port = server.start()
     try:
         first = served(port)
