@@ -1,11 +1,14 @@
 """How long an engine's steps take and what they draw, in the few numbers that a simulation needs of the cost model.
 
 A step in which n sequences decode over S tokens of context takes `decode_s[n] + context_s[n] x S`; prompt tokens
-add to it by the length of their prompt. All of it is read off the planner's cost model (`planner.simulation.model`).
+add to it what their prompt takes up to them, less what it takes up to those before. All of it is read off the planner's
+cost model (`planner.simulation.model`).
 """
 
 from bisect import bisect_right
 from dataclasses import dataclass
+
+from planner.paged_cache import BLOCK_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,7 @@ class Pace:
     of a prompt of such a length adds. `first_s`: what a first token waits for besides. `max_sequences`,
     `max_step_tokens`: the engine's limits; `kv_tokens`: tokens that the KV cache holds. `idle_w`, `decode_w`,
     `prompt_w`: watts of the whole replica at rest, in steps of so many sequences, and while it computes prompts.
+    `tokens_per_step`: tokens that a step gives each sequence. `reuse`: prompts that begin alike share KV blocks.
     """
 
     max_sequences: int
@@ -32,12 +36,29 @@ class Pace:
     lookahead: bool = True
     gpus: int = 1
     tokens_per_step: float = 1.0
+    reuse: bool = False
 
-    def token_s(self, prompt: float) -> float:
-        """Seconds that each token of a prompt of so many adds."""
+    @property
+    def kv_blocks(self) -> int:
+        """Blocks of KV memory."""
+        return self.kv_tokens // BLOCK_TOKENS
+
+    @property
+    def quickest_s(self) -> float:
+        """No step in which a sequence decodes takes less."""
+        return self.decode_s[1]
+
+    def holds(self, tokens: int) -> bool:
+        """Whether a request of so many tokens, prompt and answer, ever fits."""
+        return -(-tokens // BLOCK_TOKENS) <= self.kv_blocks
+
+    def prompt_until_s(self, tokens: float) -> float:
+        """Seconds that a prompt adds up to a token of it."""
         xs, ys = self.prompt_tokens, self.prompt_s
-        at = bisect_right(xs, prompt)
-        if at in (0, len(xs)):
-            return ys[max(at - 1, 0)]
-        share = (prompt - xs[at - 1]) / (xs[at] - xs[at - 1])
-        return ys[at - 1] + share * (ys[at] - ys[at - 1])
+        at = bisect_right(xs, tokens)
+        if at == 0:
+            return tokens * ys[0]
+        if at == len(xs):
+            return tokens * ys[-1]
+        share = (tokens - xs[at - 1]) / (xs[at] - xs[at - 1])
+        return tokens * (ys[at - 1] + share * (ys[at] - ys[at - 1]))

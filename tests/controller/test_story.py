@@ -1,0 +1,70 @@
+"""A story's file, and how it is played: in order, each step once, from where it was."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.story import Story, load, play
+from planner.errors import BadInput
+
+_STORY = """
+name: short
+speed: 60
+lasts: 10m
+inventory: {apiVersion: muster.dev/v1alpha1, kind: ClusterInventory, metadata: {name: x}, spec: {nodeGroups: []}}
+steps:
+  - {at: 0m, say: It begins., calls: [{path: /api/v1/services, body: {a: 1}}, {method: PUT, path: /api/v1/traffic/a/b}]}
+  - {at: 2m, say: It goes on., calls: [{method: DELETE, path: /api/v1/services/a/b}]}
+"""
+
+
+def a_story(folder: Path, text: str = _STORY) -> Story:
+    file = folder / "story.yaml"
+    file.write_text(text)
+    return load(file)
+
+
+def test_the_shipped_story_is_sound() -> None:
+    story = load(Path("deploy/examples/demo.yaml"))
+    assert story.lasts_s == 86_400
+    assert len(story.steps) >= 5
+    assert story.lasts_s / story.speed <= 300  # it plays within five minutes
+
+
+def test_steps_are_played_once_when_their_time_has_come(tmp_path: Path) -> None:
+    story, asked = a_story(tmp_path), list[tuple[str, str, str]]()
+
+    def ask(method: str, path: str, body: Mapping[str, Any] | None, key: str) -> int:
+        asked.append((method, path, key))
+        return 201
+
+    assert [index for index, _, _ in play(story, 0, 60.0, ask)] == [1]
+    assert [call[0] for call in asked] == ["POST", "PUT"]
+    assert [index for index, _, _ in play(story, 1, 130.0, ask)] == [2]
+    assert asked[-1][:2] == ("DELETE", "/api/v1/services/a/b")
+    assert len({key for _, _, key in asked}) == 3
+
+
+def test_what_was_done_already_is_well_and_what_is_refused_is_told(tmp_path: Path) -> None:
+    story = a_story(tmp_path)
+    [(_, _, again)] = play(story, 0, 0.0, lambda *_: 409)
+    [(_, _, refused)] = play(story, 0, 0.0, lambda *_: 422)
+    assert again == []
+    assert refused == ["POST /api/v1/services: 422", "PUT /api/v1/traffic/a/b: 422"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("at: 2m", "at: soon", "got 'soon'"),
+        ("at: 0m", "at: 5m", "times in order"),
+        ("speed: 60", "speed: -1", "speed"),
+        ("/api/v1/services/a/b", "https://elsewhere/x", "path"),
+        ("name: short", "name: short\nmore: 1", "more"),
+    ],
+)
+def test_a_bad_story_says_where(tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        a_story(tmp_path, _STORY.replace(old, new, 1))
