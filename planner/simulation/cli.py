@@ -40,7 +40,7 @@ def simulate(
     """
     from planner.show import printed
     from planner.simulation.arrivals import Traffic, replayed
-    from planner.simulation.run import Test, by_list, by_process
+    from planner.simulation.run import Trial, by_list, by_process
     from planner.simulation.run import simulate as run
     from planner.simulation.show import as_json as plain
     from planner.simulation.show import report
@@ -62,13 +62,13 @@ def simulate(
         except BadInput as error:
             raise BadInput(f"--duration: {error}") from None
         source, title = by_process(traffic, seed), f"{arrivals} arrivals for {duration}"
-        test = Test(lasts_s, seed)
+        test = Trial(lasts_s, seed)
     else:
         read = read_trace(trace)
         made = {one.name: replayed(one, read, speed, seed) for one in services}
         faster = f", {speed:g} times as fast" if speed != 1 else ""
         source, title = by_list(made), f"{trace.name}, {len(read):,} requests{faster}"
-        test = Test(float(read.arrival_s[-1]) / speed + 1.0, seed, warm_s=0.0)
+        test = Trial(float(read.arrival_s[-1]) / speed + 1.0, seed, warm_s=0.0)
     with Progress(console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("simulating", total=1.0)
         rows = run(services, allocations, hardware, source, test, lambda done: shown.update(task, completed=done))

@@ -23,7 +23,7 @@ Source = Callable[[ServiceSpec, float, float], Requests]
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Trial:
     """How a plan is tried. `duration_s`: of arrivals that are judged."""
 
     duration_s: float
@@ -58,7 +58,7 @@ def simulate(
     allocations: Sequence[Allocation],
     inventory: Inventory,
     source: Source,
-    test: Test,
+    test: Trial,
     progress: Progress = lambda _: None,
 ) -> list[ServiceOutcome]:
     """What comes of every service. Raises BadInput for what cannot be simulated."""
@@ -118,7 +118,7 @@ def _outcome(
     ended: Finished,
     allocations: Sequence[Allocation],
     used: Mapping[str, Sequence[tuple[float, float, float]]],
-    test: Test,
+    test: Trial,
 ) -> ServiceOutcome:
     judged = ended.arrival_s >= test.warm_s
     kept = Finished(*(getattr(ended, name)[judged] for name in Finished.__slots__))

@@ -9,7 +9,7 @@ from planner.plan import Plan
 from planner.service import ServiceSpec
 from planner.simulation.arrivals import Traffic, replayed
 from planner.simulation.outcome import ServiceOutcome
-from planner.simulation.run import Source, Test, by_list, by_process, simulate
+from planner.simulation.run import Source, Trial, by_list, by_process, simulate
 from planner.traces import read_trace
 
 FACTORS = (1.0, 1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 2.0)
@@ -42,7 +42,7 @@ def verified(
     inventory: Inventory,
     make: MakePlan,
     sources: Sequence[tuple[str, Source]],
-    test: Test,
+    test: Trial,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verified | Plan:
     """The cheapest of the plans tried that holds; the last one tried where none does; a Plan that is none as it is.
@@ -82,7 +82,7 @@ def _tried(
     inventory: Inventory,
     make: MakePlan,
     sources: Sequence[tuple[str, Source]],
-    test: Test,
+    test: Trial,
     factor: float,
     first: Plan | None,
     progress: Callable[[str], None],
@@ -125,4 +125,4 @@ def with_headroom(
         own = len(read) / max(float(read.arrival_s[-1]), 1.0)
         played = {one.name: replayed(one, read, max(one.workload.rate_per_s / own, 1e-6), 0) for one in services}
         sources.append((f"the requests of {trace.name}, at the planned rate", by_list(played)))
-    return verified(services, inventory, make, sources, Test(_LASTS_S), progress)
+    return verified(services, inventory, make, sources, Trial(_LASTS_S), progress)

@@ -10,7 +10,7 @@ import pytest
 from planner.errors import BadInput
 from planner.planning import plan
 from planner.simulation.arrivals import Traffic, read, requests
-from planner.simulation.run import Test, by_process, simulate
+from planner.simulation.run import Trial, by_process, simulate
 from planner.simulation.verify import Verified, verified
 from planner.spec.load import load_inventory, load_services
 
@@ -39,12 +39,12 @@ def test_a_verified_plan_holds_its_objectives_and_says_what_that_costs() -> None
     hardware = load_inventory(EXAMPLES / "cluster.yaml")
     made = verified(
         services, hardware, lambda asked: plan(asked, hardware, compare=False),
-        [("Poisson", by_process(Traffic(), 0))], Test(300.0),
+        [("Poisson", by_process(Traffic(), 0))], Trial(300.0),
     )  # fmt: skip
     assert isinstance(made, Verified)
     assert made.held
     assert made.added_usd_per_hour <= 0.03 * made.fluid_usd_per_hour
-    again = simulate(services, made.plan.allocations, hardware, by_process(Traffic(), 0), Test(300.0))
+    again = simulate(services, made.plan.allocations, hardware, by_process(Traffic(), 0), Trial(300.0))
     assert again[0].met
     assert again[0].account.refused == 0
 
@@ -53,8 +53,6 @@ def test_the_command_says_whether_the_objectives_hold(tmp_path: Path) -> None:
     def muster(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "planner.main", *words]
         return subprocess.run(command, capture_output=True, text=True, check=False)
-            [sys.executable, "-m", "planner.main", *words], capture_output=True, text=True, check=False
-        )
 
     files = (str(EXAMPLES / "chat.yaml"), "--inventory", str(EXAMPLES / "cluster.yaml"))
     made = str(tmp_path / "plan.yaml")
