@@ -96,7 +96,7 @@ def _pace(
     yielded = float(np.median(_grid(decode.tokens, cost) / batches))
     return Pace(
         max_sequences=most,
-        max_step_tokens=round(float(np.median(_grid(prefill.tokens, cost)[:rows, 0]))) if rides else _WHOLE,
+        max_step_tokens=max(round(float(np.median(_grid(prefill.tokens, cost)[:rows, 0]))) if rides else _WHOLE, most),
         kv_tokens=_kv_tokens(service, way, chosen),
         decode_s=tuple(map(float, decode_s)),
         context_s=tuple(map(float, context_s)),

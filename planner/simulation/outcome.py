@@ -105,7 +105,7 @@ def joined(parts: Sequence[Finished]) -> Finished:
     if not parts:
         empty = np.zeros(0)
         whole = np.zeros(0, dtype=np.int64)
-        return Finished(empty, empty, empty, whole, whole, whole)
+        return Finished(empty, empty, empty, whole, whole, whole, whole)
     return Finished(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
 
 

@@ -1,7 +1,8 @@
 """One service's router and its replicas: every request goes to a replica as the replicas are when it comes.
 
-A kind of replica is drawn by the table's shares; of the kind, the least full replica takes the request, or, where all
-of them are full, one of another kind that is not: so proxies that count outstanding requests do.
+A kind of replica is drawn by the table's shares; of the kind, the least full replica takes the request, or, where it is
+full (every place is taken, or a line stands before it), one of another kind that is not: so proxies that count
+outstanding requests do.
 """
 
 from collections import deque
@@ -15,16 +16,18 @@ from planner.simulation.sequence import Sequence as Request
 
 PREFILL, DECODE = "prefill", "decode"
 MOST_WAITING = 100_000  # requests at the router of a service; more are refused, as a proxy does
+_LINE = 16  # requests that wait at an engine before its router sends it no more
 _SPARE_ROWS = 64
 
 
 class Replica:
     """A replica behind a router. `outstanding`: requests that it was given and that have not ended."""
 
-    __slots__ = ("due_s", "engine", "kind", "name", "outstanding", "places", "pool", "turn")
+    __slots__ = ("due_s", "engine", "kind", "name", "number", "outstanding", "places", "pool", "turn")
 
     def __init__(self, name: str, kind: str, pool: str, engine: Engine) -> None:
         self.name, self.kind, self.pool, self.engine = name, kind, pool, engine
+        self.number = 0  # in the order in which the router got its replicas
         self.places = engine.pace.max_sequences
         self.outstanding = self.turn = 0
         self.due_s = NEVER
@@ -82,6 +85,7 @@ class Router:
         self._decode = Least()
         self._events: list[tuple[float, int, Replica]] = []
         self._number = count(1)
+        self._added = 0
 
     def tally(self, what: str, by: int = 1) -> None:
         """So many more requests of which this is true."""
@@ -89,6 +93,7 @@ class Router:
 
     def add(self, one: Replica) -> None:
         """A replica takes requests from now on."""
+        one.number, self._added = self._added, self._added + 1
         self.replicas[one.name] = one
         self._list(one)
 
@@ -133,7 +138,7 @@ class Router:
 
     def send(self, one: Request, at_s: float, luck: float) -> None:
         """Give a request a replica, or let it wait, or refuse it where no replica could ever hold it."""
-        chosen = self._pick(_drawn(self.weights.get(one.bucket), luck), one)
+        chosen = self._pick(_drawn(self.weights.get(one.bucket), luck), one, at_s)
         if chosen is not None:
             self._give(chosen, one, at_s)
         elif any(least.first() for least in self._ready.values()) or len(self.waiting) >= MOST_WAITING:
@@ -191,7 +196,7 @@ class Router:
             self.waiting.append((0.5, one))
 
     def _give(self, replica: Replica, one: Request, at_s: float) -> None:
-        one.replica = replica.name
+        one.replica = replica.number
         replica.engine.offer(one, at_s)
         replica.outstanding += 1
         self._list(replica)
@@ -203,17 +208,24 @@ class Router:
     def _list(self, one: Replica) -> None:
         self._least(one).put(one, next(self._number))
 
-    def _pick(self, kind: str | None, one: Request) -> Replica | None:
+    def _pick(self, kind: str | None, one: Request, at_s: float) -> Replica | None:
         tokens = one.input + one.output
         least = self._ready.get(kind) if kind is not None else None
         first = None if least is None else least.first(tokens)
-        if first is not None and first.outstanding < first.places:
+        if first is not None and not self._full(first, at_s):
             return first
         others = [other for least in self._ready.values() if (other := least.first(tokens)) is not None]
-        freest = min(others, key=lambda other: (other.full_ratio, other.turn), default=None)
-        if first is None or (freest is not None and freest.full_ratio < 1):
-            return freest
-        return first
+        others.sort(key=lambda other: (other.full_ratio, other.turn))
+        if first is None:
+            return others[0] if others else None
+        return next((other for other in others if not self._full(other, at_s)), first)
+
+    def _full(self, one: Replica, at_s: float) -> bool:
+        """Whether every place of a replica is taken, or a line stands before it."""
+        if one.engine.waiting >= _LINE:  # some may have a place by now
+            one.engine.advance(at_s)
+            self._after(one)
+        return one.outstanding >= one.places or one.engine.waiting >= _LINE
 
 
 def _drawn(shares: Mapping[str, float] | None, luck: float) -> str | None:

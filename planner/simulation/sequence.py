@@ -25,7 +25,7 @@ class Sequence:
     ) -> None:
         self.index, self.arrival_s, self.input, self.output, self.bucket = index, arrival_s, inputs, outputs, bucket
         self.names = names
-        self.replica = ""
+        self.replica = 0
         self.seen_s = arrival_s
         self.named: list[int] = []
         self.anew()

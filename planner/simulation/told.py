@@ -14,7 +14,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished:
-    """Requests of a service that ended, in order of their end; times in seconds, `bucket` as it was submitted."""
+    """Requests of a service that ended, in order of their end; times in seconds, `bucket` as it was submitted.
+
+    `replica`: the number of the replica that gave the last token, in the order in which the service's were added.
+    """
 
     arrival_s: Floats
     first_s: Floats
@@ -22,6 +25,7 @@ class Finished:
     input_tokens: Ints
     output_tokens: Ints
     bucket: Ints
+    replica: Ints
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -75,5 +79,5 @@ def finished(done: Sequence[Request]) -> Finished:
         return (getattr(one, name) for one in ordered)
 
     floats = (np.fromiter(column(name), float, len(ordered)) for name in ("arrival_s", "first_s", "last_s"))
-    ints = (np.fromiter(column(name), np.int64, len(ordered)) for name in ("input", "output", "bucket"))
+    ints = (np.fromiter(column(name), np.int64, len(ordered)) for name in ("input", "output", "bucket", "replica"))
     return Finished(*floats, *ints)
