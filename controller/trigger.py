@@ -50,6 +50,9 @@ class Laws:
     slo_missed_ratio: float = 0.5
     slo_headroom_ratio: float = 0.1  # above what comes, for a service whose plan does not hold its objective
     queue_headroom_ratio: float = 0.2  # the same where requests queue up, which must go down again
+    queue_lead_ratio: float = (
+        1.25  # how long a queue grows before new capacity is there, over how long it may take then
+    )
     lead_s: float = 900.0  # how far a rise is looked ahead
     size_tolerance_ratio: float = 0.2
     sample_s: float = 60.0  # the window that a sample is the mean of
@@ -92,6 +95,7 @@ class Seen:
     overruns: frozenset[str] = frozenset()
     power: str = ""
     mean_tokens: tuple[float, float] | None = None  # input and output, as the spec has them
+    carried_per_s: float | None = None  # requests per second that the ready replicas carry; None: as planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ def judge(planned: Planned | None, seen: Seen, now_s: float, laws: Laws | None =
     rates = [(one.at_s, one.rate_per_s) for one in seen.samples if one.rate_per_s is not None and one.at_s <= now_s]
     stale = not rates or now_s - rates[-1][0] > laws.stale_s
     known = [] if stale else rates
-    if reason := _step(planned, known, laws):
+    if reason := _step(planned, known, laws, planned.rate_per_s if seen.carried_per_s is None else seen.carried_per_s):
         return Verdict(reason)
     if reason := _hurt(planned, seen, now_s, laws):
         return Verdict(reason)
@@ -174,8 +178,12 @@ def worse(planned: Planned, seen: Seen, now_s: float, laws: Laws | None = None) 
     return f"the objective was missed in {was:.0%} of the samples before this plan and in {missed:.0%} since"
 
 
-def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws) -> Reason | None:
-    """A jump that the scatter of the samples before it does not explain."""
+def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws, carried_per_s: float) -> Reason | None:
+    """A jump that the scatter of the samples before it does not explain.
+
+    Replicas that have a queue when the new ones come serve what is late already: until it is gone, others must carry
+    what comes. So the queue's growth is planned for too, up to all that they carry.
+    """
     if not rates:
         return None
     at_s, last = rates[-1]
@@ -191,7 +199,8 @@ def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws) ->
     part = min((at_s - then_s) / laws.sample_s, 1.0) if at_s > then_s else 1.0
     now = min(max(last, then + (last - then) / part), _MOST_STEP * last)
     text = f"{last:.3g} requests/s after {middle:.3g}, planned for {planned.rate_per_s:.3g}"
-    return Reason("rate_step", text, now * (1 + laws.queue_headroom_ratio))  # what queued up meanwhile is to go down
+    late = min(max(now - carried_per_s, 0.0) * laws.queue_lead_ratio, carried_per_s)
+    return Reason("rate_step", text, max(now + late, now * (1 + laws.queue_headroom_ratio)))
 
 
 def _drift(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> Reason | None:

@@ -31,7 +31,7 @@ from planner.spec.load import CATALOG, parse
 Object = Mapping[str, Any]
 
 WINDOW_S = 60.0
-_LATENCIES = ("ttft", "tpot", "e2e")
+LATENCIES = ("ttft", "tpot", "e2e")
 TRAFFIC = "traffic"  # the name under which the store keeps it: service -> its traffic
 
 
@@ -108,6 +108,8 @@ class Serving:
         workloads = [one for plural in WORKLOADS if plural in cache.informers for one in self._known.items(plural)]
         there = {one.name: one for one in replicas(workloads, self._known.items("pods"))}
         for name, one in there.items():
+            if name not in self.allocations and (made := self._made_for(one)) is not None:
+                self.allocations[name] = made
             serves = one.ready and not one.leaving
             if serves and not self.fleet.has(name):
                 self._begin(one)
@@ -166,9 +168,9 @@ class Serving:
         if not window.ended:
             return Seen(rate_per_s, 0, None, 0.0, None, None, {})
         ended = [one for _, one in window.ended]
-        columns = {name: np.concatenate([getattr(one, f"{name}_s") for one in ended]) for name in _LATENCIES}
+        columns = {name: np.concatenate([getattr(one, f"{name}_s") for one in ended]) for name in LATENCIES}
         bucket = np.concatenate([one.bucket for one in ended])
-        met = _met(spec, columns, bucket)
+        good = met(spec, columns, bucket)
         latency: dict[tuple[str, float], float] = {}
         for name, values in columns.items():
             told = values[~np.isnan(values)]
@@ -176,8 +178,8 @@ class Serving:
         return Seen(
             rate_per_s,
             len(bucket),
-            float(met.mean()),
-            float(met.sum()) / passed_s,
+            float(good.mean()),
+            float(good.sum()) / passed_s,
             float(np.mean(np.concatenate([one.input_tokens for one in ended]))),
             float(np.mean(np.concatenate([one.output_tokens for one in ended]))),
             latency,
@@ -193,14 +195,16 @@ class Serving:
         late = np.concatenate([one.arrival_s for one in ended]) >= since_s
         if not late.any():
             return None
-        columns = {name: np.concatenate([getattr(one, f"{name}_s") for one in ended])[late] for name in _LATENCIES}
-        return float(_met(spec, columns, np.concatenate([one.bucket for one in ended])[late]).mean())
+        columns = {name: np.concatenate([getattr(one, f"{name}_s") for one in ended])[late] for name in LATENCIES}
+        return float(met(spec, columns, np.concatenate([one.bucket for one in ended])[late]).mean())
 
-    def _begin(self, one: Replica) -> None:
+    def _made_for(self, one: Replica) -> Allocation | None:
         plan = self._known.plan(one.service)
         past = () if plan is None else self._store.past(("plans", *one.service.split("/", 1)))  # type: ignore[arg-type]
-        made = allocation_of(self._known, one, past)
-        obj = self._known.service(one.service)
+        return allocation_of(self._known, one, past)
+
+    def _begin(self, one: Replica) -> None:
+        made, obj = self.allocations.get(one.name), self._known.service(one.service)
         spec = None if obj is None else self._known.spec(obj)
         if made is None or obj is None or not isinstance(spec, ServiceSpec):
             return
@@ -211,7 +215,6 @@ class Serving:
         if isinstance(pace, str):
             self.refused[one.name] = pace
             return
-        self.allocations[one.name] = made
         self._open.add(one.service)
         self.fleet.add(one.name, one.kind, one.service, one.pool, pace)
 
@@ -241,13 +244,13 @@ def _ills(one: Replica, ills: Mapping[str, Mapping[int, Ailment]]) -> list[Ailme
     return [ills[node][gpu] for node, gpus in one.gpus.items() for gpu in gpus if gpu in ills.get(node, {})]
 
 
-def _met(spec: ServiceSpec, columns: Mapping[str, Any], bucket: Any) -> Any:
-    """Whether each request met the limits of its class."""
-    met = np.ones(len(bucket), dtype=bool)
+def met(spec: ServiceSpec, columns: Mapping[str, Any], bucket: Any) -> Any:
+    """Whether each request met the limits of its class. `columns`: seconds by latency; `bucket` counts in order."""
+    good = np.ones(len(bucket), dtype=bool)
     buckets = list(spec.workload.rates_per_s)
     for slo in spec.slos:
         mine = np.isin(bucket, [i for i, one in enumerate(buckets) if one.slo_class == slo.name])
         for name, values in columns.items():
             if (limit_s := getattr(slo, f"{name}_s")) is not None:
-                met &= ~mine | np.isnan(values) | (values <= limit_s)
-    return met
+                good &= ~mine | np.isnan(values) | (values <= limit_s)
+    return good

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller import names
+from controller.capacity import capacity_per_s
 from controller.causes import Facts, Planning
 from controller.cluster import Hold, Kind, Target
 from controller.conditions import status
@@ -121,10 +122,11 @@ class ServiceRound:
             generation=obj["metadata"].get("generation", 1),
             hardware=f"{facts.offered}.{counted}",
             prices=facts.prices,
-            samples=known.samples(key),
+            samples=(samples := known.samples(key)),
             faulty=known.faulty(key),
             power=facts.power,
             mean_tokens=mean_tokens(spec) if isinstance(spec := known.spec(obj), ServiceSpec) else None,
+            carried_per_s=capacity_per_s((one.kind, one.ready) for one in known.running(key)) if samples else None,
         )
         if infeasible and before is not None and seen.hardware != before.hardware:
             return Verdict(Reason("nodes_changed", "nodes came, went or were mended while there was no plan"))
