@@ -72,10 +72,11 @@ def plan(
         Path | None, typer.Option("--calibration", help="Corrections that muster calibrate wrote.")
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Simulate the plan, and add headroom until every objective holds.")
+        bool, typer.Option("--verify", help="Plan for means, simulate, and add headroom until every objective holds.")
     ] = False,
     trace: Annotated[
-        Path | None, typer.Option("--trace", help="With --verify: play this trace too.", dir_okay=False)
+        Path | None,
+        typer.Option("--trace", help="With --verify: play this trace too, at the planned rate.", dir_okay=False),
     ] = None,
     as_json: AsJson = False,
     output: Annotated[
@@ -148,8 +149,11 @@ def plan(
         from planner.show import printed
         from planner.show_plan import plan_report
 
-        report = plan_report(answer, services, hardware, explain, gap, time_limit, running)
-        printed(report)
+        printed(
+            plan_report(
+                answer, services, hardware, explain, gap, time_limit, running, simulated=isinstance(tried, Verified)
+            )
+        )
         if isinstance(tried, Verified):
             from planner.simulation.show import verified_report
 

@@ -25,10 +25,11 @@ def plan_report(
     gap_ratio: float = 0.0,
     time_limit_s: float | None = None,
     running: Sequence[Allocation] | None = None,
+    simulated: bool = False,
 ) -> Report:
     """What `muster plan` prints; `gap_ratio` and `time_limit_s` are the limits that the user gave.
 
-    `running` is what the user says runs now; None where nothing was said.
+    `running` is what the user says runs now; None where nothing was said. `simulated`: latencies are, not predicted.
     """
     report: list[Words | Table] = [verdict(plan), *_stopped(plan, gap_ratio, time_limit_s)]
     if plan.infeasible is not None:
@@ -38,7 +39,7 @@ def plan_report(
     if plan.status in ("optimal", "feasible"):
         report += [
             Words(""),
-            allocations(plan, services, inventory, explain),
+            allocations(plan, services, inventory, explain, simulated),
             Words(""),
             *(changes(running, plan) if running is not None else []),
             *_unused(plan),
@@ -76,7 +77,13 @@ def _stopped(plan: Plan, gap_ratio: float, time_limit_s: float | None) -> list[W
     return [Words(f"Stopped at the node limit; --time-limit=SECONDS looks for as long as you say{sooner}.")]
 
 
-def allocations(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventory, explain: bool = False) -> Table:
+def allocations(
+    plan: Plan,
+    services: Sequence[ServiceSpec],
+    inventory: Inventory,
+    explain: bool = False,
+    simulated: bool = False,
+) -> Table:
     """For each service what runs where at what price, then how its objectives and constraints are kept.
 
     REQUESTS is the share of the service's requests, BUSY how much of what the replicas can carry is used.
@@ -93,7 +100,7 @@ def allocations(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventor
         table.rows.append(Words(_title(service, mine), "bold"))
         table.rows.extend(_row(service, a) for a in mine)
         below = [
-            *_latencies(service, mine),
+            *_latencies(service, mine, "all requests, simulated" if simulated else "largest requests"),
             *_trust(mine),
             *_owned(mine, inventory),
             *_spread(service, mine, inventory),
@@ -134,7 +141,7 @@ def _carried(service: ServiceSpec, allocation: Allocation) -> float:
     return sum(rates.get(b, 0.0) * share for b, share in allocation.shares.items()) / total if total else 0.0
 
 
-def _latencies(service: ServiceSpec, mine: Sequence[Allocation]) -> list[str]:
+def _latencies(service: ServiceSpec, mine: Sequence[Allocation], of: str) -> list[str]:
     """One line for each SLO class: the worst of all allocations that carry some of it, against the objective."""
     batch = service.deployment == "batch"
     classes = list(dict.fromkeys(bucket.slo_class for bucket in service.workload.rates_per_s))
@@ -152,7 +159,7 @@ def _latencies(service: ServiceSpec, mine: Sequence[Allocation]) -> list[str]:
                 _against("END TO END", max(row.e2e_s for row in worst), slo.e2e_s),
             )
         )
-        out.append(f"{title} {figures} (largest requests)")
+        out.append(f"{title} {figures} ({of})")
     return out
 
 

@@ -61,20 +61,19 @@ def simulate(
             lasts_s = DURATION.parse(duration)
         except BadInput as error:
             raise BadInput(f"--duration: {error}") from None
-        source, title = by_process(traffic, seed), f"{arrivals} arrivals for {duration}"
-        test = Trial(lasts_s, seed)
+        trial = Trial(f"{arrivals} arrivals for {duration}", by_process(traffic, seed), lasts_s, seed)
     else:
         read = read_trace(trace)
         made = {one.name: replayed(one, read, speed, seed) for one in services}
         faster = f", {speed:g} times as fast" if speed != 1 else ""
-        source, title = by_list(made), f"{trace.name}, {len(read):,} requests{faster}"
-        test = Trial(float(read.arrival_s[-1]) / speed + 1.0, seed, warm_s=0.0)
+        lasts_s = float(read.arrival_s[-1]) / speed + 1.0
+        trial = Trial(f"{trace.name}, {len(read):,} requests{faster}", by_list(made), lasts_s, seed, warm_s=0.0)
     with Progress(console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("simulating", total=1.0)
-        rows = run(services, allocations, hardware, source, test, lambda done: shown.update(task, completed=done))
+        rows = run(services, allocations, hardware, trial, lambda done: shown.update(task, completed=done))
     if as_json:
-        sys.stdout.write(json.dumps({"source": title, "services": plain(rows)}, indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps({"source": trial.name, "services": plain(rows)}, indent=2, allow_nan=False) + "\n")
     else:
-        printed(report(title, rows))
+        printed(report(trial.name, rows))
     if not all(one.met and not one.account.refused for one in rows):
         raise typer.Exit(MISSED)

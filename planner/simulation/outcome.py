@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from planner.service import SLO, Bucket, ServiceSpec
+from planner.service import SLO, ServiceSpec
 from planner.simulation.told import Account, Finished
 
 QUANTILES = (0.5, 0.95, 0.99)
@@ -41,10 +42,15 @@ class ClassOutcome:
         """Whether every objective of the class holds."""
         return all(one.met for one in self.latencies)
 
+    @property
+    def strain_ratio(self) -> float:
+        """The worst latency at the objective's percentile, over its limit; 0 where none is limited."""
+        return max((one.at_s / one.limit_s for one in self.latencies if one.limit_s), default=0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class PoolOutcome:
-    """Replicas of one kind: means over time and replicas."""
+    """Replicas of one kind: means over time and replicas, and what came of the requests that they answered."""
 
     kind: str
     pool: str
@@ -52,6 +58,12 @@ class PoolOutcome:
     busy_ratio: float
     kv_ratio: float
     power_w: float  # of all
+    classes: tuple[ClassOutcome, ...] = ()
+
+    @property
+    def strain_ratio(self) -> float:
+        """The worst of its classes."""
+        return max((one.strain_ratio for one in self.classes), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,11 @@ class ServiceOutcome:
     def met(self) -> bool:
         """Whether every objective of the service holds."""
         return all(one.met for one in self.classes)
+
+    @property
+    def strain_ratio(self) -> float:
+        """The worst of its classes."""
+        return max((one.strain_ratio for one in self.classes), default=0.0)
 
 
 def classes(spec: ServiceSpec, ended: Finished) -> tuple[ClassOutcome, ...]:
@@ -99,6 +116,11 @@ def _class(slo: SLO, columns: Mapping[str, np.ndarray]) -> ClassOutcome:
     return ClassOutcome(slo.name, slo.percentile, count, float(met.mean()), tuple(made))
 
 
+def part(ended: Finished, of: NDArray[np.bool_]) -> Finished:
+    """Some of the requests."""
+    return Finished(*(getattr(ended, name)[of] for name in Finished.__slots__))
+
+
 def joined(parts: Sequence[Finished]) -> Finished:
     """Stretches of one service as one."""
     names = Finished.__slots__
@@ -107,8 +129,3 @@ def joined(parts: Sequence[Finished]) -> Finished:
         whole = np.zeros(0, dtype=np.int64)
         return Finished(empty, empty, empty, whole, whole, whole, whole)
     return Finished(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
-
-
-def buckets_of(spec: ServiceSpec) -> list[Bucket]:
-    """The buckets in the order in which requests count them."""
-    return list(spec.workload.rates_per_s)

@@ -10,7 +10,7 @@ from planner.service import Bucket, ServiceSpec
 from planner.simulation.arrivals import Requests, Traffic, requests
 from planner.simulation.fleet import Fleet
 from planner.simulation.model import pace_of
-from planner.simulation.outcome import PoolOutcome, ServiceOutcome, classes, joined
+from planner.simulation.outcome import PoolOutcome, ServiceOutcome, classes, joined, part
 from planner.simulation.pace import Pace
 from planner.simulation.told import Finished
 
@@ -24,8 +24,10 @@ Source = Callable[[ServiceSpec, float, float], Requests]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How a plan is tried. `duration_s`: of arrivals that are judged."""
+    """Requests that a plan is tried by. `duration_s`: of arrivals that are judged; those of `warm_s` before are not."""
 
+    name: str
+    source: Source
     duration_s: float
     seed: int = 0
     warm_s: float = WARM_S
@@ -53,40 +55,44 @@ def kind_of(one: Allocation) -> str:
     return f"{one.recipe} {one.pool} in {one.node_group}"
 
 
+def serves(one: Allocation, service: ServiceSpec) -> bool:
+    """Whether an allocation is of a service."""
+    return one.service in (service.name, f"{service.namespace}/{service.name}")
+
+
 def simulate(
     services: Sequence[ServiceSpec],
     allocations: Sequence[Allocation],
     inventory: Inventory,
-    source: Source,
-    test: Trial,
+    trial: Trial,
     progress: Progress = lambda _: None,
 ) -> list[ServiceOutcome]:
     """What comes of every service. Raises BadInput for what cannot be simulated."""
-    fleet, paces = Fleet(test.seed), dict[str, Pace]()
+    fleet, paces = Fleet(trial.seed), dict[str, Pace]()
     for service in services:
-        mine = [one for one in allocations if one.service in (service.name, f"{service.namespace}/{service.name}")]
+        mine = [one for one in allocations if serves(one, service)]
         if not mine:
             raise BadInput(f"plan: got no allocation of {service.name}, allowed: a plan of every service given")
         _place(fleet, service, mine, inventory, paces)
     ended: dict[str, list[Finished]] = {service.name: [] for service in services}
     used: dict[str, list[tuple[float, float, float]]] = {}
-    whole_s, at_s = test.warm_s + test.duration_s, 0.0
+    whole_s, at_s = trial.warm_s + trial.duration_s, 0.0
     while at_s < whole_s + _PATIENCE_S:
         until_s = at_s + STRETCH_S
         for service in services if at_s < whole_s else ():
-            came = source(service, at_s, min(until_s, whole_s))
+            came = trial.source(service, at_s, min(until_s, whole_s))
             fleet.submit(service.name, came.arrival_s, came.input_tokens, came.output_tokens, came.bucket)
         for name, found in fleet.advance(until_s).items():
             ended[name].append(found)
         for name in fleet.names():
             state = fleet.state(name)
-            if test.warm_s <= at_s < whole_s:
+            if trial.warm_s <= at_s < whole_s:
                 used.setdefault(name, []).append((state.busy_ratio, state.kv_ratio, state.power_w))
         at_s = until_s
         progress(min(at_s / whole_s, 1.0))
         if at_s >= whole_s and not any(fleet.account(one.name).in_flight for one in services):
             break
-    return [_outcome(fleet, one, joined(ended[one.name]), allocations, used, test) for one in services]
+    return [_outcome(fleet, one, joined(ended[one.name]), allocations, used, trial) for one in services]
 
 
 def _place(
@@ -118,20 +124,25 @@ def _outcome(
     ended: Finished,
     allocations: Sequence[Allocation],
     used: Mapping[str, Sequence[tuple[float, float, float]]],
-    test: Trial,
+    trial: Trial,
 ) -> ServiceOutcome:
-    judged = ended.arrival_s >= test.warm_s
-    kept = Finished(*(getattr(ended, name)[judged] for name in Finished.__slots__))
+    kept = part(ended, ended.arrival_s >= trial.warm_s)
     found = classes(service, kept)
-    pools = []
+    pools, first = [], 0
     for one in allocations:
-        if one.service not in (service.name, f"{service.namespace}/{service.name}"):
+        if not serves(one, service):
             continue
         kind = kind_of(one)
         rows = [row for number in range(one.replicas) for row in used.get(f"{service.name}/{kind}/{number}", ())]
         means = [sum(row[i] for row in rows) / len(rows) if rows else 0.0 for i in range(3)]
-        pools.append(PoolOutcome(kind, one.pool, one.replicas, means[0], means[1], means[2] * one.replicas))
-    tokens_per_s = float(kept.output_tokens.sum()) / test.duration_s
+        mine = part(kept, (kept.replica >= first) & (kept.replica < first + one.replicas))
+        pools.append(
+            PoolOutcome(
+                kind, one.pool, one.replicas, means[0], means[1], means[2] * one.replicas, classes(service, mine)
+            )
+        )
+        first += one.replicas
+    tokens_per_s = float(kept.output_tokens.sum()) / trial.duration_s
     power_w = sum(one.power_w for one in pools)
     good = sum(one.requests * one.attained_ratio for one in found)
     return ServiceOutcome(
@@ -139,8 +150,8 @@ def _outcome(
         classes=found,
         pools=tuple(pools),
         account=fleet.account(service.name),
-        rate_per_s=len(kept) / test.duration_s,
-        goodput_per_s=good / test.duration_s,
+        rate_per_s=len(kept) / trial.duration_s,
+        goodput_per_s=good / trial.duration_s,
         tokens_per_s=tokens_per_s,
         joules_per_token=power_w / tokens_per_s if tokens_per_s else None,
     )

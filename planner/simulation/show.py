@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from planner.show import Report, Table, Words, percent, watts
+from planner.show import Report, Table, Words, dollars, percent, watts
 from planner.simulation.outcome import ClassOutcome, Latency, ServiceOutcome
 from planner.simulation.verify import Verified
 
@@ -102,14 +102,20 @@ def as_json(rows: Sequence[ServiceOutcome]) -> list[Mapping[str, object]]:
 
 def verified_report(made: Verified) -> Report:
     """How a plan that was verified did, and what its headroom costs."""
+    fluid = f"the fluid optimum, {dollars(made.fluid_usd_per_hour)}/h, which is planned for means"
     if not made.held:
         words = "The objectives do not hold in simulation, whatever headroom was tried; this is the last plan tried."
-    elif made.factor == 1.0:
-        words = "The plan holds every objective in simulation as it is: no headroom was added."
+    elif made.added_usd_per_hour <= 0:
+        words = f"Holds every objective in simulation at the cost of {fluid}: no headroom was added."
     else:
         added = made.added_usd_per_hour
         ratio = added / made.fluid_usd_per_hour if made.fluid_usd_per_hour else 0.0
-        words = f"Planned for {made.factor:.3g} times the rate, and so it holds: ${added:,.2f}/h more ({ratio:.1%})."
+        words = (
+            f"Planned for {made.factor:.3g} times the rate, and so it holds every objective in simulation: "
+            f"{dollars(added)}/h ({ratio:.1%}) more than {fluid}."
+        )
+    if made.held and made.moves:
+        words += " Load was moved from replicas under strain to others that have room."
     found: list[Words | Table] = [Words(""), Words(words, style="bold")]
     for name, rows in made.outcomes:
         found += [Words(""), *report(f"Simulated under {name}", rows)]
@@ -121,6 +127,8 @@ def verified_json(made: Verified) -> Mapping[str, object]:
     return {
         "held": made.held,
         "factor": made.factor,
+        "fluidUsdPerHour": made.fluid_usd_per_hour,
         "addedUsdPerHour": made.added_usd_per_hour,
+        "loadMoved": made.moves > 0,
         "simulations": [{"source": name, "services": as_json(rows)} for name, rows in made.outcomes],
     }

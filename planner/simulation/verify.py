@@ -1,114 +1,228 @@
-"""Plans that hold their objectives in simulation: headroom is added, as little as does it, until they do."""
+"""Plans that hold their objectives in simulation at the least cost: from the fluid optimum upwards.
+
+The fluid optimum is planned for means, as if requests came evenly. Headroom is added to the rate, as little as does it,
+until every percentile holds under every trial; before that, load moves from kinds under strain to those with room.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from planner.hardware import Inventory
-from planner.plan import Plan
+from planner.plan import Allocation, ClassLatency, Plan, Prediction
 from planner.service import ServiceSpec
 from planner.simulation.arrivals import Traffic, replayed
-from planner.simulation.outcome import ServiceOutcome
-from planner.simulation.run import Source, Trial, by_list, by_process, simulate
-from planner.traces import read_trace
+from planner.simulation.outcome import PoolOutcome, ServiceOutcome
+from planner.simulation.routing import merged, movable, moved
+from planner.simulation.run import Trial, by_list, by_process, serves, simulate
+from planner.traces import Trace, read_trace
 
-FACTORS = (1.0, 1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 2.0)
-_HALVINGS = 2
-_LASTS_S = 1200.0  # of arrivals that a plan is judged by
+FACTORS = (1.0, 1.03, 1.08, 1.15, 1.25, 1.4, 1.7, 2.0)
+MEAN = 0.5  # the percentile that a fluid plan is made for
+_MOST_STRAIN = 0.98  # of a limit, so that another day's requests hold too
+_HALVINGS, _MOVES, _PATIENCE = 2, 6, 2
+_HOPELESS = 2.5  # strains beyond this are not mended by moving load
+_REQUESTS, _SHORT_S, _LONG_S = 10_000, 300.0, 3600.0  # of a Poisson trial: requests, and its length within limits
+_WINDOW_S, _PLANNED_FOR = 30.0, 0.95
 MakePlan = Callable[[Sequence[ServiceSpec]], Plan]
+Outcomes = tuple[tuple[str, tuple[ServiceOutcome, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A plan and how it did. `factor`: of the rate that was planned for; `fluid_usd_per_hour`: of the plan without it.
+    """A plan and how it did. `factor`: of the rate that was planned for; `fluid_usd_per_hour`: of the fluid optimum.
 
-    `held`: whether every objective holds under every source of requests.
+    `held`: whether every objective holds under every trial. `moves`: how often load was moved between kinds. What the
+    allocations predict is what was simulated, at the percentiles of the objectives.
     """
 
     plan: Plan
     factor: float
     held: bool
     fluid_usd_per_hour: float
-    outcomes: tuple[tuple[str, tuple[ServiceOutcome, ...]], ...]
+    outcomes: Outcomes
+    moves: int = 0
+
+    @property
+    def usd_per_hour(self) -> float:
+        """What the plan costs."""
+        return self.plan.usd_per_hour or 0.0
 
     @property
     def added_usd_per_hour(self) -> float:
         """What the headroom costs."""
-        return (self.plan.usd_per_hour or 0.0) - self.fluid_usd_per_hour
+        return self.usd_per_hour - self.fluid_usd_per_hour
 
 
-def verified(
-    services: Sequence[ServiceSpec],
-    inventory: Inventory,
-    make: MakePlan,
-    sources: Sequence[tuple[str, Source]],
-    test: Trial,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Verified | Plan:
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What plans are tried on."""
+
+    services: Sequence[ServiceSpec]
+    inventory: Inventory
+    make: MakePlan
+    trials: Sequence[Trial]
+    progress: Callable[[str], None] = lambda _: None
+
+
+def verified(bench: Bench) -> Verified | Plan:
     """The cheapest of the plans tried that holds; the last one tried where none does; a Plan that is none as it is.
 
     Raises BadInput for what cannot be simulated.
     """
-    first: Plan | None = None
-    failed = 1.0
-    last: Verified | None = None
+    failed, last, fluid = 1.0, None, None
     for factor in FACTORS:
-        made = _tried(services, inventory, make, sources, test, factor, first, progress)
+        made = _tried(bench, factor, fluid)
         if isinstance(made, Plan):
-            return made if last is None else last  # more than this cannot be had
-        first = first or made.plan
-        last = made
+            return last or made  # more than this cannot be had
+        last, fluid = made, made.fluid_usd_per_hour
         if made.held:
             break
         failed = factor
     assert last is not None
-    assert first is not None
-    low, best = failed, last
-    for _ in range(_HALVINGS if last.held and last.factor > FACTORS[1] else 0):
-        middle = _tried(services, inventory, make, sources, test, (low + best.factor) / 2, first, progress)
-        if (
-            isinstance(middle, Verified)
-            and middle.held
-            and (middle.plan.usd_per_hour or 0) <= (best.plan.usd_per_hour or 0)
-        ):
+    best = last
+    for _ in range(_HALVINGS if last.held and last.factor > failed else 0):
+        middle = _tried(bench, (failed + best.factor) / 2, fluid)
+        if isinstance(middle, Verified) and middle.held and middle.usd_per_hour <= best.usd_per_hour:
             best = middle
         elif isinstance(middle, Verified):
-            low = middle.factor
+            failed = middle.factor
     return best
 
 
-def _tried(
-    services: Sequence[ServiceSpec],
-    inventory: Inventory,
-    make: MakePlan,
-    sources: Sequence[tuple[str, Source]],
-    test: Trial,
-    factor: float,
-    first: Plan | None,
-    progress: Callable[[str], None],
-) -> Verified | Plan:
-    progress("planning" if factor == 1 else f"planning for {factor:.3g} times the rate")
-    plan = make([_faster(one, factor) for one in services])
+def _tried(bench: Bench, factor: float, fluid_usd_per_hour: float | None) -> Verified | Plan:
+    """A plan for so many times the rate, its load moved about while that helps."""
+    bench.progress("planning" if factor == 1 else f"planning for {factor:.3g} times the rate")
+    plan = bench.make([_fluid(one, factor) for one in bench.services])
     if plan.status not in ("optimal", "feasible"):
         return plan
-    outcomes = []
-    for name, source in sources:
-        progress(f"simulating {name}")
-        outcomes.append((name, tuple(simulate(services, plan.allocations, inventory, source, test))))
-    held = all(one.met and not one.account.refused for _, rows in outcomes for one in rows)
-    fluid = (first or plan).usd_per_hour or 0.0
-    return Verified(plan, factor, held, fluid, tuple(outcomes))
+    made = _balanced(bench, plan.allocations)
+    allocations = _predicting(bench.services, made.allocations, made.outcomes)
+    fluid = (plan.usd_per_hour or 0.0) if fluid_usd_per_hour is None else fluid_usd_per_hour
+    held = made.strain_ratio <= _MOST_STRAIN
+    return Verified(replace(plan, allocations=tuple(allocations)), factor, held, fluid, made.outcomes, made.moves)
 
 
-def _cost(one: Verified) -> float:
-    return one.plan.usd_per_hour or 0.0
+class _Try(NamedTuple):
+    """Allocations after so many moves of load, and what came of them."""
+
+    allocations: Sequence[Allocation]
+    outcomes: Outcomes
+    strain_ratio: float
+    moves: int
 
 
-def _faster(spec: ServiceSpec, factor: float) -> ServiceSpec:
-    load = spec.workload
+def _balanced(bench: Bench, allocations: Sequence[Allocation]) -> _Try:
+    """Load is moved to the kinds that have room for as long as that helps; the best of what was tried."""
+    best: _Try | None = None
+    for moves in range(_MOVES + 1):
+        outcomes = _simulated(bench, allocations)
+        made = _Try(allocations, outcomes, _strain(outcomes), moves)
+        better = best is None or made.strain_ratio < best.strain_ratio
+        best = made if best is None or better else best
+        if made.strain_ratio <= _MOST_STRAIN or made.strain_ratio > _HOPELESS or moves - best.moves >= _PATIENCE:
+            return best
+        able = [one for one in bench.services if movable(one, allocations)]
+        if not able:
+            return best
+        for service in able:
+            kinds = _kinds(service, outcomes)
+            joint = merged(service, allocations, kinds, bool(bench.inventory.power_domains))
+            allocations = moved(service, allocations, kinds) if joint is None else joint
+    assert best is not None
+    return best
+
+
+def _simulated(bench: Bench, allocations: Sequence[Allocation]) -> Outcomes:
+    found = []
+    for trial in bench.trials:
+        bench.progress(f"simulating {trial.name}")
+        rows = simulate(bench.services, allocations, bench.inventory, trial)
+        found.append((trial.name, tuple(rows)))
+    return tuple(found)
+
+
+def _strain(outcomes: Outcomes) -> float:
+    """The worst latency at its objective's percentile, over its limit; what was refused is beyond any."""
+    rows = [one for _, rows in outcomes for one in rows]
+    return max((float("inf") if one.account.refused else one.strain_ratio for one in rows), default=0.0)
+
+
+def _kinds(service: ServiceSpec, outcomes: Outcomes) -> list[tuple[PoolOutcome, ...]]:
+    return [one.pools for _, rows in outcomes for one in rows if one.service == service.name]
+
+
+def _predicting(
+    services: Sequence[ServiceSpec], allocations: Sequence[Allocation], outcomes: Outcomes
+) -> list[Allocation]:
+    """Allocations that predict what was simulated: a class's latencies over all who serve it, in the worst trial."""
+    made = list(allocations)
+    for service in services:
+        rows = [row for _, all_rows in outcomes for row in all_rows if row.service == service.name]
+        by_class = tuple(_worst(slo.name, rows) for slo in service.slos)
+        for i, one in enumerate(made):
+            if serves(one, service):
+                classes = {bucket.slo_class for bucket, share in one.shares.items() if share > 0}
+                mine = tuple(row for row in by_class if row.slo_class in classes)
+                made[i] = replace(one, predicted=_told(one.predicted, mine)) if mine else one
+    return made
+
+
+def _worst(slo_class: str, rows: Sequence[ServiceOutcome]) -> ClassLatency:
+    found = {"ttft": 0.0, "tpot": 0.0, "e2e": 0.0}
+    for latency in (
+        latency for row in rows for one in row.classes if one.slo_class == slo_class for latency in one.latencies
+    ):
+        found[latency.metric] = max(found[latency.metric], latency.at_s)
+    return ClassLatency(slo_class, found["ttft"], found["tpot"], found["e2e"])
+
+
+def _told(told: Prediction, by_class: tuple[ClassLatency, ...]) -> Prediction:
+    """A prediction with other latencies; the ends of its intervals are as far from them as before."""
+    ttft_s, tpot_s, e2e_s = (max(getattr(row, name) for row in by_class) for name in ("ttft_s", "tpot_s", "e2e_s"))
+    first, then = (new / old if old else 1.0 for new, old in ((ttft_s, told.ttft_s), (tpot_s, told.tpot_s)))
+
+    def end(value_s: float | None, by: float) -> float | None:
+        return None if value_s is None else value_s * by
+
     return replace(
-        spec, workload=replace(load, rates_per_s={one: factor * rate for one, rate in load.rates_per_s.items()})
-    )
+        told, ttft_s=ttft_s, tpot_s=tpot_s, e2e_s=e2e_s, by_class=by_class,
+        ttft_lo_s=end(told.ttft_lo_s, first), ttft_hi_s=end(told.ttft_hi_s, first),
+        tpot_lo_s=end(told.tpot_lo_s, then), tpot_hi_s=end(told.tpot_hi_s, then),
+    )  # fmt: skip
+
+
+def _fluid(spec: ServiceSpec, factor: float) -> ServiceSpec:
+    """A service as if it asked for means alone, of so many times its rate."""
+    load = replace(spec.workload, rates_per_s={one: factor * rate for one, rate in spec.workload.rates_per_s.items()})
+    slos = tuple(replace(one, percentile=min(one.percentile, MEAN)) for one in spec.slos)
+    return replace(spec, workload=load, slos=slos)
+
+
+def trials(services: Sequence[ServiceSpec], trace: Path | None, seed: int = 0) -> list[Trial]:
+    """Poisson arrivals at the planned rate, and those of a trace, as fast as the rate was planned for."""
+    slowest = min((one.workload.rate_per_s for one in services if one.workload.rate_per_s), default=1.0)
+    lasts_s = min(max(_REQUESTS / slowest, _SHORT_S), _LONG_S)
+    found = [Trial("Poisson arrivals", by_process(Traffic(), seed), lasts_s, seed)]
+    if trace is not None:
+        read = read_trace(trace)
+        speeds = {one.name: speed_of(one, read) for one in services}
+        played = {one.name: replayed(one, read, speeds[one.name], seed) for one in services}
+        shown = " and ".join(dict.fromkeys(f"{speed:.3g}" for speed in speeds.values()))
+        ends_s = max(float(one.arrival_s[-1]) for one in played.values()) + 1.0
+        found.append(Trial(f"{trace.name}, {shown} times as fast", by_list(played), ends_s, seed, warm_s=0.0))
+    return found
+
+
+def speed_of(spec: ServiceSpec, trace: Trace) -> float:
+    """How much faster a trace has to come for the service's rate to be what 95 % of its half minutes stay within."""
+    counts = np.bincount((trace.arrival_s // _WINDOW_S).astype(np.int64))
+    whole = counts[:-1] if len(counts) > 1 else counts  # the last one is cut off
+    planned_per_s = float(np.quantile(whole, _PLANNED_FOR)) / _WINDOW_S
+    return max(spec.workload.rate_per_s / max(planned_per_s, 1e-9), 1e-6)
 
 
 def with_headroom(
@@ -119,10 +233,4 @@ def with_headroom(
     progress: Callable[[str], None],
 ) -> Verified | Plan:
     """A plan with as much headroom as simulation asks for: under Poisson arrivals, and those of a trace at the rate."""
-    sources: list[tuple[str, Source]] = [("Poisson arrivals", by_process(Traffic(), 0))]
-    if trace is not None:
-        read = read_trace(trace)
-        own = len(read) / max(float(read.arrival_s[-1]), 1.0)
-        played = {one.name: replayed(one, read, max(one.workload.rate_per_s / own, 1e-6), 0) for one in services}
-        sources.append((f"the requests of {trace.name}, at the planned rate", by_list(played)))
-    return verified(services, inventory, make, sources, Trial(_LASTS_S), progress)
+    return verified(Bench(services, inventory, make, trials(services, trace), progress))
