@@ -35,8 +35,8 @@ def merged(
 ) -> list[Allocation] | None:
     """Replicas under strain run as others on equal GPUs of the same nodes do, who have less; None where there are none.
 
-    `domains`: power is limited somewhere, so that none may draw more than before. Plans for means mix whole prompts with
-    chunked ones, which percentiles tell apart.
+    `domains`: power is limited somewhere, so that nobody may draw more than before. Plans for means mix whole prompts
+    with chunked ones, which percentiles tell apart.
     """
     mine = [i for i, one in enumerate(allocations) if serves(one, service)]
     worst = dict(zip(mine, _worst(strains), strict=True))
