@@ -82,7 +82,7 @@ class Batch:
         memory, queue, count, pace = self._memory, self._queue, len(self._finish), self.pace
         budget, room = pace.max_step_tokens - count, memory.free - memory.growth(count, self._step, 1)
         given: list[Sequence] = []
-        added_s, computed = 0.0, False
+        added_s, computed = 0.0, 0
         while budget > 0:
             one, keys = self._partial, _NONE
             if one is None:
@@ -108,12 +108,12 @@ class Batch:
                 budget, count = budget - 1, count + 1
                 continue
             added_s += self._compute(one, new, needed)
-            computed, budget = True, budget - new
+            computed, budget = computed + new, budget - new
             self._partial = None if one.computed == one.known else one
             if self._partial is None:
                 given.append(one)
         self._stuck = not (computed or self._pushed)
-        return given, added_s if computed else -1.0
+        return given, added_s + pace.prompts_s(computed) if computed else -1.0
 
     def _soon(self, one: Sequence, alone: bool) -> None:
         """A request waits, alone or beside others: so much of its answer is to come after its first token."""

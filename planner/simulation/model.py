@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.anchor import key_of
-from planner.calibration import ENGINES, HBM_RATIO
+from planner.calibration import ENGINES, HBM_RATIO, EngineCosts
 from planner.cost import Case, Cost, Degrees, Figure
 from planner.errors import MissingFigure
 from planner.hardware import GPUType, Inventory
@@ -26,6 +26,9 @@ Array = NDArray[np.float64]
 # Lengths of a prompt at which its seconds are asked for; between them they are interpolated.
 PROMPTS = (16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0)
 _CONTEXTS = (64.0, 2048.0)  # a decode step is linear in its context: two points tell the line
+# Prompt tokens in a step, of prompts so short that what came before in each costs nothing; between them interpolated.
+CHUNKS = (1.0, 16.0, 64.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0)
+_BRIEF = 256.0
 _SHORT = 2.0  # output tokens of the requests that the grid asks for
 
 
@@ -55,11 +58,12 @@ def pace_of(service: ServiceSpec, allocation: Allocation, inventory: Inventory) 
         return str(missing)
 
 
-def _case(service: ServiceSpec, way: Way, inputs: Array, outputs: Array) -> Case:
+def _case(service: ServiceSpec, way: Way, inputs: Array, outputs: Array, prompts: Array | None = None) -> Case:
     recipe = way.recipe
     degrees = Degrees(recipe.tp, recipe.pp, recipe.ep, recipe.dp, recipe.cp)
     hits = service.workload.prefix_hit_ratio
-    return Case(service.model, way.gpu, BATCHES, inputs, outputs, np.ones_like(inputs), *degrees, hits)
+    together = np.ones_like(inputs) if prompts is None else prompts
+    return Case(service.model, way.gpu, BATCHES, inputs, outputs, together, *degrees, hits)
 
 
 def _pace(
@@ -91,7 +95,11 @@ def _pace(
     decode_s[0] = fixed_s[0] if rides else 0.0  # a chunk reads what a decode step would have read
     context_s = np.interp(per_lane, batches, slope_s) / recipe.pp
     drawn_w = _grid(_drawn_w(step, gpu), cost)[rows:].mean(axis=0) * recipe.gpus
-    prompts_s = _grid(own.total_s, cost)[:rows, 0] / _grid(prefill.tokens, cost)[:rows, 0] * on_prefill / recipe.pp
+    lengths = np.array(PROMPTS)
+    whole_s = _grid(own.total_s, cost)[:rows, 0] / _grid(prefill.tokens, cost)[:rows, 0] * lengths
+    chunks_s = _chunks_s(service, way, chosen, engine)
+    over_s = np.maximum(whole_s - np.interp(lengths, CHUNKS, chunks_s), 0.0) / lengths
+    prompts_s, chunks_s = (one * on_prefill / recipe.pp for one in (over_s, chunks_s))
     prompt_w = float(np.median(_grid(_drawn_w(own, gpu), cost)[:rows, 0])) * recipe.gpus
     yielded = float(np.median(_grid(decode.tokens, cost) / batches))
     return Pace(
@@ -108,7 +116,22 @@ def _pace(
         prompt_w=prompt_w,
         gpus=recipe.gpus,
         tokens_per_step=max(yielded, 1.0),
+        chunk_tokens=CHUNKS,
+        chunk_s=tuple(map(float, chunks_s)),
     )
+
+
+def _chunks_s(service: ServiceSpec, way: Way, chosen: Sequence[Technique], engine: EngineCosts) -> Array:
+    """Seconds that brief prompts of so many tokens together add to a step: they share what a step costs anyway."""
+    tokens = np.array(CHUNKS)[:, None]
+    inputs = np.minimum(tokens, _BRIEF)
+    case = _case(service, way, inputs, np.full_like(inputs, _SHORT), tokens / inputs)
+    prefill = cost_of(case, chosen, sharded(case)).phases["prefill"]
+    shape = (len(CHUNKS), BATCHES.size)
+    took_s, computed = (
+        np.broadcast_to(one, shape)[:, 0] for one in (step_time(prefill, way.gpu, engine).total_s, prefill.tokens)
+    )
+    return np.array(took_s / computed * tokens[:, 0])
 
 
 _WHOLE = int(WHOLE_PROMPT_TOKENS)

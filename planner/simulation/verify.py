@@ -123,17 +123,31 @@ def _balanced(bench: Bench, allocations: Sequence[Allocation]) -> _Try:
         made = _Try(allocations, outcomes, _strain(outcomes), moves)
         better = best is None or made.strain_ratio < best.strain_ratio
         best = made if best is None or better else best
-        if made.strain_ratio <= _MOST_STRAIN or made.strain_ratio > _HOPELESS or moves - best.moves >= _PATIENCE:
-            return best
         able = [one for one in bench.services if movable(one, allocations)]
-        if not able:
+        if made.strain_ratio <= _MOST_STRAIN or not able or moves - best.moves >= _PATIENCE:
             return best
-        for service in able:
-            kinds = _kinds(service, outcomes)
-            joint = merged(service, allocations, kinds, bool(bench.inventory.power_domains))
-            allocations = moved(service, allocations, kinds) if joint is None else joint
+        joint = _merged(bench, able, made)
+        if joint is None and made.strain_ratio > _HOPELESS:
+            return best
+        allocations = _moved(able, made) if joint is None else joint
     assert best is not None
     return best
+
+
+def _merged(bench: Bench, services: Sequence[ServiceSpec], made: _Try) -> Sequence[Allocation] | None:
+    limited = bool(bench.inventory.power_domains)
+    for service in services:
+        found = merged(service, made.allocations, _kinds(service, made.outcomes), limited)
+        if found is not None:
+            return found
+    return None
+
+
+def _moved(services: Sequence[ServiceSpec], made: _Try) -> Sequence[Allocation]:
+    allocations = made.allocations
+    for service in services:
+        allocations = moved(service, allocations, _kinds(service, made.outcomes))
+    return allocations
 
 
 def _simulated(bench: Bench, allocations: Sequence[Allocation]) -> Outcomes:

@@ -165,7 +165,8 @@ def _stepwise(made: Finished, pace: Pace) -> tuple[Finished, float, int]:
         def step_s(step: Step, busy: list[tuple[float, float]] = busy) -> float:
             count = len(step.contexts)
             decode_s = pace.decode_s[count] + pace.context_s[count] * sum(step.contexts)
-            prompt_s = sum(pace.prompt_until_s(new + old) - pace.prompt_until_s(old) for new, old in step.chunks)
+            prompt_s = pace.prompts_s(sum(new for new, _ in step.chunks)) if step.chunks else 0.0
+            prompt_s += sum(pace.prompt_until_s(new + old) - pace.prompt_until_s(old) for new, old in step.chunks)
             busy.append((decode_s + prompt_s, prompt_s * pace.prompt_w + decode_s * pace.decode_w[count]))
             return decode_s + prompt_s
 

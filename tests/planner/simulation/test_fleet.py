@@ -110,3 +110,63 @@ def test_a_slow_replica_takes_its_factor_longer() -> None:
         fleet.submit("chat", np.zeros(1), np.full(1, 1000), np.full(1, 50), np.zeros(1, dtype=np.int64))
         ends.append(float(fleet.advance(100.0)["chat"].last_s[0]))
     assert ends[1] == pytest.approx(2 * ends[0])
+
+
+def test_what_comes_of_requests_does_not_depend_on_how_far_time_goes_at_once() -> None:
+    def run(stretch_s: float) -> list[float]:
+        fleet = Fleet(seed=3)
+        for name in ("a", "b", "c"):
+            fleet.add(name, "k", "chat", "serve", a_pace(sequences=16, kv=20_000))
+        submit(fleet, 0.0, 60.0, 12.0, outputs=300)
+        ends: list[float] = []
+        for at in range(int(600 / stretch_s)):
+            ends += [one for found in fleet.advance((at + 1) * stretch_s).values() for one in found.last_s.tolist()]
+        return ends
+
+    assert run(0.5) == pytest.approx(run(600.0), rel=1e-9)
+
+
+def test_the_least_full_replica_takes_the_next_request() -> None:
+    fleet = Fleet()
+    for name in ("a", "b"):
+        fleet.add(name, "k", "chat", "serve", a_pace())
+    fleet.slow("a", 0.2)
+    submit(fleet, 0.0, 100.0, 6.0, outputs=200)
+    fleet.advance(100.0)
+    slow, fast = fleet.state("a"), fleet.state("b")
+    assert slow.running == pytest.approx(fast.running, abs=1)
+    found = fleet.advance(500.0)["chat"]
+    assert len(found) < fleet.account("chat").submitted  # most were done before
+
+
+def test_a_request_that_no_replica_could_ever_hold_is_refused() -> None:
+    fleet = Fleet()
+    fleet.add("a", "k", "chat", "serve", a_pace(kv=4096))
+    sizes = np.array([4000, 100])
+    fleet.submit("chat", np.zeros(2), sizes, np.full(2, 200), np.zeros(2, dtype=np.int64))
+    fleet.advance(100.0)
+    told = fleet.account("chat")
+    assert (told.refused, told.finished) == (1, 1)
+    conserved(fleet)
+
+
+def test_every_request_is_accounted_for_while_replicas_come_die_and_drain() -> None:
+    chance = np.random.default_rng(8)
+    fleet, names = Fleet(seed=2), 0
+    for step in range(60):
+        for _ in range(int(chance.integers(0, 3))):
+            pool = ("prefill", "decode")[names % 2]
+            fleet.add(str(names), pool, "chat", pool, a_pace(sequences=8, kv=10_000, lookahead=False))
+            names += 1
+        if (there := fleet.names()) and chance.random() < 0.5:
+            fleet.remove(str(chance.choice(there)), kill=bool(chance.random() < 0.6))
+        conserved(fleet)
+        submit(fleet, step * 2.0, step * 2.0 + 2, 6.0, seed=1, outputs=100)
+        fleet.advance(step * 2.0 + 2)
+        conserved(fleet)
+    for pool in ("prefill", "decode"):
+        fleet.add(f"last-{pool}", pool, "chat", pool, a_pace(kv=500_000, lookahead=False))
+    fleet.advance(4000.0)
+    told = fleet.account("chat")
+    assert told.begun_again > 0
+    assert told.finished == told.submitted
