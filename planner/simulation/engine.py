@@ -108,19 +108,20 @@ class Engine(Batch):
         count, self._pushed = len(self._finish), False
         if self._memory.free < count and self._memory.free < self._memory.growth(count, self._step, 1):
             self._relieve()
+        if not self._queue and self._partial is None:
+            if self._finish:
+                self._jump(until_s, alone=self._pushed)
+            return
         fresh: list[Sequence] = []
-        if self._queue or self._partial is not None:
-            given, added_s = self._prompts(fresh)
-            if added_s >= 0:
-                self._mixed(given, added_s)
-            elif self._finish:
-                self._jump(until_s, alone=self._pushed or bool(fresh))
-            else:  # nothing is scheduled until a last token is out
-                self._before_s = self._end_s
-            for one in fresh:
-                one.first_s = min(one.first_s, self._end_s)
+        given, added_s = self._prompts(fresh)
+        if added_s >= 0:
+            self._mixed(given, added_s)
         elif self._finish:
-            self._jump(until_s, alone=self._pushed)
+            self._jump(until_s, alone=self._pushed or bool(fresh))
+        else:  # nothing is scheduled until a last token is out
+            self._before_s = self._end_s
+        for one in fresh:
+            one.first_s = min(one.first_s, self._end_s)
 
     def _mixed(self, given: list[Sequence], added_s: float) -> None:
         """One step in which prompts are computed; those that it completes give a token."""

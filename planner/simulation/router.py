@@ -23,10 +23,11 @@ _SPARE_ROWS = 64
 class Replica:
     """A replica behind a router. `outstanding`: requests that it was given and that have not ended."""
 
-    __slots__ = ("due_s", "engine", "kind", "name", "number", "outstanding", "places", "pool", "turn")
+    __slots__ = ("due_s", "engine", "kind", "least", "name", "number", "outstanding", "places", "pool", "turn")
 
     def __init__(self, name: str, kind: str, pool: str, engine: Engine) -> None:
         self.name, self.kind, self.pool, self.engine = name, kind, pool, engine
+        self.least = Least()  # among which it is found
         self.number = 0  # in the order in which the router got its replicas
         self.places = engine.pace.max_sequences
         self.outstanding = self.turn = 0
@@ -94,17 +95,18 @@ class Router:
     def add(self, one: Replica) -> None:
         """A replica takes requests from now on."""
         one.number, self._added = self._added, self._added + 1
+        one.least = self._decode if one.pool == DECODE else self._ready.setdefault(one.kind, one.least)
         self.replicas[one.name] = one
-        self._list(one)
+        one.least.put(one, next(self._number))
 
     def drain(self, one: Replica) -> None:
         """A replica takes no more requests."""
         one.engine.draining = True
-        self._least(one).drop(one)
+        one.least.drop(one)
 
     def forget(self, one: Replica) -> None:
         """A replica is gone."""
-        self._least(one).drop(one)
+        one.least.drop(one)
         one.due_s = -1.0
         self.tally("preemptions", one.engine.preemptions)
         self.gone.append(one.name)
@@ -170,7 +172,7 @@ class Router:
             engine.done = []
             replica.outstanding -= len(done)
             if not engine.draining:
-                self._list(replica)
+                replica.least.put(replica, next(self._number))
             if replica.pool == PREFILL:
                 for one in done:
                     self._hand_over(one)
@@ -199,14 +201,8 @@ class Router:
         one.replica = replica.number
         replica.engine.offer(one, at_s)
         replica.outstanding += 1
-        self._list(replica)
+        replica.least.put(replica, next(self._number))
         self.look(replica)
-
-    def _least(self, one: Replica) -> Least:
-        return self._decode if one.pool == DECODE else self._ready.setdefault(one.kind, Least())
-
-    def _list(self, one: Replica) -> None:
-        self._least(one).put(one, next(self._number))
 
     def _pick(self, kind: str | None, one: Request, at_s: float) -> Replica | None:
         tokens = one.input + one.output
