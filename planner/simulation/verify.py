@@ -59,12 +59,13 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What plans are tried on."""
+    """What plans are tried on. `confirm`: other requests, for those plans alone that hold under the trials."""
 
     services: Sequence[ServiceSpec]
     inventory: Inventory
     make: MakePlan
     trials: Sequence[Trial]
+    confirm: Sequence[Trial] = ()
     progress: Callable[[str], None] = lambda _: None
 
 
@@ -102,7 +103,9 @@ def _tried(bench: Bench, factor: float, fluid_usd_per_hour: float | None) -> Ver
     made = _balanced(bench, plan.allocations)
     allocations = _predicting(bench.services, made.allocations, made.outcomes)
     fluid = (plan.usd_per_hour or 0.0) if fluid_usd_per_hour is None else fluid_usd_per_hour
-    held = made.strain_ratio <= _MOST_STRAIN
+    held = made.strain_ratio <= _MOST_STRAIN and all(
+        _strain(_simulated(bench, made.allocations, [trial])) <= 1 for trial in bench.confirm
+    )
     return Verified(replace(plan, allocations=tuple(allocations)), factor, held, fluid, made.outcomes, made.moves)
 
 
@@ -119,7 +122,7 @@ def _balanced(bench: Bench, allocations: Sequence[Allocation]) -> _Try:
     """Load is moved to the kinds that have room for as long as that helps; the best of what was tried."""
     best: _Try | None = None
     for moves in range(_MOVES + 1):
-        outcomes = _simulated(bench, allocations)
+        outcomes = _simulated(bench, allocations, bench.trials)
         made = _Try(allocations, outcomes, _strain(outcomes), moves)
         better = best is None or made.strain_ratio < best.strain_ratio
         best = made if best is None or better else best
@@ -150,9 +153,9 @@ def _moved(services: Sequence[ServiceSpec], made: _Try) -> Sequence[Allocation]:
     return allocations
 
 
-def _simulated(bench: Bench, allocations: Sequence[Allocation]) -> Outcomes:
+def _simulated(bench: Bench, allocations: Sequence[Allocation], trials: Sequence[Trial]) -> Outcomes:
     found = []
-    for trial in bench.trials:
+    for trial in trials:
         bench.progress(f"simulating {trial.name}")
         rows = simulate(bench.services, allocations, bench.inventory, trial)
         found.append((trial.name, tuple(rows)))
@@ -247,4 +250,5 @@ def with_headroom(
     progress: Callable[[str], None],
 ) -> Verified | Plan:
     """A plan with as much headroom as simulation asks for: under Poisson arrivals, and those of a trace at the rate."""
-    return verified(Bench(services, inventory, make, trials(services, trace), progress))
+    tried, others = trials(services, trace), [*trials(services, None, 1), *trials(services, trace, 2)]
+    return verified(Bench(services, inventory, make, tried, others, progress))

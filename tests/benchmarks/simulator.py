@@ -26,7 +26,7 @@ from planner.simulation.model import pace_of
 from planner.simulation.pace import Pace
 from planner.simulation.run import simulate
 from planner.simulation.told import Finished
-from planner.simulation.verify import Bench, Verified, trials, verified
+from planner.simulation.verify import Verified, trials, with_headroom
 from planner.spec import load_together
 from planner.traces import Trace, read_trace
 from tests.benchmarks.common import ROOT, bar, cpu_s, data_folder, reference
@@ -211,8 +211,11 @@ def _verify(trace: Path, rate: int, percentile: str) -> bool:
         spec.write_text(SERVICE.format(trace=trace.resolve(), rate=rate, percentile=percentile))
         hardware_file.write_text(INVENTORY)
         services, hardware = load_together([spec], hardware_file)
-    bench = Bench(services, hardware, lambda asked: plan(asked, hardware, compare=False), trials(services, trace))
-    made, took_s = cpu_s(lambda: verified(bench))
+    made, took_s = cpu_s(
+        lambda: with_headroom(
+            services, hardware, lambda asked: plan(asked, hardware, compare=False), trace, lambda _: None
+        )
+    )
     assert isinstance(made, Verified)
     others = [simulate(services, made.plan.allocations, hardware, one) for one in trials(services, trace, seed=5)]
     held = made.held and all(row.met and not row.account.refused for rows in others for row in rows)
