@@ -25,7 +25,7 @@ MEAN = 0.5  # the percentile that a fluid plan is made for
 _MOST_STRAIN = 0.96  # of a limit, so that another day's requests hold too
 _HALVINGS, _MOVES, _PATIENCE = 2, 6, 2
 _HOPELESS = 2.5  # strains beyond this are not mended by moving load
-_REQUESTS, _SHORT_S, _LONG_S = 10_000, 300.0, 3600.0  # of a Poisson trial: requests, and its length within limits
+_LATE, _SHORT_S, _LONG_S = 500, 300.0, 3600.0  # of a Poisson trial: requests beyond the percentile; its length
 _WINDOW_S, _PLANNED_FOR = 30.0, 0.95
 MakePlan = Callable[[Sequence[ServiceSpec]], Plan]
 Outcomes = tuple[tuple[str, tuple[ServiceOutcome, ...]], ...]
@@ -222,7 +222,8 @@ def _fluid(spec: ServiceSpec, factor: float) -> ServiceSpec:
 def trials(services: Sequence[ServiceSpec], trace: Path | None, seed: int = 0) -> list[Trial]:
     """Poisson arrivals at the planned rate, and those of a trace, as fast as the rate was planned for."""
     slowest = min((one.workload.rate_per_s for one in services if one.workload.rate_per_s), default=1.0)
-    lasts_s = min(max(_REQUESTS / slowest, _SHORT_S), _LONG_S)
+    beyond = min((max(1 - slo.percentile, 1e-3) for one in services for slo in one.slos), default=1.0)
+    lasts_s = min(max(_LATE / beyond / slowest, _SHORT_S), _LONG_S)
     found = [Trial("Poisson arrivals", by_process(Traffic(), seed), lasts_s, seed)]
     if trace is not None:
         read = read_trace(trace)
