@@ -2,8 +2,10 @@
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from controller import names
 from controller.kube.applier import Applier, covers
 from controller.kube.discovery import Served
 from controller.manifests.workload import Made, workload
@@ -33,10 +35,16 @@ class Drift:
         with self._lock:
             if self._looked.get(meta["uid"]) == generation:
                 return False
-        wanted = workload(made, 0, service, self._served)["spec"]["template"]
+        wanted = workload(_as_made(made, meta), 0, service, self._served)["spec"]["template"]
         stored = live if covers(live["spec"]["template"], wanted) else self._applier.template(live, wanted)
         with self._lock:
             self._looked[meta["uid"]] = int(stored["metadata"].get("generation") or 0)
             if len(self._looked) > _MOST_KEPT:
                 self._looked.pop(next(iter(self._looked)))
         return bool(stored["metadata"].get("generation") != meta.get("generation"))
+
+
+def _as_made(made: Made, meta: Object) -> Made:
+    """With the deadline that a workload was made with: another prediction restarts nothing."""
+    said = str((meta.get("annotations") or {}).get(names.DEADLINE, ""))
+    return replace(made, pod=replace(made.pod, deadline_s=float(said))) if said.isdecimal() else made

@@ -11,7 +11,6 @@ from controller.kube.cluster import KubernetesCluster
 from controller.kube.known import Known
 from controller.kube.planning import floor_of
 from controller.kube.rest import ApiError
-from controller.manifests.pod import unservable
 from controller.manifests.workload import Made
 from controller.rollout import next_round
 from controller.specs import key_of
@@ -89,4 +88,4 @@ class FleetRound:
     def _frozen(self, obj: Object, plan: Object) -> bool:
         if names.PAUSED in (obj["metadata"].get("annotations") or {}) or isinstance(self._known.spec(obj), list):
             return True
-        return any(unservable(obj, one) for one in self._known.decided(plan))
+        return bool(self._known.unservable(obj, plan))

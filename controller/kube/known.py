@@ -14,7 +14,8 @@ from controller.kube.cache import WORKLOADS
 from controller.kube.caches import Caches
 from controller.kube.counting import Counting, runs
 from controller.kube.discovery import Served
-from controller.manifests.merge import refused
+from controller.manifests.passthrough import refused
+from controller.manifests.pod import unservable
 from controller.manifests.workload import Made, kinds
 from controller.plans import allocations, planned
 from controller.specs import at_rate, key_of, service
@@ -144,6 +145,12 @@ class Known:
         if found is None or found[0] != _version(plan):
             found = self._decided[key] = (_version(plan), allocations(plan["spec"].get("allocations") or ()))
         return found[1]
+
+    def unservable(self, obj: Object, plan: Object) -> str:
+        """Why a service's plan could not be started as it is, in words; empty if it can."""
+        most = self.facts().gpus_per_node
+        said = (unservable(obj, one, most.get(one.node_group, 0), self.served) for one in self.decided(plan))
+        return next(filter(None, said), "")
 
     def faulty(self, key: str) -> frozenset[str]:
         """Nodes out for faults that hold a service's replicas, or did when it was last planned."""

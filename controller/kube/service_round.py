@@ -20,8 +20,7 @@ from controller.kube.known import Known
 from controller.kube.planning import enacted, gone_back
 from controller.kube.unmade import Unmade
 from controller.kube.view import running
-from controller.manifests.pod import unservable
-from controller.manifests.service import around, foreign_scalers
+from controller.manifests.service import around, claimed, foreign_scalers
 from controller.manifests.workload import PEERS, Made
 from controller.plans import planned
 from controller.pods import Trouble
@@ -34,7 +33,8 @@ Object = Mapping[str, Any]
 Tell = Callable[[Object, str, str], None]
 """Called with an object, a reason of `controller.events.REASONS`, and words."""
 
-_CHILDREN = (*WORKLOADS, "services", "configmaps", "poddisruptionbudgets", "httproutes")
+_CLAIMS = "resourceclaimtemplates"
+_CHILDREN = (*WORKLOADS, "services", "configmaps", "poddisruptionbudgets", "httproutes", _CLAIMS)
 _SCALERS = ("horizontalpodautoscalers", "scaledobjects")
 _LOG = logging.getLogger("muster")
 _STUCK_S = 60.0
@@ -167,9 +167,7 @@ class ServiceRound:
             by_kind.setdefault((pod["metadata"].get("labels") or {}).get(names.KIND, ""), []).append(pod)
         workloads = known.cache.of(key, *WORKLOADS)
         counted = [running(one, by_kind.get(one["metadata"]["name"], ()), now_s) for one in workloads]
-        decided = () if plan is None else known.decided(plan)
         out = known.faulty(key) & known.facts().out
-        unfit = next((words for one in decided if (words := unservable(obj, one))), "")
         moves = known.held.get(key)
         return Facts(
             service=obj,
@@ -181,7 +179,7 @@ class ServiceRound:
             pods=pods,
             workloads=workloads,
             unmade=self._not_made(workloads, by_kind, now_s),
-            refused=unfit or known.errors.get(key, ""),
+            refused=(known.unservable(obj, plan) if plan is not None else "") or known.errors.get(key, ""),
             held=(*self._rivals(key, workloads), *((moves,) if moves else ())),
             verdict=verdict if plan is not None and known.settings.hears else None,
             faults=self._faults(key, out),
@@ -239,7 +237,8 @@ class ServiceRound:
                     _LOG.warning("%s: its template was changed by hand and is set back", mine.kind.name)
         there = [one["metadata"]["name"] for one in workloads]  # also of kinds that are being left
         kept = {one["metadata"]["name"] for one in wanted} | {*there, *(name + PEERS for name in there)}
-        for one in cache.of(key, "services"):
+        kept |= claimed(workloads)  # new pods of old replicas need theirs
+        for one in cache.of(key, "services", _CLAIMS):
             if one["metadata"]["name"] not in kept:
                 self._applier.delete(one)
 

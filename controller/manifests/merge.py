@@ -1,35 +1,14 @@
-"""What a user adds to the pods of a service, merged into their template; what Muster decides stays as it is."""
+"""What a user adds to the pods of a service, merged into their template; `passthrough.py` refuses what must stay."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controller.hardware import GPU_RESOURCE
-
 Object = Mapping[str, Any]
-_KEYED = {"containers": "name", "initContainers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath"}
-_APPENDED = ("tolerations", "imagePullSecrets", "topologySpreadConstraints")
-
-
-def refused(given: Object) -> list[str]:
-    """Fields of a pod template that Muster decides and that nobody else may set, with where to say it instead."""
-    found = []
-    if any(key.startswith("muster.dev/") for key in (given.get("metadata") or {}).get("labels") or {}):
-        found.append("metadata.labels: got a label of muster.dev, allowed: others")
-    spec = given.get("spec") or {}
-    for key, instead in (("nodeName", "nodeSelector of the inventory's group"), ("affinity", "nodeSelector")):
-        if key in spec:
-            found.append(f"spec.{key}: got a value, allowed: {instead}")
-    for index, one in enumerate(spec.get("containers") or ()):
-        if one.get("name") != "engine":
-            continue
-        found += [
-            f"spec.containers[{index}].{key}: got a value, allowed: what the plan says"
-            for key in ("command", "args", "image")
-            if key in one
-        ]
-        if GPU_RESOURCE in str(one.get("resources") or ""):
-            found.append(f"spec.containers[{index}].resources: got {GPU_RESOURCE}, allowed: cpu and memory")
-    return found
+_KEYED = {
+    "containers": "name", "initContainers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath",
+    "resourceClaims": "name", "claims": "name",
+}  # fmt: skip
+_APPENDED = ("tolerations", "imagePullSecrets", "topologySpreadConstraints", "ports")
 
 
 def merged(template: Object, given: Object) -> Object:

@@ -4,25 +4,26 @@ import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from controller import names
 from controller.hardware import GPU_RESOURCE, PRODUCT
+from controller.kube.discovery import Served
 from controller.manifests.merge import merged
+from controller.manifests.passthrough import CLAIM, ENGINE, MODELS, PORT, PORT_NAME, on_host
 from planner.catalog import checkpoint, gpu
 from planner.catalog.engines import engine_options
 from planner.plan import Allocation
 from planner.techniques import techniques
 
 Object = Mapping[str, Any]
-PORT = 8000
-MODELS = "/models"
-ENGINE = "engine"
 ENTRIES = ("serve", "prefill")  # the pools that requests are sent to
 _INIT_PORT = 20000
-_LEAST_START_S, _START_FACTOR = 600.0, 3.0  # a cold start is predicted; networks and disks are not
-_PROBE_S = 10
+LEAST_START_S, _START_FACTOR = 600.0, 3.0  # a cold start is predicted; networks and disks are not
+PROBE_S = 10
 _DRAIN_S, _GRACE_S = 10, 150
+_MOST_CLAIMS = 44  # that, and what stands behind it, stay within 63 characters
 _IMAGES = {"vllm": "vllm/vllm-openai:v{}", "sglang": "lmsysorg/sglang:v{}"}
 
 
@@ -30,7 +31,8 @@ _IMAGES = {"vllm": "vllm/vllm-openai:v{}", "sglang": "lmsysorg/sglang:v{}"}
 class Pod:
     """The template of a replica's pods; `size` pods make a replica. `deadline_s`: by when a replica should serve.
 
-    Of several pods, the first serves (`template`) and the others (`worker`) follow it.
+    Of several pods, the first serves (`template`) and the others (`worker`) follow it. How often its startup probe may
+    fail is not in the template: that follows a prediction, and a slightly other one is to restart nothing.
     """
 
     template: Object
@@ -43,19 +45,54 @@ class Pod:
 def pod(service: Object, allocation: Allocation, group: Object, gpus_per_node: int) -> Pod:
     """The pods of one replica of an allocation; `group` is the entry of the inventory that it runs in."""
     serving = service["spec"].get("serving") or {}
-    size = max(math.ceil(allocation.gpus_per_replica / gpus_per_node), 1)
+    size = _nodes(allocation, gpus_per_node)
     gpus = allocation.gpus_per_replica // size
-    deadline_s = max(_LEAST_START_S, _START_FACTOR * allocation.predicted.cold_start_s)
-    first = _template(service, serving, allocation, group, gpus, size, deadline_s, worker=False)
-    rest = _template(service, serving, allocation, group, gpus, size, deadline_s, worker=True) if size > 1 else None
+    start_s = max(LEAST_START_S, _START_FACTOR * allocation.predicted.cold_start_s)
+    deadline_s = float(PROBE_S * math.ceil(start_s / PROBE_S))
+    first = _template(service, serving, allocation, group, gpus, size, worker=False)
+    rest = _template(service, serving, allocation, group, gpus, size, worker=True) if size > 1 else None
     return Pod(first, rest, size, gpus, deadline_s)
 
 
-def unservable(service: Object, allocation: Allocation) -> str:
-    """Why the engine could not be started as planned, in words; empty if it can."""
+def _nodes(allocation: Allocation, gpus_per_node: int) -> int:
+    """Nodes that a replica takes."""
+    return max(math.ceil(allocation.gpus_per_replica / gpus_per_node), 1)
+
+
+def unservable(service: Object, allocation: Allocation, gpus_per_node: int, served: Served) -> str:
+    """Why the engine could not be started as planned, in words; empty if it can.
+
+    `gpus_per_node`: of the allocation's node group; 0 where none of its nodes is there.
+    """
+    serving = service["spec"].get("serving") or {}
+    if serving.get("deviceClass") and served.get("resourceclaimtemplates") is None:
+        return (
+            f"spec.serving.deviceClass: got {serving['deviceClass']}, but this API server serves no "
+            f"ResourceClaimTemplates (resource.k8s.io); leave it out to ask for {GPU_RESOURCE}"
+        )
+    gpus = allocation.gpus_per_replica
+    if gpus_per_node:
+        if gpus % (size := _nodes(allocation, gpus_per_node)):
+            return (
+                f"a replica of {gpus} GPUs does not fit into a node of group {allocation.node_group}, which has "
+                f"{gpus_per_node} GPUs, and cannot be split evenly over {size} nodes"
+            )
+        whole = gpus == size * gpus_per_node
+        alone = whole and (size == 1 or served.get("leaderworkersets") is not None)
+        if not alone and (field := on_host(serving.get("podTemplate") or {})):
+            return f"spec.serving.podTemplate.{field}: " + _PORTS.format(gpus=gpus // size, of=gpus_per_node, size=size)
+    return _without_checkpoint(serving.get("weights"), allocation)
+
+
+_PORTS = (
+    "got a value, but ports of a node are taken once: pods with {gpus} of its {of} GPUs, on {size} node(s) a replica; "
+    "allowed: replicas of whole nodes, of several with LeaderWorkerSets alone"
+)
+
+
+def _without_checkpoint(weights: Object | None, allocation: Allocation) -> str:
     known = techniques()
     wants = [name for name in allocation.recipe.techniques if name in known and known[name].quantised]
-    weights = (service["spec"].get("serving") or {}).get("weights")
     if weights is None and wants:
         return (
             f"{', '.join(wants)} needs a checkpoint that somebody quantised; "
@@ -64,6 +101,16 @@ def unservable(service: Object, allocation: Allocation) -> str:
     if weights is None and checkpoint(allocation.model) is None:
         return f"no published checkpoint of {allocation.model} is known; say where it is under spec.serving.weights"
     return ""
+
+
+def claims_name(service: Object, gpus: int) -> str:
+    """The ResourceClaimTemplate of replicas with so many GPUs a pod; another device class is another object.
+
+    What a template asks for cannot be changed, and replicas that run keep theirs until others took over.
+    """
+    name = service["metadata"]["name"]
+    mark = sha256(f"{name} {service['spec']['serving']['deviceClass']}".encode()).hexdigest()[:8]
+    return f"{name[:_MOST_CLAIMS]}-{gpus}-gpus-{mark}"
 
 
 def image(serving: Object, engine: str) -> str:
@@ -80,7 +127,6 @@ def _template(
     group: Object,
     gpus: int,
     size: int,
-    deadline_s: float,
     worker: bool,
 ) -> Object:
     name = service["metadata"]["name"]
@@ -96,11 +142,11 @@ def _template(
     }
     if not worker:
         container |= {
-            "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+            "ports": [{"name": PORT_NAME, "containerPort": PORT, "protocol": "TCP"}],
             "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_DRAIN_S)]}}},
-            "startupProbe": _probe(_PROBE_S, math.ceil(deadline_s / _PROBE_S)),
+            "startupProbe": _probe(PROBE_S),
             "readinessProbe": _probe(5, 2),
-            "livenessProbe": _probe(_PROBE_S, 6),
+            "livenessProbe": _probe(PROBE_S, 6),
         }
     spec: dict[str, Any] = {
         "containers": [container],
@@ -118,7 +164,7 @@ def _template(
     if serving.get("priorityClass"):
         spec["priorityClassName"] = serving["priorityClass"]
     if serving.get("deviceClass"):
-        spec["resourceClaims"] = [{"name": "gpus", "resourceClaimTemplateName": f"{name}-{gpus}-gpus"}]
+        spec["resourceClaims"] = [{"name": CLAIM, "resourceClaimTemplateName": claims_name(service, gpus)}]
     labels = {**names.labels(name), names.ROLE: allocation.pool, "app.kubernetes.io/component": allocation.pool}
     if not worker:
         labels[names.SERVES] = "true"
@@ -134,15 +180,14 @@ _SPREAD = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
 def _resources(serving: Object, gpus: int) -> Object:
     if serving.get("deviceClass"):
-        return {"claims": [{"name": "gpus"}]}
+        return {"claims": [{"name": CLAIM}]}
     return {"limits": {GPU_RESOURCE: str(gpus)}, "requests": {GPU_RESOURCE: str(gpus)}}
 
 
-def _probe(period_s: int, failures: int) -> Object:
-    return {
-        "httpGet": {"path": "/health", "port": "http"}, "periodSeconds": period_s, "failureThreshold": failures,
-        "timeoutSeconds": 5,
-    }  # fmt: skip
+def _probe(period_s: int, failures: int | None = None) -> Object:
+    often = {} if failures is None else {"failureThreshold": failures}
+    asks = {"path": "/health", "port": PORT_NAME}
+    return {"httpGet": asks, "periodSeconds": period_s, **often, "timeoutSeconds": 5}
 
 
 def _affinity(allocation: Allocation, group: Object) -> Object:

@@ -8,8 +8,9 @@ import orjson
 from controller import names
 from controller.cluster import Weights
 from controller.kube.discovery import Served
-from controller.manifests.pod import PORT
-from controller.manifests.workload import PEERS, Made
+from controller.manifests.passthrough import CLAIM, PORT
+from controller.manifests.pod import claims_name
+from controller.manifests.workload import PEERS, Made, templates
 from controller.plans import owner
 from planner.service import Bucket
 
@@ -27,10 +28,7 @@ def around(service: Object, made: Sequence[Made], served: Served) -> list[Object
         found += [_service(service, one.name + PEERS, {names.KIND: one.name}, headless=True) for one in peers]
     found.append(_budget(service, served, int(serving.get("maxUnavailable", 0)), made))
     if serving.get("deviceClass") and (claims := served.get("resourceclaimtemplates")) is not None:
-        found += [
-            _claims(service, gpus, str(serving["deviceClass"]), claims.version)
-            for gpus in sorted({one.pod.gpus for one in made})
-        ]
+        found += [_claims(service, gpus, claims.version) for gpus in sorted({one.pod.gpus for one in made})]
     return found
 
 
@@ -72,13 +70,27 @@ def _budget(service: Object, served: Served, most: int, made: Sequence[Made]) ->
     }
 
 
-def _claims(service: Object, gpus: int, device_class: str, version: str) -> Object:
-    exactly = {"deviceClassName": device_class, "allocationMode": "ExactCount", "count": gpus}
+def _claims(service: Object, gpus: int, version: str) -> Object:
+    exactly = {
+        "deviceClassName": service["spec"]["serving"]["deviceClass"],
+        "allocationMode": "ExactCount",
+        "count": gpus,
+    }
     return {
         "apiVersion": version,
         "kind": "ResourceClaimTemplate",
-        "metadata": _meta(service, f"{service['metadata']['name']}-{gpus}-gpus"),
-        "spec": {"spec": {"devices": {"requests": [{"name": "gpus", "exactly": exactly}]}}},
+        "metadata": _meta(service, claims_name(service, gpus)),
+        "spec": {"spec": {"devices": {"requests": [{"name": CLAIM, "exactly": exactly}]}}},
+    }
+
+
+def claimed(workloads: Iterable[Object]) -> set[str]:
+    """The ResourceClaimTemplates that workloads name."""
+    return {
+        str(one.get("resourceClaimTemplateName"))
+        for workload in workloads
+        for template in templates(workload)
+        for one in (template.get("spec") or {}).get("resourceClaims") or ()
     }
 
 

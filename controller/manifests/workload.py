@@ -4,7 +4,8 @@ A kind never restarts in place: whatever would restart its pods is another kind 
 that changes, and the rollout changes it.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -15,7 +16,8 @@ from controller import names
 from controller.cluster import Kind
 from controller.kube.discovery import Served
 from controller.kube.view import kind_text
-from controller.manifests.pod import ENGINE, PORT, Pod, pod
+from controller.manifests.passthrough import ENGINE, PORT
+from controller.manifests.pod import LEAST_START_S, PROBE_S, Pod, pod
 from controller.plans import merged, owner, rate_of
 from controller.specs import key_of
 from planner.plan import Allocation
@@ -62,7 +64,8 @@ def kinds(
 
 def _made(service: Object, one: Allocation, rates_per_s: Mapping[Bucket, float], made: Pod) -> Made:
     meta = service["metadata"]
-    what = [str(one.recipe), one.pool, one.node_group, made.size, made.template, made.worker]
+    first = _waiting(made.template, LEAST_START_S)
+    what = [str(one.recipe), one.pool, one.node_group, made.size, first, made.worker]
     mark = sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
     name = f"{meta['name'][: _MOST_NAME - len(one.pool) - 10]}-{one.pool}-{mark}"
     busy = one.replicas * one.busy_ratio
@@ -87,6 +90,14 @@ def workload(made: Made, replicas: int, service: Object, served: Served) -> Obje
     if (resource := served.get("leaderworkersets")) is not None:
         return _leader_worker_set(made, replicas, service, resource.version)
     return _stateful_set(made, replicas, service)
+
+
+def templates(workload: Object) -> list[Object]:
+    """The pod templates of a workload as the cluster has it."""
+    spec = workload.get("spec") or {}
+    group = spec.get("leaderWorkerTemplate") or {}
+    found = (spec.get("template"), group.get("leaderTemplate"), group.get("workerTemplate"))
+    return [one for one in found if one is not None]
 
 
 def _head(made: Made, service: Object, version: str, kind: str) -> dict[str, Any]:
@@ -120,6 +131,11 @@ def _labelled(template: Object, made: Made) -> dict[str, Any]:
     return {**template, "metadata": {**meta, "labels": {**meta["labels"], names.KIND: made.name}}}
 
 
+def _first(made: Made) -> dict[str, Any]:
+    """The template of the pods that serve."""
+    return _waiting(_labelled(made.pod.template, made), made.pod.deadline_s)
+
+
 def _deployment(made: Made, replicas: int, service: Object) -> Object:
     return {
         **_head(made, service, "apps/v1", "Deployment"),
@@ -129,7 +145,7 @@ def _deployment(made: Made, replicas: int, service: Object) -> Object:
             "progressDeadlineSeconds": int(made.pod.deadline_s) + _LATE_S,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
             "selector": {"matchLabels": {names.KIND: made.name}},
-            "template": _labelled(made.pod.template, made),
+            "template": _first(made),
         },
     }
 
@@ -150,7 +166,7 @@ def _leader_worker_set(made: Made, replicas: int, service: Object, version: str)
             "leaderWorkerTemplate": {
                 "size": made.pod.size,
                 "restartPolicy": "RecreateGroupOnPodRestart",
-                "leaderTemplate": _before(_labelled(made.pod.template, made), first),
+                "leaderTemplate": _before(_first(made), first),
                 "workerTemplate": _before(_labelled(made.pod.worker, made), rest),
             },
         },
@@ -163,10 +179,10 @@ def _stateful_set(made: Made, replicas: int, service: Object) -> Object:
     find = f'ORDINAL="${{HOSTNAME##*-}}"; RANK=$((ORDINAL % {size})); LEADER="{name}-$((ORDINAL - RANK)).{name}{PEERS}"'
     if _asks(made.pod):
         find += '; HEADLESS=""; [ "$RANK" = 0 ] || HEADLESS="--headless"'
-    template = _before(_labelled(made.pod.template, made), find)
+    template = _before(_first(made), find)
     ask = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{PORT}/health', timeout=4)"
     script = f'[ $(( ${{HOSTNAME##*-}} % {size} )) -gt 0 ] || exec python3 -c "{ask}"'
-    containers = [_asking(one, ["/bin/sh", "-c", script]) for one in template["spec"]["containers"]]
+    template = _engine(template, lambda one: _asking(one, ["/bin/sh", "-c", script]))
     return {
         **_head(made, service, "apps/v1", "StatefulSet"),
         "spec": {
@@ -176,7 +192,7 @@ def _stateful_set(made: Made, replicas: int, service: Object) -> Object:
             "serviceName": name + PEERS,
             "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": {names.KIND: name}},
-            "template": {**template, "spec": {**template["spec"], "containers": containers}},
+            "template": template,
         },
     }
 
@@ -188,13 +204,25 @@ def _asks(made: Pod) -> bool:
 
 def _before(template: Object, script: str) -> dict[str, Any]:
     """The engine's command after a line of shell."""
-    containers = []
-    for one in template["spec"]["containers"]:
-        if one["name"] == ENGINE:
-            *shell, line = one["command"]
-            one = {**one, "command": [*shell, f"{script}; {line}"]}
-        containers.append(one)
-    return {**template, "spec": {**template["spec"], "containers": containers}}
+    return _engine(template, lambda one: {**one, "command": [*one["command"][:-1], f"{script}; {one['command'][-1]}"]})
+
+
+def _waiting(template: Object, deadline_s: float) -> dict[str, Any]:
+    """The engine is started again when it does not answer by a deadline; what users said of that stays."""
+    failures = math.ceil(deadline_s / PROBE_S)
+
+    def waits(one: Object) -> Object:
+        probe = one["startupProbe"]
+        return {**one, "startupProbe": {**probe, "failureThreshold": probe.get("failureThreshold", failures)}}
+
+    return _engine(template, waits)
+
+
+def _engine(template: Object, change: Callable[[Object], Object]) -> dict[str, Any]:
+    """A template with the engine's container changed; those that users added stay as they are."""
+    spec = template["spec"]
+    containers = [change(one) if one["name"] == ENGINE else one for one in spec["containers"]]
+    return {**template, "spec": {**spec, "containers": containers}}
 
 
 def _asking(container: Object, command: Sequence[str]) -> Object:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from controller.crds.kinds import KINDS
 from controller.crds.rules import broken
 from controller.embedded.schema import filled
-from controller.manifests.merge import refused
+from controller.manifests.passthrough import refused
 from controller.names import API_VERSION
 from controller.web.documents import Body
 from controller.web.problems import FieldError, said

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.kube.discovery import Resource, Served
-from controller.manifests.merge import refused
+from controller.manifests.passthrough import refused
 from controller.manifests.pod import unservable
-from controller.manifests.service import around, route, table, weights_of
+from controller.manifests.service import around, claimed, route, table, weights_of
 from controller.manifests.workload import Made, kinds, workload
 from planner.catalog.engines import engine_options
 from planner.launch import engine_flags
@@ -161,11 +161,145 @@ def test_what_the_plan_decides_cannot_be_set_beside_it() -> None:
     assert refused(PATCH) == []
 
 
+ENGINE_SAYS: dict[str, Any] = {
+    "spec.containers[0].image": {"image": "x"},
+    "spec.containers[0].resources": {"resources": {"requests": {"nvidia.com/mig-1g.10gb": 1}}},
+    "spec.containers[0].ports[0]": {"ports": [{"name": "other", "containerPort": 8000}]},
+    "spec.containers[0].env[1]": {"env": [{"name": "A", "value": "b"}, {"name": "HF_TOKEN", "value": "hf_x"}]},
+    "spec.containers[0].volumeMounts[0]": {"volumeMounts": [{"name": "mine", "mountPath": "/models/"}]},
+    "spec.containers[0].resources.claims[0]": {"resources": {"claims": [{"name": "gpus"}]}},
+}
+ONE_GPU = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
+REFUSED: dict[str, Any] = {
+    **{place: {"spec": {"containers": [{"name": "engine", **says}]}} for place, says in ENGINE_SAYS.items()},
+    "metadata.labels": {"metadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}},
+    "metadata.annotations": {"metadata": {"annotations": {"muster.dev/recipe": "mine"}}},
+    "spec.containers[0].resources.": {"spec": {"containers": [{"name": "side", **ONE_GPU}]}},
+    "spec.initContainers[0].resources": {"spec": {"initContainers": [{"name": "warm", **ONE_GPU}]}},
+    "spec.resourceClaims[0].name": {"spec": {"resourceClaims": [{"name": "gpus", "resourceClaimName": "mine"}]}},
+    **{f"spec.volumes[0].name: got {name}": {"spec": {"volumes": [{"name": name, "hostPath": {"path": "/x"}}]}}
+       for name in ("weights", "cache", "shm")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", REFUSED)
+def test_what_is_musters_in_a_pod_is_refused_with_its_place_and_what_is_allowed(place: str) -> None:
+    (said,) = refused(REFUSED[place])
+    assert said.startswith(place.removesuffix("."))
+    assert ": got " in said
+    assert "allowed: " in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"spec": []}, "spec: got a list, allowed: a mapping"),
+        ({"metadata": {"labels": "x"}}, "metadata.labels: got 'x', allowed: a mapping"),
+        ({"spec": {"containers": {}}}, "spec.containers: got a mapping, allowed: a list"),
+        ({"spec": {"volumes": [1]}}, "spec.volumes[0]: got 1, allowed: a mapping"),
+        ({"spec": {"volumes": [{"name": []}]}}, "spec.volumes[0].name: got a list, allowed: text"),
+        ({"spec": {"containers": [{"env": "A=b"}]}}, "spec.containers[0].env: got 'A=b', allowed: a list"),
+        ({"spec": {"containers": [{"resources": {"limits": 1}}]}}, "spec.containers[0].resources.limits: got 1, "
+         "allowed: a mapping"),
+    ],
+)  # fmt: skip
+def test_a_pod_template_of_another_form_is_refused_in_words(given: dict[str, Any], said: str) -> None:
+    assert refused(given) == [said]
+
+
+def test_ports_claims_and_mounts_of_users_stand_beside_ours() -> None:
+    given = {
+        "spec": {
+            "resourceClaims": [{"name": "nic", "resourceClaimTemplateName": "nics"}],
+            "volumes": [{"name": "kept", "persistentVolumeClaim": {"claimName": "kept"}}],
+            "containers": [{
+                "name": "engine", "ports": [{"name": "debug", "containerPort": 9000}],
+                "volumeMounts": [{"name": "kept", "mountPath": "/cache"}], "resources": {"claims": [{"name": "nic"}]},
+            }],
+        }
+    }  # fmt: skip
+    assert refused(given) == []
+    serving = {"podTemplate": given, "deviceClass": "gpu.nvidia.com"}
+    spec = made(a_service(serving=serving), an_allocation(Recipe(H100))).pod.template["spec"]
+    (engine,) = spec["containers"]
+    assert [one["name"] for one in spec["resourceClaims"]] == ["gpus", "nic"]
+    assert engine["resources"] == {"claims": [{"name": "gpus"}, {"name": "nic"}]}
+    assert [one["containerPort"] for one in engine["ports"]] == [8000, 9000]
+    assert {one["mountPath"]: one["name"] for one in engine["volumeMounts"]} == {"/dev/shm": "shm", "/cache": "kept"}
+
+
 def test_a_checkpoint_that_somebody_must_quantise_is_asked_for() -> None:
     wants = next(name for name, one in techniques().items() if one.quantised)
     allocation = an_allocation(Recipe(H100, techniques=(wants,)))
-    assert "spec.serving.weights" in unservable(a_service(), allocation)
-    assert unservable(a_service(serving=HF), allocation) == ""
+    assert "spec.serving.weights" in unservable(a_service(), allocation, 8, NEW)
+    assert unservable(a_service(serving=HF), allocation, 8, NEW) == ""
+
+
+def test_a_replica_that_cannot_be_split_evenly_over_nodes_is_refused() -> None:
+    assert unservable(a_service(), an_allocation(Recipe(H100, tp=3, pp=3)), 8, NEW) == (
+        "a replica of 9 GPUs does not fit into a node of group h100, which has 8 GPUs, "
+        "and cannot be split evenly over 2 nodes"
+    )
+    for good in (Recipe(H100, tp=8, pp=2), Recipe(H100, tp=8), Recipe(H100)):
+        assert unservable(a_service(), an_allocation(good), 8, NEW) == ""
+    assert unservable(a_service(), an_allocation(Recipe(H100, tp=8)), 0, NEW) == "", "no node of the group is there"
+
+
+def test_claims_are_refused_where_the_server_knows_none() -> None:
+    service = a_service(serving={"deviceClass": "gpu.nvidia.com"})
+    said = unservable(service, an_allocation(Recipe(H100)), 8, OLD)
+    assert said.startswith("spec.serving.deviceClass: got gpu.nvidia.com, but this API server serves no ResourceClaim")
+    assert unservable(service, an_allocation(Recipe(H100)), 8, NEW) == ""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"hostNetwork": True}, {"containers": [{"name": "proxy", "ports": [{"containerPort": 80, "hostPort": 80}]}]}],
+    ids=["hostNetwork", "hostPort"],
+)
+def test_ports_of_nodes_are_for_replicas_of_whole_nodes(given: dict[str, Any]) -> None:
+    service = a_service(serving={"podTemplate": {"spec": given}})
+    part, two, four = (an_allocation(Recipe(H100, *degrees)) for degrees in ((4,), (8,), (8, 2)))
+    assert "ports of a node are taken once" in unservable(service, part, 8, NEW)
+    assert unservable(service, two, 8, OLD) == unservable(service, four, 8, NEW) == ""
+    assert "LeaderWorkerSets" in unservable(service, four, 8, OLD), "ordinals are read from the pod's own host name"
+
+
+def test_another_device_class_is_another_template_and_the_old_replicas_keep_theirs() -> None:
+    old, new = (
+        everything(a_service(serving={"deviceClass": name}), an_allocation(Recipe(H100))) for name in ("a.dev", "b.dev")
+    )
+    names = [
+        {one["metadata"]["name"] for one in found if one["kind"] == "ResourceClaimTemplate"} for found in (old, new)
+    ]
+    assert not names[0] & names[1]
+    assert claimed(old) == names[0]
+    assert claimed(new) == names[1]
+
+
+def test_probes_of_sidecars_stay_theirs_where_replicas_span_nodes() -> None:
+    probe = {"httpGet": {"path": "/healthz", "port": 9000}}
+    side = {"name": "side", "image": "side:1", "livenessProbe": probe}
+    service = a_service(serving={"podTemplate": {"spec": {"containers": [side]}}})
+    allocation = an_allocation(Recipe(H100, tp=8, pp=2), model=DEEPSEEK)
+    engine, there = workload(made(service, allocation), 1, service, OLD)["spec"]["template"]["spec"]["containers"]
+    assert there == side
+    assert "exec" in engine["livenessProbe"]
+
+
+def test_a_slightly_other_prediction_of_a_cold_start_restarts_nothing() -> None:
+    slow, slower = (an_allocation(Recipe(H100), cold_start_s=seconds) for seconds in (203.0, 204.0))
+    one, other = made(a_service(), slow), made(a_service(), slower)
+    assert one.name == other.name == made(a_service(), an_allocation(Recipe(H100))).name
+    assert one.pod.deadline_s == 610.0
+    assert other.pod.deadline_s == 620.0
+    (engine,) = workload(other, 1, a_service(), NEW)["spec"]["template"]["spec"]["containers"]
+    assert engine["startupProbe"]["failureThreshold"] == 62
+    own = {"spec": {"containers": [{"name": "engine", "startupProbe": {"failureThreshold": 7}}]}}
+    mine = a_service(serving={"podTemplate": own})
+    (engine,) = workload(made(mine, slow), 1, mine, NEW)["spec"]["template"]["spec"]["containers"]
+    assert engine["startupProbe"]["failureThreshold"] == 7
+    assert made(mine, slow).name != one.name
 
 
 def made(service: dict[str, Any], allocation: Allocation) -> Made:
