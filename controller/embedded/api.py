@@ -19,7 +19,7 @@ from controller.kube.rest import APPLY, JSON, MERGE, STRATEGIC, ApiError
 from controller.when import text
 
 Object = Mapping[str, Any]
-_OWN_STATUS = frozenset(RESOURCES) - {"events", "configmaps"}
+_OWN_STATUS = frozenset(RESOURCES) - {"events", "configmaps", "priorityclasses"}
 _SERVERS = ("uid", "creationTimestamp", "resourceVersion", "generation", "deletionTimestamp", "selfLink")
 
 

@@ -24,6 +24,7 @@ RESOURCES = {
         Resource("jobs", "batch/v1", "Job", True),
         Resource("poddisruptionbudgets", "policy/v1", "PodDisruptionBudget", True),
         Resource("events", "events.k8s.io/v1", "Event", True),
+        Resource("priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", False),
         Resource("gpuservices", API_VERSION, "GPUService", True),
         Resource("plans", API_VERSION, "Plan", True),
         Resource("clusterinventories", API_VERSION, "ClusterInventory", False),

@@ -21,7 +21,7 @@ _SCALERS = ("horizontalpodautoscalers", "scaledobjects")
 _WATCHED: Mapping[str, str] = {
     "gpuservices": "", "plans": "", "clusterinventories": "", "powerdomains": "", "nodes": "", "pods": "",
     **dict.fromkeys((*WORKLOADS, "configmaps", "services", "poddisruptionbudgets", "httproutes"), OURS),
-    "resourceclaimtemplates": OURS,
+    **dict.fromkeys(("resourceclaimtemplates", "priorityclasses"), OURS),
     **dict.fromkeys(_SCALERS, ""),
 }  # fmt: skip
 _NEEDED = ("gpuservices", "plans", "clusterinventories", "powerdomains", "nodes", "pods", "deployments", "configmaps")

@@ -46,8 +46,11 @@ class KubernetesCluster:
         world = self._cache.world()
         return live(world, self._clock(), self._newest(world.workloads), self._counting)
 
-    def _newest(self, seen: Sequence[Object]) -> list[Object]:
+    def workloads(self) -> list[Object]:
         """Workloads as the caches have them, or as they were last written where that is newer."""
+        return self._newest(self._cache.world().workloads)
+
+    def _newest(self, seen: Sequence[Object]) -> list[Object]:
         found = {_key(one): one for one in seen}
         for key, (written, at_s) in list(self._written.items()):
             there = found.get(key)

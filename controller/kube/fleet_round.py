@@ -10,6 +10,7 @@ from controller.kube.applier import Applier
 from controller.kube.cluster import KubernetesCluster
 from controller.kube.known import Known
 from controller.kube.planning import floor_of
+from controller.kube.priorities import Priorities
 from controller.kube.rest import ApiError
 from controller.manifests.workload import Made
 from controller.rollout import next_round
@@ -26,6 +27,7 @@ class FleetRound:
     def __init__(self, known: Known, applier: Applier, again: Callable[[str, float], None]) -> None:
         self._known, self._again = known, again
         self.cluster = KubernetesCluster(known.cache, known.served, applier, known.clock)
+        self._priorities = Priorities(known, applier, self.cluster.workloads)
 
     def run(self) -> None:
         """One round."""
@@ -33,6 +35,7 @@ class FleetRound:
         desired, self.cluster.made = self._desired(now.running)
         self.cluster.rates = dict(self._known.rates)
         step = next_round(desired, now)
+        self._tell_unranked(self._priorities.keep())  # pods of a class that is not there are not made
         if step.actions and _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("fleet: %s", [(r.kind.name, r.replicas, r.bound, r.ready, r.leaving) for r in now.running])
         self._act(step.actions)
@@ -42,6 +45,12 @@ class FleetRound:
                 self._again(f"service/{key}", 0.0)
         if step.actions or step.held or any(one.moving for one in now.running):
             self._again("fleet", _NEXT_S)
+
+    def _tell_unranked(self, failed: Mapping[str, str]) -> None:
+        before, self._known.unranked = self._known.unranked, failed
+        for key in before.keys() | failed.keys():
+            if before.get(key) != failed.get(key):
+                self._again(f"service/{key}", 0.0)
 
     def _act(self, actions: Sequence[Action]) -> None:
         """Do what can be done; what the server refuses is told by its service and tried again."""

@@ -49,6 +49,7 @@ class Known:
         self.held: Mapping[str, Hold] = {}  # by the last round of the fleet
         self.blocked: Mapping[str, str] = {}  # replicas that should leave faulty nodes and can't yet
         self.errors: dict[str, str] = {}  # of what was last written for a service
+        self.unranked: Mapping[str, str] = {}  # services without their PriorityClass, and why
         self.planning_failed = ""
         self.rates: dict[str, Mapping[Bucket, float]] = {}
         self._wanted: dict[str, Reason] = {}

@@ -179,13 +179,19 @@ class ServiceRound:
             pods=pods,
             workloads=workloads,
             unmade=self._not_made(workloads, by_kind, now_s),
-            refused=(known.unservable(obj, plan) if plan is not None else "") or known.errors.get(key, ""),
+            refused=self._refused(key, obj, plan),
             held=(*self._rivals(key, workloads), *((moves,) if moves else ())),
             verdict=verdict if plan is not None and known.settings.hears else None,
             faults=self._faults(key, out),
             paused=names.PAUSED in (obj["metadata"].get("annotations") or {}),
             slo=self._slo(key),
         )
+
+    def _refused(self, key: str, obj: Object, plan: Object | None) -> str:
+        """Why what is planned can't be applied."""
+        known = self._known
+        unfit = "" if plan is None else known.unservable(obj, plan)
+        return unfit or known.unranked.get(key, "") or known.errors.get(key, "")
 
     def _not_made(
         self, workloads: Sequence[Object], by_kind: Mapping[str, Sequence[Object]], now_s: float

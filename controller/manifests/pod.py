@@ -12,6 +12,7 @@ from controller.hardware import GPU_RESOURCE, PRODUCT
 from controller.kube.discovery import Served
 from controller.manifests.merge import merged
 from controller.manifests.passthrough import CLAIM, ENGINE, MODELS, PORT, PORT_NAME, on_host
+from controller.manifests.priority import class_of
 from planner.catalog import checkpoint, gpu
 from planner.catalog.engines import engine_options
 from planner.plan import Allocation
@@ -161,8 +162,8 @@ def _template(
         "enableServiceLinks": False,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
     }  # fmt: skip
-    if serving.get("priorityClass"):
-        spec["priorityClassName"] = serving["priorityClass"]
+    if priority := serving.get("priorityClass") or class_of(service):
+        spec["priorityClassName"] = priority
     if serving.get("deviceClass"):
         spec["resourceClaims"] = [{"name": CLAIM, "resourceClaimTemplateName": claims_name(service, gpus)}]
     labels = {**names.labels(name), names.ROLE: allocation.pool, "app.kubernetes.io/component": allocation.pool}

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from controller.kube.discovery import Resource, Served
 from controller.manifests.passthrough import refused
 from controller.manifests.pod import unservable
+from controller.manifests.priority import class_of, priority_class
 from controller.manifests.service import around, claimed, route, table, weights_of
 from controller.manifests.workload import Made, kinds, workload
 from planner.catalog.engines import engine_options
@@ -275,6 +276,30 @@ def test_another_device_class_is_another_template_and_the_old_replicas_keep_thei
     assert not names[0] & names[1]
     assert claimed(old) == names[0]
     assert claimed(new) == names[1]
+
+
+def the_class(**spec: Any) -> str | None:
+    return made(a_service(**spec), an_allocation(Recipe(H100))).pod.template["spec"].get("priorityClassName")
+
+
+def test_pods_have_the_class_of_their_services_priority_and_none_at_priority_zero() -> None:
+    assert the_class() is None
+    assert the_class(priority=7) == "muster-7"
+    assert the_class(priority=-1_000_000_000) == "muster-minus-1000000000"
+    assert the_class(priority=7, serving={"priorityClass": "gold"}) == "gold"
+    own = {"spec": {"priorityClassName": "mine"}}
+    assert the_class(priority=7, serving={"podTemplate": own}) == "mine"
+    assert class_of(a_service(priority=7, serving={"podTemplate": own})) == ""
+
+
+@pytest.mark.parametrize("priority", [1, -1, 1_000_000_000, -1_000_000_000])
+def test_a_class_ranks_pods_and_preempts_none_and_is_nobodys(priority: int) -> None:
+    resource = Resource("priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", False)
+    obj = priority_class(a_service(priority=priority), resource)
+    kubernetes_validate.validate(obj, "1.34", strict=True)
+    assert (obj["value"], obj["preemptionPolicy"], obj["globalDefault"]) == (priority, "Never", False)
+    assert "ownerReferences" not in obj["metadata"]
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", obj["metadata"]["name"])
 
 
 def test_probes_of_sidecars_stay_theirs_where_replicas_span_nodes() -> None:
