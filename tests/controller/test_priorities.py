@@ -62,7 +62,6 @@ def site(plane: Plane, nodes: Nodes) -> Iterator[Site]:
     made.clear()
 
 
-@pytest.mark.cluster
 def test_a_real_server_ranks_pods_by_the_class_and_lets_go_of_it_after_the_last(site: Site) -> None:
     with a_controller(site) as controller:
         site.service("high", priority=12)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,37 @@ def test_no_role_has_a_wildcard_or_reads_secrets() -> None:
             assert "secrets" not in rule["resources"], one["metadata"]["name"]
     bound = [one for one in rendered() if one["kind"].endswith("Binding")]
     assert not any("muster-agent" in str(one["subjects"]) for one in bound)
+
+
+def grants(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    """(resource with its group, its name where only one is meant, verb)."""
+    return {
+        (f"{resource}.{group}".rstrip("."), name, verb)
+        for rule in rules
+        for group, resource, verb in product(rule["apiGroups"], rule["resources"], rule["verbs"])
+        for name in rule.get("resourceNames", [""])
+    }
+
+
+def test_the_readme_says_verb_by_verb_what_the_controller_may_do() -> None:
+    found = rendered()
+    may = {
+        place: grants(named(found, kind, "muster-controller")["rules"])
+        for place, kind in (("cluster", "ClusterRole"), ("its own namespace", "Role"))
+    }
+    told: dict[str, set[tuple[str, str, str]]] = {place: set() for place in may}
+    for line in (DEPLOY / "README.md").read_text("utf-8").splitlines():
+        place, _, rest = line.removeprefix("| ").partition(" | ")
+        if place not in told:
+            continue
+        resources, _, verbs = rest.removesuffix(" |").rpartition(" | ")
+        for part in resources.split("; "):
+            what, _, group = part.partition(" of ")
+            what, _, name = what.partition(" called ")
+            for resource, verb in product(re.findall(r"`([^`]+)`", what), verbs.split(", ")):
+                whole = f"{resource}.{group.strip('`')}" if group else resource
+                told[place].add((whole, name.strip("`"), verb))
+    assert told == may
 
 
 def test_commands_in_manifests_are_ones_that_muster_takes() -> None:

@@ -75,6 +75,7 @@ def test_a_tenant_sees_its_own_alone_by_kubectl(site: Site, user: str) -> None:
 
 
 CONTROLLER = "system:serviceaccount:muster-system:muster-controller"
+_OF_CLUSTER = ("nodes", "priorityclasses")
 AGENT = "system:serviceaccount:muster-agents:muster-agent"
 
 
@@ -82,9 +83,10 @@ def test_the_controller_may_do_its_work_and_no_more(site: Site) -> None:
     granted = [
         ("patch", "gpuservices/status", "muster.dev"), ("create", "deployments", "apps"), ("patch", "nodes", ""),
         ("create", "pods/eviction", ""), ("list", "events", ""), ("create", "tokenreviews", "authentication.k8s.io"),
+        ("create", "priorityclasses", "scheduling.k8s.io"), ("delete", "priorityclasses", "scheduling.k8s.io"),
     ]  # fmt: skip
     for verb, resource, group in granted:
-        assert may(site, CONTROLLER, verb, resource, "" if resource == "nodes" else MINE, group), (verb, resource)
+        assert may(site, CONTROLLER, verb, resource, "" if resource in _OF_CLUSTER else MINE, group), (verb, resource)
     for verb, (resource, group) in product(VERBS, (("secrets", ""), ("serviceaccounts", ""), ("pods/exec", ""))):
         assert not may(site, CONTROLLER, verb, resource, MINE, group), (verb, resource)
     refused = [
@@ -92,7 +94,8 @@ def test_the_controller_may_do_its_work_and_no_more(site: Site) -> None:
         ("create", "gpuservices", "muster.dev"),
         ("delete", "gpuservices", "muster.dev"), ("create", "clusterroles", "rbac.authorization.k8s.io"),
         ("update", "leases", "coordination.k8s.io"), ("create", "jobs", "batch"),
-        ("delete", "jobs", "batch"),
+        ("delete", "jobs", "batch"), ("update", "priorityclasses", "scheduling.k8s.io"),
+        ("patch", "priorityclasses", "scheduling.k8s.io"),
     ]  # fmt: skip
     for verb, resource, group in refused:
         assert not may(site, CONTROLLER, verb, resource, MINE, group), (verb, resource)
@@ -121,7 +124,7 @@ def test_a_service_lives_with_the_controllers_role_alone(site: Site, fleet: Node
         connect(file).request("GET", "/api/v1/secrets")
     assert refused.value.status == 403
     with a_controller(site, kubeconfig=file, listen=Listen(port=0)) as controller:
-        site.service("chat", MINE)
+        site.service("chat", MINE, priority=3)
         until(lambda: site.is_ready("chat", MINE), 40, "never ready")
         site.change("chat", {"spec": {"workload": {"ratePerSecond": 16}}}, MINE)
         until(lambda: site.is_ready("chat", MINE), 40)
@@ -129,3 +132,4 @@ def test_a_service_lives_with_the_controllers_role_alone(site: Site, fleet: Node
         assert controller.events.failed == 0
         site.delete("chat", MINE)
         until(lambda: not site.left("chat", MINE), 40, "something is left")
+        until(lambda: "muster-3" not in site.plane.kubectl("get", "priorityclasses").stdout, 20)
