@@ -7,11 +7,14 @@ group that offer other numbers of GPUs (some are faulty, or held by pods that st
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from controller import names
 from controller.cluster import Node
 from controller.specs import service_of
+from planner.catalog import gpu
+from planner.errors import UnknownName
 from planner.units import POWER
 
 Object = Mapping[str, Any]
@@ -49,9 +52,35 @@ def group_of(node: Object, groups: Mapping[str, Object]) -> str:
     """The first group whose selector a node's labels meet; empty for none."""
     labels = node["metadata"].get("labels") or {}
     for name, group in groups.items():
-        if all(labels.get(key) == value for key, value in group["nodeSelector"].items()):
+        wanted = group.get("nodeSelector")
+        if all(labels.get(key) == value for key, value in wanted.items()) if wanted else _has_gpu(labels, group):
             return name
     return ""
+
+
+def _has_gpu(labels: Mapping[str, str], group: Object) -> bool:
+    return all(labels.get(key) in values for key, values in selected(group))
+
+
+def selected(group: Object) -> list[tuple[str, tuple[str, ...]]]:
+    """Labels of the nodes of a group, each with the values that it may have.
+
+    A group that names a GPU and no labels is of all nodes whose product label says that GPU. One that names neither,
+    which old API servers let pass, is of no node.
+    """
+    labels = group.get("nodeSelector") or {}
+    if labels:
+        return [(key, (value,)) for key, value in sorted(labels.items())]
+    return [(PRODUCT, products(group["gpu"]) if group.get("gpu") else ())]
+
+
+@cache
+def products(name: str) -> tuple[str, ...]:
+    """What the product label of nodes says for a GPU of the catalogue; nothing for one that is not there."""
+    try:
+        return tuple(sorted(alias for alias in gpu(name).aliases if " " not in alias))
+    except UnknownName:
+        return ()
 
 
 def gpus_of(pod: Object) -> int:
@@ -191,8 +220,8 @@ def _row(
 ) -> dict[str, Any] | None:
     """A group of the planner's; commitments go with the nodes that are whole."""
     labels = members[0]["metadata"].get("labels") or {}
-    gpu = group.get("gpu") or gpu_of_product(labels.get(PRODUCT, ""))
-    if gpu is None:
+    name = gpu_of_product(group.get("gpu") or labels.get(PRODUCT, ""))
+    if name is None:
         return None
     kept = ("pricePerHour", "owned", "spot", "powerDomain", "networkBandwidth")
     row = {key: group[key] for key in kept if key in group}
@@ -202,4 +231,4 @@ def _row(
             "gpus": min(group["commitment"]["gpus"], free * len(members)),
         }
     zone = group.get("zone") or labels.get(ZONE, _NO_ZONE)
-    return {"name": title, "gpu": gpu, "gpusPerNode": free, "nodes": len(members), "zone": zone, **row}
+    return {"name": title, "gpu": name, "gpusPerNode": free, "nodes": len(members), "zone": zone, **row}

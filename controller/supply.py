@@ -9,6 +9,8 @@ from typing import Any
 from controller.crds.rules import broken
 from controller.hardware import group_of, groups_of, node_gpus
 from controller.when import text
+from planner.catalog import gpu
+from planner.errors import UnknownName
 
 Object = Mapping[str, Any]
 _MOST_MESSAGE = 1024
@@ -23,6 +25,8 @@ def inventory_status(
     counted = groups_of(inventories)
     for index, group in enumerate(inventory["spec"]["nodeGroups"]):
         where = f"spec.nodeGroups[{index}]"
+        if group.get("gpu") and (unknown := _unknown(group["gpu"])):
+            problems.append(f"{where}.gpu: {unknown}")
         fed = group.get("powerDomain", "")
         if fed and fed not in domains:
             problems.append(f"{where}.powerDomain: got {fed}, allowed: a PowerDomain of the cluster: {known}")
@@ -32,6 +36,15 @@ def inventory_status(
     of = [group_of(node, counted) for node in nodes]
     said = "; ".join(f"{name}: {of.count(name)} nodes" for name in mine)
     return _status(inventory, problems, said, now_s)
+
+
+def _unknown(name: str) -> str:
+    """What the catalogue objects to a GPU's name; nothing to one that it has."""
+    try:
+        gpu(name)
+    except UnknownName as error:
+        return str(error)
+    return ""
 
 
 def domain_status(

@@ -13,6 +13,12 @@ FOLDERS = ("deploy/crds", "deploy/chart/muster/files/crds")  # for people and ku
 _HEAD = f"# Generated from controller/crds by: python -m controller.crds.generate {' '.join(FOLDERS)}\n"
 
 
+_NAMES: Schema = {
+    "name": {"type": "string", "description": "Name of the object.", "maxLength": 63},
+    "generateName": {"type": "string", "description": "Beginning of a name that the server ends.", "maxLength": 63},
+}
+
+
 def crd(kind: Kind) -> dict[str, Any]:
     """The CustomResourceDefinition of a kind."""
     version: dict[str, Any] = {
@@ -60,6 +66,8 @@ def schema(kind: Kind) -> Schema:
     }
     for rule in RULES:
         if rule.kind == kind.name:
+            if not rule.at:  # of the metadata a schema may bound the names alone, and CEL's cost wants a bound
+                made["properties"]["metadata"] = {"type": "object", "properties": _NAMES}
             _at(made, rule.at).setdefault("x-kubernetes-validations", []).append(_validation(rule))
     return made
 

@@ -184,8 +184,8 @@ class GroupShape(Shape):
 
     name: Label
     """Name of the group."""
-    node_selector: Annotated[dict[str, str], Field(min_length=1, max_length=32)]
-    """Labels of the nodes that belong to it."""
+    node_selector: Annotated[dict[str, str], Field(min_length=1, max_length=32)] | None = None
+    """Labels of the nodes that belong to it; left out, all nodes whose product label says the gpu."""
     gpu: GPUName | None = None
     """GPU type, by catalogue name or alias; left out, as the nodes' labels say."""
     zone: Label | None = None

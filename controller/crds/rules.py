@@ -4,9 +4,12 @@ The controller runs `broken` on every object that it reads, so that a rule holds
 (sums, durations, names of the catalogue) the planner's own validation says.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+from planner.spec.fields import PATTERNS, SERVICE_NAME
 
 Value: TypeAlias = Mapping[str, Any]
 Reason: TypeAlias = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"]
@@ -42,7 +45,7 @@ class Broken:
 def broken(kind: str, new: Value, old: Value | None = None) -> list[Broken]:
     """Every rule that an object with its defaults filled in breaks, in the order of the rules."""
     return [
-        Broken(path + rule.field, rule.reason, rule.message)
+        Broken((path + rule.field).removeprefix("."), rule.reason, rule.message)
         for rule in RULES
         if rule.kind == kind
         for path, value, before in _found(new, old, rule.at, "")
@@ -77,10 +80,19 @@ def _apart(new: Value, old: Value | None) -> bool:
     return not set(new.get("allowed", ())) & set(new.get("excluded", ()))
 
 
+def _named(name: str | None) -> bool:
+    return name is None or re.fullmatch(SERVICE_NAME, name) is not None
+
+
 _SPEC, _LOAD, _LIMITS = ("spec",), ("spec", "workload"), ("spec", "constraints")
 _GROUP = ("spec", "nodeGroups", "*")
 _SERVICE, _INVENTORY = "GPUService", "ClusterInventory"
 RULES = (
+    Rule(
+        _SERVICE, (), f"self.metadata.name.matches('{SERVICE_NAME}')",
+        lambda new, old: _named(new.get("metadata", {}).get("name")),
+        f"Services are called after it; allowed: {PATTERNS[SERVICE_NAME]}", ".metadata.name",
+    ),
     Rule(_SERVICE, _LOAD, *_one_of("ratePerSecond", "rates"), "allowed: one of ratePerSecond, rates"),
     Rule(_SERVICE, _LOAD, *_one_of("buckets", "distribution"), "allowed: one of buckets, distribution"),
     Rule(
@@ -129,6 +141,12 @@ RULES = (
         "Plan", _SPEC, "self.service == oldSelf.service",
         lambda new, old: old is not None and bool(new["service"] == old["service"]),
         "a plan stays with its service; allowed: the service it had", ".service", "FieldValueForbidden",
+    ),
+    Rule(
+        _INVENTORY, _GROUP, "has(self.gpu) || has(self.nodeSelector) && self.nodeSelector.size() > 0",
+        lambda new, old: bool(new.get("gpu") or new.get("nodeSelector")),
+        "got neither, allowed: nodeSelector with a label of the group's nodes, or gpu for all nodes that have it",
+        ".nodeSelector", "FieldValueRequired",
     ),
     Rule(
         _INVENTORY, _GROUP, "!(self.owned && has(self.pricePerHour))",

@@ -91,4 +91,6 @@ def _object(node: Mapping[str, Any], named: Mapping[str, Any]) -> Schema:
     values = node.get("additionalProperties", True)
     if values is True:
         return {"x-kubernetes-preserve-unknown-fields": True}
-    return {"additionalProperties": _made(values, named), "maxProperties": node.get("maxProperties", MOST_PROPERTIES)}
+    bounds = {"minProperties": node["minProperties"]} if "minProperties" in node else {}
+    most = node.get("maxProperties", MOST_PROPERTIES)
+    return {"additionalProperties": _made(values, named), **bounds, "maxProperties": most}

@@ -8,12 +8,12 @@ from hashlib import sha256
 from typing import Any
 
 from controller import names
-from controller.hardware import GPU_RESOURCE, PRODUCT
+from controller.hardware import GPU_RESOURCE, PRODUCT, products, selected
 from controller.kube.discovery import Served
 from controller.manifests.merge import merged
 from controller.manifests.passthrough import CLAIM, ENGINE, MODELS, PORT, PORT_NAME, on_host
 from controller.manifests.priority import class_of
-from planner.catalog import checkpoint, gpu
+from planner.catalog import checkpoint
 from planner.catalog.engines import engine_options
 from planner.plan import Allocation
 from planner.techniques import techniques
@@ -193,10 +193,10 @@ def _probe(period_s: int, failures: int | None = None) -> Object:
 
 def _affinity(allocation: Allocation, group: Object) -> Object:
     """The nodes of the group, and of them those with the planned GPU: a group's selector may be wider than that."""
-    terms = [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(group["nodeSelector"].items())]
+    rows = selected(group)
     if not group.get("gpu"):  # the group did not say, so the nodes' labels did
-        products = sorted(alias for alias in gpu(allocation.recipe.gpu).aliases if " " not in alias)
-        terms.append({"key": PRODUCT, "operator": "In", "values": products})
+        rows.append((PRODUCT, products(allocation.recipe.gpu)))
+    terms = [{"key": key, "operator": "In", "values": list(values)} for key, values in rows]
     return {
         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": terms}]},
     }

@@ -1,6 +1,7 @@
 """What stands around a service's replicas: names to reach them by, disruption budgets, and the router's weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from planner.service import Bucket
 
 Object = Mapping[str, Any]
 TABLE = "weights.json"
+_MOST_NAME = 55  # that, and what stands behind it, stay within 63 characters
 
 
 def around(service: Object, made: Sequence[Made], served: Served) -> list[Object]:
@@ -96,7 +98,9 @@ def claimed(workloads: Iterable[Object]) -> set[str]:
 
 def table_name(service: str) -> str:
     """The name of a service's ConfigMap of weights."""
-    return f"{service[:243]}-routing"
+    if len(service) <= _MOST_NAME:
+        return f"{service}-routing"
+    return f"{service[:46]}-{sha256(service.encode()).hexdigest()[:8]}-routing"
 
 
 def table(service: Object, weights: Weights) -> Object:

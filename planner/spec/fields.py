@@ -201,16 +201,21 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 CountOrZero = Annotated[int, Field(ge=0, le=1_000_000)]
 _LABEL = r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 _DNS = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+_DNS_NAME = r"^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$"
+SERVICE_NAME = r"^[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 REFERENCE = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,253}$"
 _ONE_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
 PATTERNS = {  # what a pattern says, in words
     _LABEL: "letters, digits and . _ - between them, at most 63",
     _ONE_LINE: "text without control characters, at least one character",
     _DNS: "lower-case letters, digits and - between them, at most 63",
+    _DNS_NAME: "lower-case letters, digits, and - and . between them, at most 253",
+    SERVICE_NAME: "lower-case letters, digits and - between them, a letter first, at most 63",
     REFERENCE: "letters, digits and . _ / : @ + -, a letter or digit first, at most 254",
 }
 Label = Annotated[str, Field(pattern=_LABEL)]
 DNSLabel = Annotated[str, Field(pattern=_DNS)]
+DNSName = Annotated[str, Field(pattern=_DNS_NAME)]
 Text = Annotated[str, Field(pattern=_ONE_LINE, max_length=4096)]
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
 GPUName = Annotated[_Name, _looked_up(lambda context, name: context.catalog.gpu(name))]
@@ -229,6 +234,13 @@ class Metadata(Shape):
     """Labels, text to text."""
     annotations: Annotated[dict[str, str], Field(max_length=256)] = {}
     """Annotations, text to text."""
+
+
+class ServiceMetadata(Metadata):
+    """What Kubernetes keeps about a GPUService; its Services are called after it."""
+
+    name: Annotated[str, Field(pattern=SERVICE_NAME)]
+    """Name of the object."""
 
 
 class KubernetesObject(Shape):

@@ -21,6 +21,7 @@ from planner.spec.fields import (
     PercentileOrPeak,
     Problem,
     Rate,
+    ServiceMetadata,
     Shape,
     Share,
     TechniqueName,
@@ -255,5 +256,7 @@ class GPUService(KubernetesObject):
 
     kind: Literal["GPUService"]
     """What this object is."""
+    metadata: ServiceMetadata
+    """Name, namespace, labels and annotations."""
     spec: ServiceShape
     """What the service needs."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from planner.spec.fields import REFERENCE, DNSLabel, Label, Shape
+from planner.spec.fields import REFERENCE, DNSLabel, DNSName, Label, Shape
 
 Reference = Annotated[str, Field(pattern=REFERENCE)]
 
@@ -12,7 +12,7 @@ Reference = Annotated[str, Field(pattern=REFERENCE)]
 class SecretKey(Shape):
     """One key of a Secret in the service's namespace."""
 
-    name: DNSLabel
+    name: DNSName
     """Name of the Secret."""
     key: Label = "token"
     """Key in it."""
@@ -30,7 +30,7 @@ class HuggingFaceWeights(Shape):
 class ClaimedWeights(Shape):
     """Weights on a PersistentVolumeClaim of the service's namespace."""
 
-    claim_name: DNSLabel
+    claim_name: DNSName
     """Name of the claim."""
     path: Reference | None = None
     """Folder in it, relative; left out, its root."""
@@ -57,7 +57,7 @@ class WeightsShape(Shape):
 class GatewayShape(Shape):
     """A Gateway of the Gateway API that requests come in by."""
 
-    name: DNSLabel
+    name: DNSName
     """Name of the Gateway."""
     namespace: DNSLabel | None = None
     """Its namespace; left out, that of the service."""
@@ -76,9 +76,9 @@ class ServingShape(Shape):
     """Where the weights are; left out, the model's Hugging Face id."""
     queue: DNSLabel | None = None
     """Kueue LocalQueue that the pods are charged to."""
-    priority_class: DNSLabel | None = None
+    priority_class: DNSName | None = None
     """PriorityClass of the pods."""
-    device_class: DNSLabel | None = None
+    device_class: DNSName | None = None
     """DeviceClass to claim GPUs by (dynamic resource allocation); left out, the resource nvidia.com/gpu."""
     gateway: GatewayShape | None = None
     """Gateway whose HTTPRoute Muster weighs; left out, the router reads the weights from a ConfigMap alone."""

@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 
 from controller.crds.kinds import REASONS
+from controller.hardware import offer
+from controller.kube.known import gpu_of_product
+from controller.manifests.pod import pod
 from controller.supply import domain_status, fed_by, inventory_status
+from planner.plan import Recipe
 from tests.controller.live import Site, a_controller, until
-from tests.controller.objects import a_node, an_inventory
+from tests.controller.manifests.test_golden import an_allocation
+from tests.controller.objects import H100, L4, a_node, a_service, an_inventory
 from tests.controller.plane.nodes import Nodes
 from tests.controller.plane.plane import Plane
 
@@ -27,6 +32,36 @@ def test_an_inventory_says_how_many_nodes_its_groups_have() -> None:
     mine = an_inventory(BIG)
     said = inventory_status(mine, [mine], ["hall"], [a_node("a"), a_node("b"), a_node("c", "other")], 0.0)
     assert accepted(said) == ("True", "Valid", "h100: 2 nodes")
+
+
+def test_a_group_of_a_gpu_without_labels_is_of_all_nodes_with_that_product_label() -> None:
+    every = {"name": "all", "gpu": "H100-SXM", "owned": False, "spot": False}
+    mine = an_inventory(every)
+    nodes = [a_node("a"), a_node("b", "other"), a_node("c", product=L4)]
+    assert accepted(inventory_status(mine, [mine], [], nodes, 0.0)) == ("True", "Valid", "all: 2 nodes")
+    made = offer([mine], [], nodes, {}, {}, gpu_of_product).document["spec"]["nodeGroups"]
+    assert [(row["gpu"], row["nodes"]) for row in made] == [("H100-SXM", 2)]
+    spec = pod(a_service(), an_allocation(Recipe("H100-SXM"), node_group="all"), every, 8).template["spec"]
+    (required,) = spec["affinity"]["nodeAffinity"].values()
+    (row,) = required["nodeSelectorTerms"][0]["matchExpressions"]
+    assert (row["key"], row["operator"]) == ("nvidia.com/gpu.product", "In")
+    assert H100 in row["values"]
+    assert L4 not in row["values"]
+
+
+@pytest.mark.parametrize("more", [{}, {"nodeSelector": {}}])
+def test_a_group_of_neither_labels_nor_a_gpu_is_of_no_node_and_says_so(more: dict[str, Any]) -> None:
+    mine = an_inventory({"name": "none", "owned": False, "spot": False, **more})
+    status, _, text = accepted(inventory_status(mine, [mine], [], [a_node("a")], 0.0))
+    assert (status, "spec.nodeGroups[0].nodeSelector: got neither" in text) == ("False", True)
+    assert offer([mine], [], [a_node("a")], {}, {}, gpu_of_product).document["spec"]["nodeGroups"] == []
+
+
+def test_a_group_of_a_gpu_that_nobody_knows_says_so_and_is_not_planned_on() -> None:
+    mine = an_inventory({**BIG, "gpu": "H1000"})
+    status, _, text = accepted(inventory_status(mine, [mine], ["hall"], [a_node("a")], 0.0))
+    assert (status, "spec.nodeGroups[0].gpu: " in text, "H1000" in text) == ("False", True, True)
+    assert offer([mine], [], [a_node("a")], {}, {}, gpu_of_product).document["spec"]["nodeGroups"] == []
 
 
 def test_what_is_wrong_with_an_inventory_names_field_value_and_what_is_allowed() -> None:

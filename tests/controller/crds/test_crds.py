@@ -115,6 +115,26 @@ def test_a_bad_spec_is_refused_by_field_value_and_range(
         assert words in str(answer["message"]), answer["message"]
 
 
+def test_a_name_that_children_could_not_have_is_refused_by_servers_without_cel_too(served: Plane) -> None:
+    code, answer = served.request("POST", SERVICES, named("a" * 64))
+    assert code == 422
+    assert "metadata.name" in str(answer["message"])
+    made = named("")
+    made["metadata"] = {"generateName": "chat-"}
+    assert served.request("POST", SERVICES, made)[0] == 201
+
+
+@pytest.mark.parametrize("selector", [{}, None], ids=["empty", "left out"])
+def test_labels_of_a_group_are_some_or_left_out(served: Plane, selector: dict[str, str] | None) -> None:
+    group = {"name": "g", "gpu": "L4", **({} if selector is None else {"nodeSelector": selector})}
+    obj = {"apiVersion": "muster.dev/v1alpha1", "kind": "ClusterInventory", "spec": {"nodeGroups": [group]}}
+    path = "/apis/muster.dev/v1alpha1/clusterinventories"
+    code, answer = served.request("POST", path, {**obj, "metadata": {"name": "groups"}})
+    assert code == (201 if selector is None else 422)
+    assert code == 201 or "spec.nodeGroups.nodeSelector" in str(answer["message"])
+    served.request("DELETE", f"{path}/groups")
+
+
 def test_kubectl_shows_columns_and_explains_and_scales(served: Plane) -> None:
     served.request("POST", SERVICES, named("shown"))
     table = served.kubectl("get", "gsvc", "shown").stdout.split("\n")

@@ -17,8 +17,10 @@ RATE = {"ratePerSecond": 1.0}
 TABLE = {"buckets": [{"inputTokens": 1, "outputTokens": 1, "share": 1.0}]}
 DRAWN: dict[str, Any] = {"distribution": {}}
 A, B = {"name": "a", "ttft": "1s", "share": 0.5}, {"name": "b", "tpot": "1s"}
-PLAIN = {"name": "g", "owned": False, "spot": False}
+PLAIN = {"name": "g", "owned": False, "spot": False, "gpu": "L4"}
+NAMES = ("chat", "c", "9chat", "a.b", "-chat", "chat-", "Chat", "chat-9", "a" * 63, "a" * 64, "")
 VALUES: dict[tuple[str, ...], list[dict[str, Any]]] = {
+    (): [{"metadata": {"name": name}} for name in NAMES],
     ("spec", "workload"): [
         {}, RATE, {"rates": {}}, {**RATE, "rates": {}}, TABLE, DRAWN, {**TABLE, **DRAWN}, {**RATE, "trace": "a.csv"},
     ],
@@ -44,6 +46,8 @@ VALUES: dict[tuple[str, ...], list[dict[str, Any]]] = {
         {**PLAIN, "spot": True, "pricePerHour": "$1"}, {**PLAIN, "owned": True, "spot": True},
         {**PLAIN, "commitment": {}}, {**PLAIN, "owned": True, "commitment": {}},
         {**PLAIN, "spot": True, "pricePerHour": "$1", "commitment": {}},
+        {"name": "g", "owned": False, "spot": False}, {"name": "g", "owned": False, "spot": False, "nodeSelector": {}},
+        {"name": "g", "owned": False, "spot": False, "nodeSelector": {"a": "b"}},
     ],
 }  # fmt: skip
 PLANS = [({"service": "a"}, {"service": "a"}), ({"service": "b"}, {"service": "a"})]
@@ -86,6 +90,11 @@ def test_what_is_broken_is_named_with_its_path() -> None:
     assert broken("GPUService", {"spec": spec}) == [
         Broken("spec.slos[1]", "FieldValueRequired", "got no latency, allowed: at least one of ttft, tpot, e2e")
     ]
+    named = {
+        "metadata": {"name": "9chat"},
+        "spec": {"deployment": "online", "workload": {**RATE, **TABLE}, "slos": [A]},
+    }
+    assert [row.path for row in broken("GPUService", named)] == ["metadata.name"]
     assert broken("Plan", {"spec": {"service": "a"}}) == []
     moved = broken("Plan", {"spec": {"service": "b"}}, {"spec": {"service": "a"}})
     assert [row.path for row in moved] == ["spec.service"]

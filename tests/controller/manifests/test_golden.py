@@ -19,12 +19,13 @@ from controller.kube.discovery import Resource, Served
 from controller.manifests.passthrough import refused
 from controller.manifests.pod import unservable
 from controller.manifests.priority import class_of, priority_class
-from controller.manifests.service import around, claimed, route, table, weights_of
+from controller.manifests.service import around, claimed, route, table, table_name, weights_of
 from controller.manifests.workload import Made, kinds, workload
 from planner.catalog.engines import engine_options
 from planner.launch import engine_flags
 from planner.plan import Allocation, Prediction, Recipe
 from planner.service import Bucket
+from planner.spec.fields import SERVICE_NAME
 from planner.techniques import techniques
 from planner.yaml_text import dump
 from tests.controller.objects import a_service
@@ -355,15 +356,28 @@ def test_a_kind_changes_its_name_with_what_would_restart_it_and_with_nothing_els
 
 @settings(max_examples=100)
 @given(
-    name=st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True),
+    name=st.one_of(
+        st.from_regex(SERVICE_NAME, fullmatch=True), st.integers(50, 63).map(lambda size: "a" * (size - 2) + "-9")
+    ),
     pool=st.sampled_from(["serve", "prefill"]),
 )
 def test_names_are_short_enough_for_any_service(name: str, pool: str) -> None:
-    service = a_service(name)
-    allocation = an_allocation(Recipe(H100), pool=pool)
-    for one in everything(service, allocation):
+    for serving, recipe in (({"deviceClass": "gpu.dev"}, Recipe(H100)), ({}, Recipe(H100, tp=8, pp=2))):
+        service = a_service(name, serving=serving)
+        for served in (OLD, NEW):
+            names_are_valid(everything(service, an_allocation(recipe, pool=pool, model=DEEPSEEK), served=served))
+
+
+def test_long_names_that_begin_alike_have_tables_of_their_own() -> None:
+    assert table_name("a" * 60 + "b") != table_name("a" * 60 + "c")
+    assert table_name("a" * 55) == "a" * 55 + "-routing"
+
+
+def names_are_valid(found: list[Any]) -> None:
+    for one in found:
         assert len(one["metadata"]["name"]) <= 63
-        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", one["metadata"]["name"])
+        begins = "[a-z]" if one["kind"] == "Service" else "[a-z0-9]"
+        assert re.fullmatch(rf"{begins}([-a-z0-9]*[a-z0-9])?", one["metadata"]["name"])
         for value in one["metadata"]["labels"].values():
             assert len(value) <= 63
 
