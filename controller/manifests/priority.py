@@ -1,7 +1,8 @@
 """The PriorityClass of a service's pods: schedulers and nodes are to rank services as the planner does. Pure.
 
 It never preempts. Who takes whose place is planned, and done with spare replicas and disruption budgets; a scheduler
-that preempts looks at neither. Who wants that names another class in `spec.serving.priorityClass`.
+that preempts looks at neither. Who wants that names another class in `spec.serving.priorityClass`. A priority below
+zero is below that of pods without any class, and those may preempt.
 """
 
 from collections.abc import Mapping

@@ -209,7 +209,7 @@ PATTERNS = {  # what a pattern says, in words
     _LABEL: "letters, digits and . _ - between them, at most 63",
     _ONE_LINE: "text without control characters, at least one character",
     _DNS: "lower-case letters, digits and - between them, at most 63",
-    _DNS_NAME: "lower-case letters, digits, and - and . between them, at most 253",
+    _DNS_NAME: "lower-case letters and digits, - and . between them, at most 253",
     SERVICE_NAME: "lower-case letters, digits and - between them, a letter first, at most 63",
     REFERENCE: "letters, digits and . _ / : @ + -, a letter or digit first, at most 254",
 }

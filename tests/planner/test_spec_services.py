@@ -369,6 +369,20 @@ def test_a_workload_that_cannot_be_counted_is_refused(tmp_path: Path, workload: 
     assert all(line.startswith("spec.yaml:") for line in found)
 
 
+@pytest.mark.parametrize("name", ["9chat", "a.b", "chat-", "a" * 64])
+def test_a_service_is_called_as_services_of_kubernetes_can_be(tmp_path: Path, name: str) -> None:
+    [found] = problems(tmp_path, changed(SERVICE, ("metadata", "name"), name))
+    assert "metadata.name: got " in found
+    assert found.endswith("allowed: lower-case letters, digits and - between them, a letter first, at most 63")
+
+
+def test_classes_of_a_cluster_have_names_with_dots(tmp_path: Path) -> None:
+    serving: Plain = {"deviceClass": "gpu.nvidia.com", "priorityClass": "high.example.com"}
+    assert problems(tmp_path, changed(SERVICE, ("spec", "serving"), serving)) == []
+    [found] = problems(tmp_path, changed(SERVICE, ("spec", "serving"), {"deviceClass": "GPU"}))
+    assert "spec.serving.deviceClass: got 'GPU', allowed: lower-case letters and digits, - and . between them" in found
+
+
 def test_a_second_service_of_one_name_is_refused(tmp_path: Path) -> None:
     [found] = problems(tmp_path, SERVICE, SERVICE)
     assert found.endswith("metadata.name: got 'chat' a second time, allowed: every service once")
