@@ -73,22 +73,31 @@ def unservable(service: Object, allocation: Allocation, gpus_per_node: int, serv
         )
     gpus = allocation.gpus_per_replica
     if gpus_per_node:
-        if gpus % (size := _nodes(allocation, gpus_per_node)):
+        size = _nodes(allocation, gpus_per_node)
+        if gpus % size:
             return (
                 f"a replica of {gpus} GPUs does not fit into a node of group {allocation.node_group}, which has "
                 f"{gpus_per_node} GPUs, and cannot be split evenly over {size} nodes"
             )
-        whole = gpus == size * gpus_per_node
-        alone = whole and (size == 1 or served.get("leaderworkersets") is not None)
-        if not alone and (field := on_host(serving.get("podTemplate") or {})):
-            return f"spec.serving.podTemplate.{field}: " + _PORTS.format(gpus=gpus // size, of=gpus_per_node, size=size)
+        if why := _shares_ports(serving.get("podTemplate") or {}, gpus // size, gpus_per_node, size, served):
+            return f"spec.serving.podTemplate.{why}"
     return _without_checkpoint(serving.get("weights"), allocation)
 
 
-_PORTS = (
-    "got a value, but ports of a node are taken once: pods with {gpus} of its {of} GPUs, on {size} node(s) a replica; "
-    "allowed: replicas of whole nodes, of several with LeaderWorkerSets alone"
-)
+def _shares_ports(template: Object, gpus: int, gpus_per_node: int, size: int, served: Served) -> str:
+    """Why pods with so many GPUs cannot take ports of their nodes, where their template says that they do."""
+    field = on_host(template)
+    if field and gpus < gpus_per_node:
+        return (
+            f"{field}: got a value, but a port of a node is one pod's alone, and pods with {gpus} of {gpus_per_node} "
+            "GPUs share nodes; allowed: none, or a plan of whole nodes"
+        )
+    if size > 1 and served.get("leaderworkersets") is None and (template.get("spec") or {}).get("hostNetwork"):
+        return (
+            "spec.hostNetwork: got a value, but pods of a StatefulSet find their place in a replica by a host name of "
+            "their own; allowed: none, or a cluster with LeaderWorkerSets"
+        )
+    return ""
 
 
 def _without_checkpoint(weights: Object | None, allocation: Allocation) -> str:

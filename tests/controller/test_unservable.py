@@ -21,7 +21,7 @@ def applied(world: World, name: str) -> tuple[str, str, str]:
     ("serving", "words"),
     [
         ({"deviceClass": "gpu.nvidia.com"}, "spec.serving.deviceClass: got gpu.nvidia.com, but this API server serves"),
-        (ON_HOST, "spec.serving.podTemplate.spec.hostNetwork: got a value, but ports of a node are taken once"),
+        (ON_HOST, "spec.serving.podTemplate.spec.hostNetwork: got a value, but a port of a node is one pod's"),
     ],
     ids=["deviceClass", "hostNetwork"],
 )

@@ -261,10 +261,11 @@ def test_claims_are_refused_where_the_server_knows_none() -> None:
 )
 def test_ports_of_nodes_are_for_replicas_of_whole_nodes(given: dict[str, Any]) -> None:
     service = a_service(serving={"podTemplate": {"spec": given}})
-    part, two, four = (an_allocation(Recipe(H100, *degrees)) for degrees in ((4,), (8,), (8, 2)))
-    assert "ports of a node are taken once" in unservable(service, part, 8, NEW)
-    assert unservable(service, two, 8, OLD) == unservable(service, four, 8, NEW) == ""
-    assert "LeaderWorkerSets" in unservable(service, four, 8, OLD), "ordinals are read from the pod's own host name"
+    part, one, two = (an_allocation(Recipe(H100, *degrees)) for degrees in ((4,), (8,), (8, 2)))
+    assert "pods with 4 of 8 GPUs share nodes; allowed: none, or a plan of whole" in unservable(service, part, 8, NEW)
+    assert unservable(service, one, 8, OLD) == unservable(service, two, 8, NEW) == ""
+    said = unservable(service, two, 8, OLD)
+    assert ("a cluster with LeaderWorkerSets" in said) == ("hostNetwork" in given)
 
 
 def test_another_device_class_is_another_template_and_the_old_replicas_keep_theirs() -> None:
