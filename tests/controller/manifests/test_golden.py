@@ -281,7 +281,8 @@ def test_another_device_class_is_another_template_and_the_old_replicas_keep_thei
 
 
 def the_class(**spec: Any) -> str | None:
-    return made(a_service(**spec), an_allocation(Recipe(H100))).pod.template["spec"].get("priorityClassName")
+    pod: dict[str, Any] = made(a_service(**spec), an_allocation(Recipe(H100))).pod.template["spec"]
+    return pod.get("priorityClassName")
 
 
 def test_pods_have_the_class_of_their_services_priority_and_none_at_priority_zero() -> None:
