@@ -21,6 +21,7 @@ from controller.web.variations import Kind, loosened, variations
 from planner.errors import BadInput
 
 Object = Mapping[str, Any]
+Told = Callable[[int, int], None]
 LONGEST_S = 30.0  # of one question, however many plans it takes
 _MOST_WAITING = 4
 _RATES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
@@ -117,6 +118,10 @@ class Explained:
     complete: bool
 
 
+def _silent(done: int, every: int) -> None:
+    """Nobody waits to be told."""
+
+
 class Explorer:
     """Answers questions about plans. Thread-safe; `clock` is monotonic."""
 
@@ -150,40 +155,46 @@ class Explorer:
                 found.refused, self._clock() - began_s,
             )  # fmt: skip
 
-    def curves(self, site: Site, obj: Object) -> Curves:
-        """Cost against rate and objectives. Raises Busy, PlanningFailed."""
+    def curves(self, site: Site, obj: Object, told: Told = _silent, rate_per_s: float | None = None) -> Curves:
+        """Cost against rate and objectives. `told`: plans made, and to be made. `rate_per_s` None: as planned, or as
+        the spec says. Raises Busy, PlanningFailed."""
         with self._turn() as began_s:
             spec = site.known.plan(key_of(obj))
             asked = ((spec or {"spec": {}})["spec"].get("planned") or {}).get("ratePerSecond")
-            rate_per_s = float(asked or _rate(obj))
+            rate_per_s = float(rate_per_s or asked or rate_of(obj))
             fleet = site.known.fleet()
             by_rate: list[Point] = []
             by_slo: list[Point] = []
+            slos = _SLOS if obj["spec"].get("slos") else ()
             for factor in _RATES:
                 if self._late(began_s):
                     break
+                told(len(by_rate), len(_RATES) + len(slos))
                 by_rate.append(self._point(fleet, obj, rate_per_s * factor, 1.0))
-            for factor in _SLOS if obj["spec"].get("slos") else ():
+            for factor in slos:
                 if self._late(began_s):
                     break
+                told(len(_RATES) + len(by_slo), len(_RATES) + len(slos))
                 by_slo.append(self._point(fleet, obj, rate_per_s, factor))
-            whole = len(by_rate) == len(_RATES) and (not obj["spec"].get("slos") or len(by_slo) == len(_SLOS))
+            whole = len(by_rate) == len(_RATES) and len(by_slo) == len(slos)
             return Curves(key_of(obj), tuple(by_rate), tuple(by_slo), whole)
 
-    def explain(self, site: Site, obj: Object) -> Explained:
-        """What loosening each limit would save. Raises Busy, PlanningFailed."""
+    def explain(self, site: Site, obj: Object, told: Told = _silent) -> Explained:
+        """What loosening each limit would save. `told`: as for `curves`. Raises Busy, PlanningFailed."""
         with self._turn() as began_s:
             plan = site.known.plan(key_of(obj))
             asked = ((plan or {"spec": {}})["spec"].get("planned") or {}).get("ratePerSecond")
             rate_per_s = None if asked is None else float(asked)
             snapshot, made = ask(site.known.fleet(), [(key_of(obj), obj, rate_per_s)])
             snapshot = {**snapshot, "current": []}
+            every = variations(snapshot)
+            told(0, len(every) + 1)
             base = self._answer(key_of(obj), snapshot, made)
             savings: list[Saving] = []
-            every = variations(snapshot)
             for kind, target, words, changed in every:
                 if self._late(began_s):
                     break
+                told(len(savings) + 1, len(every) + 1)
                 then = self._answer(key_of(obj), changed, made)
                 savings.append(_saving(kind, target, words, base, then))
             complete = len(savings) == len(every)
@@ -265,8 +276,8 @@ class _Turn:
         self._waiting.release()
 
 
-def _rate(obj: Object) -> float:
-    """The rate of a spec, where it says one."""
+def rate_of(obj: Object) -> float:
+    """The rate of a spec; 0 where it says none."""
     load = obj["spec"]["workload"]
     series = (load.get("rates") or {}).get("perSecond") or ()
     return float(load.get("ratePerSecond") or max(series, default=0.0))
