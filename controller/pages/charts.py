@@ -1,138 +1,172 @@
-"""Charts as ECharts takes them. Pure: options from values; colours follow the theme."""
+"""Charts over time as ECharts takes them. Pure: options from values, in SI; the browser writes figures as people do."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+from typing import Any, Literal
 
-from controller.pages.style import DARK, LIGHT, SERIES
+from controller.pages.style import SERIES, colours
 
 Points = Sequence[tuple[float, float]]
 Options = dict[str, Any]
-_STEEP = 6.0
+Unit = Literal["money", "watts", "seconds", "rate", "percent", "celsius", "count"]
+_STEEP = 5.0
+_NEAR_RATIO = 0.9
 
 
-def _axis(colours: Mapping[str, str]) -> Options:
-    return {
-        "axisLine": {"lineStyle": {"color": colours["line"]}},
-        "axisTick": {"show": False},
-        "axisLabel": {"color": colours["soft"], "fontSize": 11},
-        "splitLine": {"lineStyle": {"color": colours["line"], "opacity": 0.6}},
-    }
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line. `dashed`: what was asked for or planned, beside what was seen; `stack`: on those of the same name."""
+
+    name: str
+    points: Points
+    dashed: bool = False
+    area: bool = False
+    stack: str = ""
+    colour: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A line across that values should stay below (or above)."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment at which something was decided."""
+
+    at_s: float
+    words: str
 
 
 def lines(
-    series: Mapping[str, Points],
+    rows: Sequence[Line],
+    unit: Unit,
+    span: tuple[float, float],
     *,
     dark: bool,
-    unit: str = "",
-    scale: float = 1.0,
-    limit: float | None = None,
-    limit_name: str = "objective",
-    marks: Sequence[tuple[float, str]] = (),
-    span: tuple[float, float] | None = None,
-    dashed: Sequence[str] = (),
-    area: bool = False,
+    limit: Limit | None = None,
+    marks: Sequence[Mark] = (),
 ) -> Options:
-    """Values over time. `scale` multiplies them; `limit` is a line across; `marks` are moments with a word each."""
-    colours = DARK if dark else LIGHT
-    made = []
-    most = max((value for points in series.values() for _, value in points), default=0.0)
-    steep = limit is not None and most > _STEEP * limit  # a line far above its objective would hide all else
-    for index, (name, points) in enumerate(series.items()):
-        row: Options = {
-            "name": name,
-            "type": "line",
-            "showSymbol": False,
-            "smooth": False,
-            "lineStyle": {"width": 1.8, "type": "dashed" if name in dashed else "solid"},
-            "itemStyle": {"color": colours["soft"] if name in dashed else SERIES[index % len(SERIES)]},
-            "data": [[round(1000 * at_s), round(value * scale, 4)] for at_s, value in points],
-        }
-        if area and name not in dashed:
-            row["areaStyle"] = {"opacity": 0.10}
-        made.append(row)
-    if made and limit is not None:
-        label = {"formatter": f"{limit_name} {limit * scale:g}{unit}", "position": "insideEndTop", "fontSize": 10}
-        made[0]["markLine"] = {
-            "silent": True, "symbol": "none", "label": {**label, "color": colours["bad"]},
-            "lineStyle": {"color": colours["bad"], "type": "dashed", "width": 1.2}, "data": [{"yAxis": limit * scale}],
-        }  # fmt: skip
-    if made and marks:
-        line = made[0].setdefault("markLine", {"silent": True, "symbol": "none", "data": []})
-        line["data"] = [
-            *line["data"],
-            *(
-                {
-                    "xAxis": round(1000 * at_s), "label": {"show": False, "formatter": word},
-                    "lineStyle": {"color": colours["accent"], "type": "solid", "opacity": 0.35, "width": 1},
-                }
-                for at_s, word in marks
-            ),
-        ]  # fmt: skip
-    axis = _axis(colours)
+    """Values over time."""
+    found = colours(dark)
+    series = [_series(one, index, dark) for index, one in enumerate(rows)]
+    holder: Options = {  # a line of no points, so that limits and marks are there however many others are
+        "name": "", "type": "line", "data": [], "silent": True, "tooltip": {"show": False},
+        "markLine": {"silent": False, "symbol": "none", "animation": False, "data": [
+            *([] if limit is None else [_limit(limit, found)]),
+            *(_mark(one, found) for one in marks if span[0] <= one.at_s <= span[1]),
+        ]},
+    }  # fmt: skip
     return {
         "animation": False,
         "useUTC": True,
-        "color": list(SERIES),
-        "grid": {"left": 8, "right": 12, "top": 28 if len(series) > 1 else 12, "bottom": 4, "containLabel": True},
+        "graphic": _silence(any(one.points for one in rows), found),
+        "grid": {"left": 4, "right": 10, "top": 12, "bottom": 2, "containLabel": True},
         "tooltip": {
-            "trigger": "axis",
-            "backgroundColor": colours["card"],
-            "borderColor": colours["line"],
-            "textStyle": {"color": colours["text"], "fontSize": 12},
-        },
-        "legend": {
-            "show": len(series) > 1, "top": 0, "left": 0, "itemWidth": 14, "itemHeight": 3, "icon": "rect",
-            "textStyle": {"color": colours["soft"], "fontSize": 11},
+            "trigger": "axis", ":formatter": f"muster.tooltip('{unit}')", "confine": True, "padding": [6, 10],
+            "backgroundColor": found["raised"], "borderColor": found["strong"], "borderWidth": 1,
+            "textStyle": {"color": found["text"], "fontSize": 12, "fontFamily": "Roboto"},
+            "axisPointer": {"lineStyle": {"color": found["strong"]}},
         },
         "xAxis": {
-            "type": "time", **axis, "splitLine": {"show": False},
-            **({} if span is None else {"min": round(1000 * span[0]), "max": round(1000 * span[1])}),
+            "type": "time", "min": round(1000 * span[0]), "max": round(1000 * span[1]), **_axis(found),
+            "splitLine": {"show": False}, "axisLine": {"lineStyle": {"color": found["line"]}},
+            "axisLabel": {**_label(found), "hideOverlap": True, ":formatter": _when(span), "showMinLabel": False,
+                          "showMaxLabel": False},
         },
         "yAxis": {
-            **({"type": "log", "min": limit * scale / 100} if limit and steep else {"type": "value", "min": 0}),
-            **axis,
-            "axisLabel": {**axis["axisLabel"], "formatter": "{value}" + unit},
+            **_scale(rows, limit, unit), **_axis(found), "axisLine": {"show": False}, 
+            "axisLabel": {**_label(found), ":formatter": f"v => muster.format.{unit}(v)"},
         },
-        "series": made,
+        "series": [*series, holder],
     }  # fmt: skip
 
 
-def curve(
-    points: Sequence[tuple[float, float]],
-    *,
-    dark: bool,
-    x_name: str,
-    y_name: str,
-    here: tuple[float, float] | None = None,
-    scatter: bool = False,
-) -> Options:
-    """One value against another; `here` is where things are now."""
-    colours = DARK if dark else LIGHT
-    axis = _axis(colours)
-    name = {"nameTextStyle": {"color": colours["soft"], "fontSize": 11}, "nameLocation": "middle"}
-    made: list[Options] = [
-        {
-            "type": "scatter" if scatter else "line",
-            "data": [list(one) for one in points],
-            "symbolSize": 8,
-            "itemStyle": {"color": SERIES[0]},
-        }
-    ]
-    if here is not None:
-        made.append(
-            {
-                "type": "scatter",
-                "name": "now",
-                "data": [list(here)],
-                "symbolSize": 13,
-                "itemStyle": {"color": SERIES[1]},
-            }
-        )
-    return {
-        "animation": False,
-        "grid": {"left": 30, "right": 16, "top": 12, "bottom": 28, "containLabel": True},
-        "tooltip": {"trigger": "item", "backgroundColor": colours["card"], "textStyle": {"color": colours["text"]}},
-        "xAxis": {"type": "value", "scale": True, "name": x_name, "nameGap": 26, **name, **axis},
-        "yAxis": {"type": "value", "min": 0, "name": y_name, "nameGap": 44, **name, **axis},
-        "series": made,
-    }
+def _silence(heard: bool, found: dict[str, str]) -> Options:
+    """What a chart says that has nothing to show."""
+    style = {"text": "" if heard else "nothing was measured in this time", "fill": found["soft"], "fontSize": 12,
+             "fontFamily": "Roboto"}  # fmt: skip
+    return {"id": "silence", "type": "text", "left": "center", "top": "middle", "silent": True, "style": style}
+
+
+def _series(one: Line, index: int, dark: bool) -> Options:
+    palette = SERIES[dark]
+    colour = palette[(index if one.colour is None else one.colour) % len(palette)]
+    colour = colours(dark)["soft"] if one.dashed else colour
+    row: Options = {
+        "name": one.name, "type": "line", "showSymbol": False, "symbol": "circle", "itemStyle": {"color": colour},
+        "lineStyle": {"width": 1.3 if one.dashed else 1.6, "type": [4, 3] if one.dashed else "solid"},
+        "emphasis": {"disabled": True},
+        "data": [[round(1000 * at_s), float(f"{value:.5g}")] for at_s, value in one.points],
+    }  # fmt: skip
+    if one.stack:
+        row |= {"stack": one.stack, "areaStyle": {"opacity": 0.22}, "lineStyle": {"width": 1, "type": "solid"}}
+    elif one.area:
+        row["areaStyle"] = {"opacity": 0.09}
+    if one.dashed:
+        row["step"] = "end"
+    return row
+
+
+def _limit(one: Limit, found: dict[str, str]) -> Options:
+    label = {"formatter": one.name, "position": "insideStartTop", "fontSize": 10.5, "color": found["bad"],
+             "fontFamily": "Roboto", "distance": 5}  # fmt: skip
+    line = {"color": found["bad"], "type": [5, 3], "width": 1.2}
+    return {"yAxis": one.value, "label": label, "lineStyle": line, "emphasis": {"disabled": True}}
+
+
+def _mark(one: Mark, found: dict[str, str]) -> Options:
+    label = {"formatter": "▾", "position": "end", "color": found["soft"], "fontSize": 10, "distance": -3}
+    told = {"formatter": one.words, "color": found["text"], "fontSize": 11, "backgroundColor": found["raised"],
+            "padding": [3, 6], "borderColor": found["strong"], "borderWidth": 1, "borderRadius": 4}  # fmt: skip
+    line = {"color": found["soft"], "type": "solid", "opacity": 0.3, "width": 1}
+    return {"xAxis": round(1000 * one.at_s), "label": label, "lineStyle": line,
+            "emphasis": {"label": told, "lineStyle": {**line, "opacity": 1}}}  # fmt: skip
+
+
+def _scale(rows: Sequence[Line], limit: Limit | None, unit: Unit) -> Options:
+    """From zero, but shares that are all near one: there the last percents count. Far above a limit: logarithmic."""
+    values = [value for one in rows for _, value in one.points]
+    if unit == "percent":
+        near = min(values, default=0.0) >= _NEAR_RATIO
+        return {"type": "value", "min": _NEAR_RATIO if near else 0, "max": 1, "interval": 0.05 if near else 0.5}
+    most = max(_stacked(rows).values()) if rows and rows[0].stack and values else max(values, default=0.0)
+    if limit is not None and most > _STEEP * limit.value > 0:  # what is far above would hide all else
+        return {"type": "log", "min": limit.value / 20}
+    return {"type": "value", "min": 0, **_steps(max(most, 0.0 if limit is None else limit.value * 1.08))}
+
+
+def _stacked(rows: Sequence[Line]) -> dict[float, float]:
+    """The sum at each moment."""
+    found: dict[float, float] = {}
+    for one in rows:
+        for at_s, value in one.points:
+            found[at_s] = found.get(at_s, 0.0) + value
+    return found
+
+
+def _steps(most: float) -> Options:
+    """Two to four round steps up to at least so much; none for nothing."""
+    if most <= 0:
+        return {}
+    power = 10.0 ** floor(log10(most))
+    step = next(power * one for one in (0.25, 0.5, 1.0, 2.0, 2.5, 5.0) if most <= 4 * power * one * 1.0001)
+    return {"interval": float(f"{step:.6g}"), "max": float(f"{step * ceil(most / step - 1e-6):.6g}")}
+
+
+def _axis(found: dict[str, str]) -> Options:
+    return {"axisTick": {"show": False}, "splitLine": {"lineStyle": {"color": found["line"]}}}
+
+
+def _label(found: dict[str, str]) -> Options:
+    return {"color": found["soft"], "fontSize": 11, "fontFamily": "Roboto"}
+
+
+def _when(span: tuple[float, float]) -> str:
+    if span[1] - span[0] <= 86_400 * 1.5:
+        return "v => muster.clock(v)"
+    return "v => new Date(v).toLocaleDateString('en', {day: 'numeric', month: 'short', timeZone: 'UTC'})"

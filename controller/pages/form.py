@@ -1,63 +1,85 @@
-"""The form for the common case: a service from a few answers, as YAML that people can go on with. Pure."""
+"""The form for the common case: some fields of a service, read from its YAML and written into it. Pure."""
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
 from controller.embedded.schema import bare
 from planner.yaml_text import dump
 
 Object = Mapping[str, Any]
+Path = tuple[str | int, ...]
 
 START = """apiVersion: muster.dev/v1alpha1
 kind: GPUService
 metadata:
-  name: chat
+  name: my-service
   namespace: default
 spec:
   model: meta-llama/Llama-3.1-8B-Instruct
   workload:
     ratePerSecond: 10
     buckets:
-      - {inputTokens: 512, outputTokens: 128, share: 0.7}
-      - {inputTokens: 2048, outputTokens: 512, share: 0.3}
+      - {inputTokens: 512, outputTokens: 128, share: 1}
   slos:
     - {name: interactive, ttft: 500ms, tpot: 50ms, percentile: p95}
 """
 
 
-def service(answers: Object) -> dict[str, Any]:
-    """The object of a form's answers; what was left empty is left out."""
-    slo = {key: answers[key] for key in ("ttft", "tpot") if answers.get(key)}
-    spec: dict[str, Any] = {
-        "model": answers["model"],
-        "workload": {
-            "ratePerSecond": _number(answers["rate"]),
-            "buckets": [
-                {
-                    "inputTokens": _number(answers["input"]),
-                    "outputTokens": _number(answers["output"]),
-                    "share": 1,
-                }
-            ],
-        },
-    }
-    if slo:
-        spec["slos"] = [{"name": "all", **slo, "percentile": answers.get("percentile") or "p95"}]
-    if answers.get("budget"):
-        spec["constraints"] = {"budgetPerHour": f"${_number(answers['budget']):g}"}
-    if answers.get("priority"):
-        spec["priority"] = _number(answers["priority"])
-    return {
-        "apiVersion": "muster.dev/v1alpha1",
-        "kind": "GPUService",
-        "metadata": {"name": answers["name"], "namespace": answers.get("namespace") or "default"},
-        "spec": spec,
-    }
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field. `path`: where its value is. `number`: written as one. `choices`: what a select offers."""
+
+    id: str
+    label: str
+    path: Path
+    group: Literal["Service", "Load", "Objective", "Limits"]
+    number: bool = False
+    choices: tuple[str, ...] = ()
+    hint: str = ""
 
 
-def text(answers: Object) -> str:
-    """The same as YAML."""
-    return dump(service(answers))
+FIELDS = (
+    Field("name", "Name", ("metadata", "name"), "Service"),
+    Field("namespace", "Namespace", ("metadata", "namespace"), "Service"),
+    Field("model", "Model", ("spec", "model"), "Service", hint="a name of the catalogue"),
+    Field("rate", "Requests per second", ("spec", "workload", "ratePerSecond"), "Load", number=True),
+    Field("input", "Prompt, tokens", ("spec", "workload", "buckets", 0, "inputTokens"), "Load", number=True),
+    Field("output", "Answer, tokens", ("spec", "workload", "buckets", 0, "outputTokens"), "Load", number=True),
+    Field("ttft", "First token within", ("spec", "slos", 0, "ttft"), "Objective", hint="500ms"),
+    Field("tpot", "Each further token within", ("spec", "slos", 0, "tpot"), "Objective", hint="50ms"),
+    Field("percentile", "For this share", ("spec", "slos", 0, "percentile"), "Objective",
+          choices=("p50", "p90", "p95", "p99")),
+    Field("budget", "Budget per hour", ("spec", "constraints", "budgetPerHour"), "Limits", hint="none, or $40"),
+    Field("priority", "Priority", ("spec", "priority"), "Limits", number=True, hint="0"),
+    Field("approval", "New plans", ("spec", "approval"), "Limits", choices=("Auto", "Manual")),
+)  # fmt: skip
+BY_ID = {one.id: one for one in FIELDS}
+_DEFAULTS = {"approval": "Auto", "percentile": "p95"}
+
+
+def values(plain: Object) -> dict[str, str]:
+    """What each field shows for a service; empty for what it does not say."""
+    return {one.id: _shown(_get(plain, one.path), one) for one in FIELDS}
+
+
+def several(plain: Object) -> int:
+    """How many sizes of requests a service names: the form has one pair of fields, for the first."""
+    rows = _get(plain, ("spec", "workload", "buckets"))
+    return len(rows) if isinstance(rows, list) else 0
+
+
+def changed(plain: Object, field: Field, value: str) -> dict[str, Any]:
+    """The service with a field set; an empty value takes it out."""
+    made: dict[str, Any] = copy.deepcopy(dict(plain))
+    text = value.strip()
+    if text == "" or (not _has(plain, field.path) and text == _DEFAULTS.get(field.id)):
+        _drop(made, field.path)
+    else:
+        _set(made, field.path, _number(text) if field.number else text)
+    return made
 
 
 def editable(obj: Object) -> str:
@@ -66,7 +88,70 @@ def editable(obj: Object) -> str:
     return dump({"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta, "spec": bare(obj)["spec"]})
 
 
-def _number(value: object) -> Any:
-    """Whole numbers stay whole."""
-    number = float(str(value))
+def field_at(path: str) -> Field | None:
+    """The field at a path as faults name it, such as `spec.slos[0].ttft`."""
+    return next((one for one in FIELDS if _named(one.path) == path), None)
+
+
+def _named(path: Path) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _shown(value: Any, field: Field) -> str:
+    if value is None:
+        return _DEFAULTS.get(field.id, "")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _number(text: str) -> Any:
+    """A number where it is one, the text itself for the checker to refuse where it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
     return int(number) if number == int(number) else number
+
+
+def _get(node: Any, path: Path) -> Any:
+    for part in path:
+        if isinstance(part, int):
+            node = node[part] if isinstance(node, list) and part < len(node) else None
+        else:
+            node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _has(plain: Object, path: Path) -> bool:
+    return _get(plain, path) is not None
+
+
+def _set(node: Any, path: Path, value: Any) -> None:
+    for part, after in pairwise(path):
+        fresh: Any = [] if isinstance(after, int) else {}
+        if isinstance(part, int):
+            if part >= len(node):
+                node.append(fresh)
+            node = node[part]
+        else:
+            if not isinstance(node.get(part), list | dict):
+                node[part] = fresh
+            node = node[part]
+    last = path[-1]
+    if isinstance(last, str):
+        node[last] = value
+        if path[:-1] == ("spec", "slos", 0):
+            node.setdefault("name", "interactive")
+        if path[:-1] == ("spec", "workload", "buckets", 0):
+            node.setdefault("share", 1)
+
+
+def _drop(node: Any, path: Path) -> None:
+    """Take a value out, and what it leaves empty."""
+    parent = _get(node, path[:-1])
+    if isinstance(parent, dict) and path[-1] in parent:
+        del parent[path[-1]]
+        if not parent and len(path) > 2 and isinstance(path[-2], str):
+            _drop(node, path[:-1])

@@ -1,155 +1,253 @@
 """Overview: cost, power, objectives and GPUs at a glance, the services, and what changed last and why."""
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from nicegui import ui
+from controller.kube.rest import ApiError
+from controller.pages import parts
+from controller.pages.charts import Limit, Line, Mark, lines
+from controller.pages.context import Context, Points
+from controller.pages.live import Html, Stat, card, charted, grid, static
+from controller.pages.states import state_of
+from controller.pages.words import (
+    ago,
+    cause,
+    change,
+    count,
+    model_name,
+    money,
+    rate,
+    said,
+    share,
+    short,
+    some,
+    time_of,
+    watts,
+)
+from controller.web.model import Change, DomainRow, Overview, ServiceRow, diff, domains, overview
+from controller.web.problems import Refused
 
-from controller.pages.charts import lines
-from controller.pages.parts import badge, card, chip, grid, link, live_chart, live_html, stat, table, text
-from controller.pages.shell import Context
-from controller.pages.words import ago, cause, change, clock, count, money, rate, share, watts
-from controller.web.model import Change, Overview, ServiceRow, overview, services
-
-T = TypeVar("T")
+_MOST_LINES = 5
+_MOST_ASKED = 20
+_MOST_CHANGES = 24
 
 
-def build(made: Context) -> None:
+@dataclass(frozen=True)
+class Seen:
+    """What the page shows at one moment. `fleet`: whether whoever looks may see nodes and power."""
+
+    now: Overview
+    fleet: bool
+    rows: Sequence[ServiceRow]
+    domains: Sequence[DomainRow]
+    span: tuple[float, float]
+    series: Mapping[tuple[str, str], Points]
+    changes: Sequence[Change]
+
+
+def load(made: Context) -> Seen:
+    """Everything that the page shows."""
+    now, rows, span = made.view("overview", overview), made.seen(), made.span()
+    fleet = made.viewer.may("list", "nodes", group="")
+    wanted = [("attainment_ratio", row.key) for row in rows] + [("usd_per_hour", row.key) for row in rows]
+    if fleet:
+        wanted += [("power_w", ""), ("budget_w", ""), ("attainment_ratio", ""), ("usd_per_hour", ""), ("gpus_used", "")]
+    series = {one: made.series(*one, *span) for one in wanted[: 4 * _MOST_LINES + 5]}
+    return Seen(
+        now, fleet, rows, made.view("domains", domains) if fleet else (), span, series, _recent(made, now, rows)
+    )
+
+
+def _recent(made: Context, now: Overview, rows: Sequence[ServiceRow]) -> list[Change]:
+    """What changed last in all services, as far as the cluster keeps it."""
+    found = {(one.service, one.at_s): one for one in now.changes}
+    for row in rows[:_MOST_ASKED]:
+        try:
+            past = made.outcomes(row.key)
+        except (ApiError, Refused):
+            continue  # what is known of the plans in force is shown all the same
+        for one, before in zip(past, (*past[1:], None), strict=False):
+            changed = None if before is None else diff(row.key, before, one)
+            found[row.key, one.at_s] = Change(
+                one.at_s, row.key, one.decision, one.cause, one.reason, one.usd_per_hour, changed
+            )
+    keys = {row.key for row in rows}
+    mine = (one for one in found.values() if one.service in keys and one.at_s)
+    return sorted(mine, key=lambda one: -one.at_s)[:_MOST_CHANGES]
+
+
+def build(made: Context, first: Seen) -> Callable[[Seen], None]:
     """The page."""
-    ui.html('<h1 class="m-title">Overview</h1>', sanitize=False)
-    now = _once_a_tick(made, lambda: overview(made.site))
+    title = Html(made, "m-row")
     with grid("repeat(5, minmax(0, 1fr))"):
-        stat(made, "Cost", lambda: money(now().usd_per_hour), lambda: f"{now().replicas_ready} replicas serve", _none)
-        stat(made, "Power", lambda: watts(now().power_w), lambda: _budget(made, now()), lambda: None)
-        stat(
-            made,
-            "Within the objective",
-            lambda: share(now().attainment_ratio),
-            lambda: "of requests, last minute",
-            _none,
+        tiles = [
+            Stat(made, head) for head in ("Cost", "Power", "Within the objective", "GPUs in use", "Services ready")
+        ]
+    with grid("repeat(3, minmax(0, 1fr))"):
+        attained, cost, power = (
+            charted(made, 150, head, label)
+            for head, label in (
+                ("Requests within the objective", "Share of requests within the objective over time"),
+                ("Cost by service", "Dollars an hour over time"),
+                ("Power of all nodes", "Power drawn over time"),
+            )
         )
-        stat(
-            made,
-            "GPUs in use",
-            lambda: f"{now().gpus_used}",
-            lambda: f"of {count(now().gpus_total)}",
-            lambda: _used(now()),
-        )
-        stat(
-            made, "Services ready", lambda: f"{now().services_ready} of {now().services}", lambda: _health(now()), _none
-        )
-    with grid("repeat(2, minmax(0, 1fr))"):
-        with card("Requests within the objective"):
-            live_chart(made, 168, lambda: _attained(made, now()), "Share of requests within the objective over time")
-        with card("Cost"):
-            live_chart(made, 168, lambda: _cost(made, now()), "Dollars an hour over time")
-    with grid("minmax(0, 3fr) minmax(0, 2fr)"):
+    with grid("minmax(0, 7fr) minmax(0, 5fr)"):
         with card("Services"):
-            live_html(made, lambda: _services(made))
+            table = Html(made, "m-fill")
         with card("What changed last, and why"):
-            live_html(made, lambda: _changes(made, now()))
+            changes = Html(made, "m-fill")
+
+    def show(seen: Seen) -> None:
+        title.show(f'<h1 class="m-title">Overview</h1>{_headline(seen)}')
+        _tiles(tiles, seen)
+        attained.show(_attained(made, seen))
+        cost.show(_cost(made, seen))
+        power.show(_power(made, seen))
+        table.show(_services(made, seen.rows))
+        changes.show(_changes(made, seen))
+
+    return show
 
 
-def _none() -> None:
-    return None
+def _headline(seen: Seen) -> str:
+    """The worst that there is to say, or that there is nothing."""
+    missed = [short(row.key) for row in seen.rows if row.slo == "Missed"]
+    waits = [short(row.key) for row in seen.rows if row.awaits_approval]
+    if missed:
+        return parts.badge("bad", f"{', '.join(missed[:3])} {'misses' if len(missed) == 1 else 'miss'} the objective")
+    if seen.fleet and seen.now.nodes_out:
+        return parts.badge("warn", f"{some(seen.now.nodes_out, 'node')} out for faults")
+    if waits:
+        return parts.badge("warn", f"a plan of {', '.join(waits[:3])} waits for approval")
+    return parts.badge("good", "every objective is held") if any(row.ready for row in seen.rows) else ""
 
 
-def _once_a_tick(made: Context, find: Callable[[], T]) -> Callable[[], T]:
-    """What is found, looked up once for all that show it."""
-    kept = [find()]
-    made.keep(lambda: kept.__setitem__(0, find()))
-    return lambda: kept[0]
+def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
+    cost, power, attained, gpus, ready = tiles
+    now = seen.now
+
+    def line(metric: str) -> list[float]:
+        return [value for _, value in seen.series.get((metric, ""), ())][-40:]
+
+    mine = sum(row.usd_per_hour for row in seen.rows)
+    cost.show(money(mine), some(sum(row.replicas for row in seen.rows), "replica"), line=line("usd_per_hour"))
+    held = now.attainment_ratio if seen.fleet else None
+    attained.show(share(held), "of requests in the last minute", line=line("attainment_ratio"))
+    served = sum(row.ready for row in seen.rows)
+    faults = (
+        f"{some(now.nodes_out, 'node')} of {now.nodes} out" if now.nodes_out else f"all {some(now.nodes, 'node')} in"
+    )
+    state = "" if not seen.fleet else "bad" if now.nodes_out else "good"
+    ready.show(f"{served} of {len(seen.rows)}", faults if seen.fleet else "", state=state)
+    if not seen.fleet:
+        power.show("–", "your token may not see nodes")
+        gpus.show(count(sum(row.gpus for row in seen.rows)), "of your services")
+        return
+    tight = max(seen.domains, key=lambda row: (row.drawn_w or 0.0) / row.budget_w, default=None)
+    if tight is None:
+        power.show(watts(now.power_w), "no power domain", line=line("power_w"))
+    else:
+        words = f"{tight.name}: {watts(tight.drawn_w)} of {watts(tight.budget_w)}"
+        power.show(watts(now.power_w), words, ratio=(tight.drawn_w or 0.0) / tight.budget_w)
+    busy = [one for one in now.gpus if one.used]
+    used = ", ".join(f"{one.used} {one.gpu}" for one in sorted(busy, key=lambda one: -one.used)[:2])
+    total = now.gpus_total
+    gpus.show(f"{now.gpus_used} of {total:,}", used or "none is used", ratio=now.gpus_used / total if total else 0.0)
 
 
-def _used(now: Overview) -> float | None:
-    return now.gpus_used / now.gpus_total if now.gpus_total else None
+def _marks(seen: Seen) -> list[Mark]:
+    return [Mark(one.at_s, f"{short(one.service)}: {cause(one.cause)}") for one in seen.changes]
 
 
-def _budget(made: Context, now: Overview) -> str:
-    drawn, budgets = made.site.history.latest("power_w"), made.site.history.latest("budget_w")
-    tight = [f"{name}: {watts(drawn.get(name, 0.0))} of {watts(most)}" for name, most in budgets.items() if name]
-    return "; ".join(tight[:2]) or ("no power domain" if now.budget_w is None else f"of {watts(now.budget_w)}")
+def _attained(made: Context, seen: Seen) -> Mapping[str, object]:
+    rows = [Line(short(row.key), seen.series.get(("attainment_ratio", row.key), ())) for row in seen.rows[:_MOST_LINES]]
+    return lines(rows, "percent", seen.span, dark=made.dark, marks=_marks(seen))
 
 
-def _health(now: Overview) -> str:
-    if now.nodes_out:
-        return f"{now.nodes_out} of {now.nodes} nodes out"
-    return f"{now.services_waiting} wait for a plan" if now.services_waiting else f"all {now.nodes} nodes are in"
-
-
-def _marks(now: Overview) -> list[tuple[float, str]]:
-    return [(one.at_s, cause(one.cause)) for one in now.changes]
-
-
-def _attained(made: Context, now: Overview) -> dict[str, object]:
-    found = {row.key: made.series("attainment_ratio", row.key) for row in _seen(made)}
-    return lines(found, dark=made.dark, unit=" %", scale=100, span=made.span, marks=_marks(now))
-
-
-def _cost(made: Context, now: Overview) -> dict[str, object]:
-    found = {row.key: made.series("usd_per_hour", row.key) for row in _seen(made)}
-    everything = {"all": made.series("usd_per_hour"), **found} if len(found) != 1 else found
-    return lines(everything, dark=made.dark, unit=" $/h", span=made.span, marks=_marks(now))
-
-
-def _seen(made: Context) -> list[ServiceRow]:
-    """The services that whoever looks may see."""
-    return [row for row in services(made.site) if made.viewer.may("get", "gpuservices", row.namespace)]
-
-
-def _services(made: Context) -> str:
+def _cost(made: Context, seen: Seen) -> Mapping[str, object]:
     rows = [
+        Line(short(row.key), seen.series.get(("usd_per_hour", row.key), ()), stack="cost")
+        for row in seen.rows[:_MOST_LINES]
+    ]
+    return lines(rows, "money", seen.span, dark=made.dark, marks=_marks(seen))
+
+
+def _power(made: Context, seen: Seen) -> Mapping[str, object]:
+    rows = [Line("all nodes", seen.series.get(("power_w", ""), ()), area=True)]
+    limit = None
+    if len(seen.domains) == 1 and len(seen.now.gpus) == 1:
+        limit = Limit(f"budget {watts(seen.now.budget_w)}", seen.domains[0].budget_w)
+    return lines(rows, "watts", seen.span, dark=made.dark, limit=limit)
+
+
+def _services(made: Context, rows: Sequence[ServiceRow]) -> str:
+    if not rows:
+        more = f'<a class="m-btn main" href="{made.link("/submit")}">Submit a service</a>'
+        words = "Say which model to serve, for how many requests, and how fast; Muster plans the GPUs for it."
+        return parts.empty("No service yet", words, "rocket_launch", more)
+    cells = [
         (
-            link(row.key if row.namespace != "default" else row.name, made.link(f"/services/{row.key}")),
+            parts.link(short(row.key), made.link(f"/services/{row.key}"), "m-strong"),
             state_of(row),
-            text(row.model.rpartition("/")[2]),
-            f"{row.replicas_ready}/{row.replicas}",
-            f"{rate(row.rate_per_s)} <span class='m-soft'>of {rate(row.planned_per_s)}</span>",
+            f'<span class="m-soft">{parts.text(model_name(row.model))}</span>',
+            f"{row.replicas_ready} of {row.replicas}",
+            _load(row),
             share(row.attainment_ratio),
             money(row.usd_per_hour),
         )
-        for row in _seen(made)
+        for row in rows
     ]
-    heads = ("Service", "State", "Model", "Replicas", "Rate, planned for", "In time", "Cost")
-    return table(heads, rows, (3, 4, 5, 6), "No service yet. Submit one to see a plan for it.")
+    heads = ("Service", "State", "Model", "Replicas", "Rate of planned", "In time", "Cost")
+    return parts.table(heads, cells, (3, 4, 5, 6), "Services")
 
 
-def state_of(row: ServiceRow) -> str:
-    """A service's state as a badge."""
-    if row.paused:
-        return badge("soft", "Paused")
-    if row.awaits_approval:
-        return badge("warn", "Needs approval")
-    if row.slo == "Missed":
-        return badge("warn", "Objective missed")
-    if row.ready:
-        return badge("good", "Serving")
-    return badge("bad" if row.reason in _BAD else "soft", row.reason)
+def _load(row: ServiceRow) -> str:
+    """Requests of those that were planned for, as figures and as a bar."""
+    said = f'{rate(row.rate_per_s)} <span class="m-soft">of {rate(row.planned_per_s)}</span>'
+    if not row.planned_per_s or row.rate_per_s is None:
+        return said
+    ratio = row.rate_per_s / row.planned_per_s
+    colour = "warn" if ratio > 1.0 else "accent"
+    return said + parts.meter(ratio, f"{100 * ratio:.0f} percent of the planned rate", colour=colour)
 
 
-_BAD = ("InvalidSpec", "Infeasible", "PlanFailed", "ApplyFailed", "CrashLooping", "ImagePullFailed", "QuotaExceeded")
-
-
-def _changes(made: Context, now: Overview) -> str:
-    rows = [one for one in now.changes if made.viewer.may("get", "plans", one.service.partition("/")[0])]
-    if not rows:
-        return '<div class="m-empty">Nothing was planned yet.</div>'
-    return '<div class="m-list">' + "".join(_change(made, one, now.at_s) for one in rows[:6]) + "</div>"
+def _changes(made: Context, seen: Seen) -> str:
+    if not seen.changes:
+        words = "Each time a plan comes into force, this says what moved, what asked for it, and what it costs."
+        return parts.empty("Nothing was planned yet", words, "history")
+    return '<div class="m-list">' + "".join(_change(made, one, seen.now.at_s) for one in seen.changes[:12]) + "</div>"
 
 
 def _change(made: Context, one: Change, now_s: float) -> str:
-    moved = (
-        []
-        if one.diff is None
-        else [f"{row.node_group}: {row.recipe} {row.before} → {row.after}" for row in one.diff.moves]
-    )
     cost = money(one.usd_per_hour) if one.diff is None else change(one.diff.usd_per_hour)
-    when = f'<span class="m-note" title="{clock(one.at_s)}">{ago(one.at_s, now_s)}</span>'
-    head = f"{link(one.service, made.link(f'/plans/{one.service}'))} {chip(cause(one.cause))} {when}"
-    if one.diff is None:
-        moved = ["the first plan"]
-    what = "; ".join(moved[:3]) or "the same replicas"
-    return (
-        f'<div class="m-item"><div style="min-width:0"><div>{head}</div>'
-        f'<div class="m-note">{text(one.reason)}</div><div class="m-note">{text(what)} · {text(cost)}</div></div></div>'
+    head = (
+        f'<div class="m-row" style="min-height:0;gap:8px">'
+        f"{parts.link(short(one.service), made.link(f'/plans/{one.service}'), 'm-strong')}"
+        f"{parts.chip(cause(one.cause))}"
+        f'<span class="m-note" title="{time_of(one.at_s)} UTC">{ago(one.at_s, now_s)}</span>'
+        f'<span class="m-nowrap" style="margin-left:auto">{parts.text(cost)}</span></div>'
     )
+    return f'<div class="m-item">{head}{parts.note(said(one.reason))}{_moves(one)}</div>'
+
+
+def _moves(one: Change) -> str:
+    if one.diff is None:
+        return parts.note("The first plan of this service")
+    rows = [
+        f"{row.before} → {row.after} × {parts.text(row.recipe)}"
+        f" <span class='m-soft'>on {parts.text(row.node_group)}</span>"
+        for row in one.diff.moves[:3]
+    ]
+    more = len(one.diff.moves) - 3
+    if more > 0:
+        rows.append(f'<span class="m-soft">and {some(more, "other move")}</span>')
+    return f'<div style="font-size:12px;line-height:18px">{"<br>".join(rows) or "The same replicas"}</div>'
+
+
+def nothing(made: Context, title: str) -> None:
+    """What the pages of services say before there is one."""
+    words = "Say which model to serve, for how many requests, and how fast; Muster plans the GPUs for it."
+    more = f'<a class="m-btn main" href="{made.link("/submit")}">Submit a service</a>'
+    static(f'<h1 class="m-title">{title}</h1>')
+    static(f'<div class="m-card">{parts.empty("No service yet", words, "rocket_launch", more)}</div>')

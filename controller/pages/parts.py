@@ -1,84 +1,15 @@
-"""Pieces that pages are made of: stat tiles, cards, tables, states. Text from outside is always escaped."""
+"""Pieces that pages are made of, as HTML: tables, states, figures, empty places. Text from outside is escaped. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from html import escape
-from typing import Any
 
-from nicegui import ui
-
-from controller.pages.shell import Context
-
-STATES = {  # class, sign, for people who cannot tell colours apart a sign and a word each
+STATES = {  # class, sign: people who cannot tell colours apart have a sign, and the words beside it
     "good": ("m-good", "check_circle"),
-    "warn": ("m-warn", "error"),
+    "warn": ("m-warn", "warning"),
     "bad": ("m-bad", "cancel"),
     "soft": ("m-soft", "pending"),
+    "info": ("m-accent", "info"),
 }
-
-
-@contextmanager
-def card(head: str = "", note: str = "") -> Iterator[ui.element]:
-    """A card with a heading."""
-    with ui.element("section").classes("m-card") as made:
-        if head:
-            made.props(f'aria-label="{escape(head)}"')
-            with ui.element("div").classes("m-head"):
-                ui.label(head)
-                if note:
-                    ui.label(note).classes("m-note").style("font-weight:400")
-        yield made
-
-
-@contextmanager
-def grid(columns: str) -> Iterator[None]:
-    """Cards side by side: `columns` as CSS has them."""
-    with ui.element("div").classes("m-grid").style(f"grid-template-columns:{columns}"):
-        yield
-
-
-def stat(
-    made: Context, head: str, value: Callable[[], str], note: Callable[[], str], ratio: Callable[[], float | None]
-) -> None:
-    """A figure with a line below it, and a bar where it is a share of something."""
-    with card(head):
-        figure = ui.label().classes("m-value")
-        bar = ui.html("", sanitize=False).style("width:100%")
-        below = ui.label().classes("m-note")
-
-    def update() -> None:
-        figure.set_text(value())
-        below.set_text(note())
-        bar.set_content(meter(found) if (found := ratio()) is not None else "")
-
-    made.keep(update)
-
-
-def meter(ratio: float, warn: float = 0.9) -> str:
-    """A bar that is full to a share; full ones are told by colour too."""
-    colour = "var(--bad)" if ratio > 1 else "var(--warn)" if ratio > warn else "var(--accent)"
-    width = 100 * min(max(ratio, 0.0), 1.0)
-    label = f'role="img" aria-label="{100 * ratio:.0f} percent"'
-    return f'<div class="m-bar" {label}><div style="width:{width:.1f}%;background:{colour}"></div></div>'
-
-
-def badge(state: str, words: str) -> str:
-    """A state: colour, sign and word."""
-    css, sign = STATES[state]
-    return (
-        f'<span class="m-badge {css}"><i class="q-icon notranslate material-icons" aria-hidden="true">{sign}</i>'
-        f"{escape(words)}</span>"
-    )
-
-
-def chip(words: str) -> str:
-    """A word in a pill."""
-    return f'<span class="m-chip">{escape(words)}</span>'
-
-
-def link(words: str, path: str) -> str:
-    """A link; `path` is one of ours."""
-    return f'<a href="{escape(path, quote=True)}">{escape(words)}</a>'
 
 
 def text(words: object) -> str:
@@ -86,51 +17,111 @@ def text(words: object) -> str:
     return escape(str(words))
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = (), empty: str = "") -> str:
+def icon(name: str) -> str:
+    """A sign that says nothing that the words beside it don't."""
+    return f'<i class="material-icons notranslate" aria-hidden="true">{name}</i>'
+
+
+def badge(state: str, words: str) -> str:
+    """A state: colour, sign and word."""
+    css, sign = STATES[state]
+    return f'<span class="m-badge {css}">{icon(sign)}{escape(words)}</span>'
+
+
+def chip(words: str) -> str:
+    """A word in a pill."""
+    return f'<span class="m-chip">{escape(words)}</span>'
+
+
+def note(words: str, css: str = "") -> str:
+    """Small print."""
+    return f'<div class="m-note {css}">{escape(words)}</div>'
+
+
+def link(words: str, path: str, css: str = "") -> str:
+    """A link; `path` is one of ours."""
+    return f'<a href="{escape(path, quote=True)}" class="{css}">{escape(words)}</a>'
+
+
+def empty(head: str, words: str, sign: str = "inbox", more: str = "") -> str:
+    """What a place says that has nothing to show: that, and what to do. `more` is HTML."""
+    return f'<div class="m-empty">{icon(sign)}<b>{escape(head)}</b><span>{escape(words)}</span>{more}</div>'
+
+
+def banner(state: str, head: str, words: str) -> str:
+    """Something that a person should know before all else."""
+    tone = {"soft": "soft", "info": "accent"}.get(state, state)
+    inner = f'{badge(state, head)}<span style="flex:1">{escape(words)}</span>'
+    return f'<div class="m-banner" role="status" style="--tone:var(--{tone})">{inner}</div>'
+
+
+def tone(ratio: float, warn: float = 0.9) -> str:
+    """The colour of a share that should not reach one."""
+    return "bad" if ratio > 1.0005 else "warn" if ratio > warn else "accent"
+
+
+def meter(ratio: float, words: str, marks: Sequence[float] = (), warn: float = 0.9, colour: str = "") -> str:
+    """A bar that is full to a share, with marks; `words` say it to those who hear it."""
+    colour = colour or tone(ratio, warn)
+    width = 100 * min(max(ratio, 0.0), 1.0)
+    ticks = "".join(f'<b style="left:{100 * min(max(one, 0.0), 1.0):.1f}%"></b>' for one in marks)
+    inner = f'<i style="width:{width:.1f}%;background:var(--{colour})"></i>{ticks}'
+    return f'<span class="m-bar" role="img" aria-label="{escape(words)}">{inner}</span>'
+
+
+def spark(values: Sequence[float]) -> str:
+    """A line of a few values, without axes."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    wide, tall = (high - low) or 1.0, 20.0
+    step = 80.0 / (len(values) - 1)
+    points = " ".join(f"{2 + i * step:.1f},{23 - tall * (one - low) / wide:.1f}" for i, one in enumerate(values))
+    level = f'<path d="M{points.replace(" ", "L")}"/>'
+    return f'<svg class="m-spark" viewBox="0 0 84 26" preserveAspectRatio="none" aria-hidden="true">{level}</svg>'
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = (), label: str = "") -> str:
     """A table of cells that are HTML already; `right` names columns of figures."""
-    if not rows:
-        return f'<div class="m-empty">{escape(empty)}</div>'
 
     def css(index: int) -> str:
         return ' class="r"' if index in right else ""
 
-    head = "".join(f'<th scope="col"{css(i)}>{escape(one)}</th>' for i, one in enumerate(heads) if any(heads))
+    head = "".join(f'<th scope="col"{css(i)}>{escape(one)}</th>' for i, one in enumerate(heads))
     body = "".join("<tr>" + "".join(f"<td{css(i)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>" for row in rows)
-    top = f"<thead><tr>{head}</tr></thead>" if head else ""
-    return f'<div class="m-scroll"><table class="m-table">{top}<tbody>{body}</tbody></table></div>'
+    name = f' aria-label="{escape(label)}"' if label else ""
+    whole = f'<table class="m-table"{name}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="m-scroll" tabindex="-1">{whole}</div>'
 
 
-def live_html(made: Context, content: Callable[[], str]) -> ui.html:
-    """HTML that is made anew every two seconds, and sent only where it differs."""
-    shown = ui.html("", sanitize=False).style("width:100%")
-
-    def update() -> None:
-        fresh = content()
-        if fresh != shown.content:
-            shown.set_content(fresh)
-
-    made.keep(update)
-    return shown
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """Names with what they are, as HTML."""
+    body = "".join(f"<tr><td>{escape(name)}</td><td>{value}</td></tr>" for name, value in rows)
+    return f'<table class="m-table m-facts"><tbody>{body}</tbody></table>'
 
 
-def live_chart(made: Context, height: int, options: Callable[[], Mapping[str, Any]], label: str) -> None:
-    """A chart that follows."""
-    chart = (
-        ui.echart(dict(options()))
-        .style(f"height:{height}px;width:100%")
-        .props(f'role="img" aria-label="{escape(label)}"')
+def card(head: str, inner: str, aside: str = "", style: str = "") -> str:
+    """A card that is HTML whole. `aside`: HTML at the right of the heading."""
+    top = f'<div class="m-head"><h2 class="m-head">{escape(head)}</h2><span class="m-note">{aside}</span></div>'
+    return f'<section class="m-card" aria-label="{escape(head)}" style="{style}">{top}{inner}</section>'
+
+
+def keys(rows: Sequence[tuple[str, str, bool]]) -> str:
+    """A legend: names with their colours, and whether their lines are dashed."""
+    made = "".join(
+        f'<span class="m-key{" dashed" if dashed else ""}" style="--c:{colour}"><i></i>{escape(name)}</span>'
+        for name, colour, dashed in rows
     )
-
-    def update() -> None:
-        fresh = dict(options())
-        if fresh != dict(chart.options):
-            chart.options.clear()
-            chart.options.update(fresh)
-            chart.update()
-
-    made.live.append(update)
+    return f'<span class="m-keys">{made}</span>'
 
 
-def chart(height: int, options: Mapping[str, Any], label: str) -> None:
-    """A chart that stays."""
-    ui.echart(dict(options)).style(f"height:{height}px;width:100%").props(f'role="img" aria-label="{escape(label)}"')
+def search(label: str, value: str, hint: str) -> str:
+    """A field to find things by: what is typed is told as the event `find`, and kept in the address."""
+    script = (
+        "clearTimeout(this.late);this.late=setTimeout("
+        "()=>{muster.query('find',this.value);emitEvent('find',this.value)},250)"
+    )
+    return (
+        f'<input type="search" class="m-input" data-search style="width:210px" placeholder="{escape(hint)}" '
+        f'aria-label="{escape(label)}" value="{escape(value)}" oninput="{script}">'
+    )

@@ -1,123 +1,214 @@
-"""Power: every domain against its thresholds, and the caps of its GPUs by priority."""
+"""Power: every domain against its budget, and the caps of its GPUs by priority."""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from nicegui import events as given
 from nicegui import run, ui
 
 from controller.kube.rest import MERGE, ApiError
-from controller.pages.charts import lines
-from controller.pages.parts import card, chip, grid, live_chart, live_html, meter, stat, table, text
-from controller.pages.shell import Context
-from controller.pages.words import share, watts
-from controller.web.model import DomainRow, domains
+from controller.pages import parts
+from controller.pages.charts import Line, Points, lines
+from controller.pages.context import Context
+from controller.pages.live import Chart, Html, Stat, charted, grid
+from controller.pages.shell import send
+from controller.pages.words import share, short, some, watts
+from controller.web.model import DomainRow, NodeRow, domains, nodes
 from planner.errors import BadInput
 from planner.units import POWER
 
+_DRAWN = "Drawn now"
 
-def build(made: Context) -> None:
+
+@dataclass(frozen=True)
+class Seen:
+    """What the page shows at one moment."""
+
+    domains: Mapping[str, DomainRow]
+    rows: Sequence[NodeRow]
+    span: tuple[float, float]
+    series: Mapping[tuple[str, str], Points]
+    may_set: frozenset[str]
+
+
+def load(made: Context) -> Seen:
+    """Everything that the page shows."""
+    found, span = made.view("domains", domains), made.span()
+    wanted = [("power_w", ""), *((metric, row.name) for row in found for metric in ("power_w", "budget_w"))]
+    series = {one: made.series(*one, *span) for one in wanted}
+    may = frozenset(row.name for row in found if made.viewer.may("patch", "powerdomains", name=row.name))
+    return Seen({row.name: row for row in found}, made.view("nodes", nodes), span, series, may)
+
+
+def build(made: Context, first: Seen) -> Callable[[Seen], None]:
     """The page."""
-    ui.html('<h1 class="m-title">Power</h1>', sanitize=False)
-    found = domains(made.site)
-    if not found:
-        with card():
-            words = "No power domain. Make a PowerDomain with a budget, and name it in a node group's powerDomain."
-            ui.html(f'<div class="m-empty">{text(words)}</div>', sanitize=False)
-        with card("Power of the fleet"):
-            live_chart(
-                made,
-                220,
-                lambda: lines(
-                    {"drawn": made.series("power_w")}, dark=made.dark, unit=" kW", scale=1e-3, span=made.span, area=True
-                ),
-                "Watts drawn over time",
-            )
-        return
-    kept = {row.name: row for row in found}
-    made.keep(lambda: kept.update({row.name: row for row in domains(made.site)}))
-    for name in list(kept):
-        _domain(made, kept, name)
-
-
-def _domain(made: Context, kept: dict[str, DomainRow], name: str) -> None:
-    with ui.element("div").classes("m-row"):
-        ui.html(f'<h2 class="m-title" style="font-size:15px">{text(name)}</h2>', sanitize=False)
-        live_html(made, lambda: " ".join(map(chip, kept[name].groups))).style("width:auto")
-        ui.space()
-        if made.viewer.may("patch", "powerdomains", name=name):
-            _budget(made, kept, name)
+    title = Html(made, "m-row")
     with grid("repeat(4, minmax(0, 1fr))"):
-        stat(
-            made,
-            "Drawn",
-            lambda: watts(kept[name].drawn_w),
-            lambda: f"of {watts(kept[name].budget_w)}",
-            lambda: _ratio(kept[name]),
+        tiles = [Stat(made, name) for name in ("All nodes", "In power domains", "Planned at full load", "Capped GPUs")]
+    parts_of = {name: _Domain(made, row, name in first.may_set) for name, row in first.domains.items()}
+    nothing = Html(made)
+    if not first.domains:
+        whole = charted(made, 220, "Power of all nodes", "Power of all nodes over time")
+
+    def show(seen: Seen) -> None:
+        title.show(f'<h1 class="m-title">Power</h1>{_headline(seen)}')
+        _tiles(tiles, seen)
+        for name, part in parts_of.items():
+            if name in seen.domains:
+                part.show(seen, seen.domains[name])
+        if not first.domains:
+            words = "Make a PowerDomain with a budget, and name it in a node group: plans then stay below it."
+            nothing.show(f'<div class="m-card">{parts.empty("No power domain", words, "bolt")}</div>')
+            whole.show(
+                lines([Line("drawn", seen.series[("power_w", "")], area=True)], "watts", seen.span, dark=made.dark)
+            )
+
+    return show
+
+
+def _headline(seen: Seen) -> str:
+    over = [row.name for row in seen.domains.values() if (row.drawn_w or 0.0) > row.budget_w]
+    if over:
+        return parts.badge("bad", f"{', '.join(over)} over budget")
+    return parts.badge("good", "every domain is within its budget") if seen.domains else ""
+
+
+def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
+    whole, inside, planned, capped = tiles
+    drawn = [row.power_w for row in seen.rows if row.power_w is not None]
+    line = [value for _, value in seen.series[("power_w", "")]][-40:]
+    whole.show(watts(sum(drawn)) if drawn else "–", some(sum(row.gpus for row in seen.rows), "GPU"), line=line)
+    budget, used = (
+        sum(row.budget_w for row in seen.domains.values()),
+        sum(row.drawn_w or 0.0 for row in seen.domains.values()),
+    )
+    if budget:
+        inside.show(watts(used), f"of {watts(budget)}", ratio=used / budget)
+        full = sum(row.planned_w for row in seen.domains.values())
+        planned.show(watts(full), f"{share(full / budget, 0)} of the budgets", ratio=full / budget)
+    else:
+        inside.show("–", "there is none")
+        planned.show("–", "there is no domain")
+    caps = [tile for row in seen.rows for tile in row.tiles if tile.cap_w and tile.cap_w < (tile.tdp_w or 0.0)]
+    lowest = min((tile.cap_w for tile in caps if tile.cap_w is not None), default=None)
+    capped.show(
+        str(len(caps)), "none is held below what it may draw" if lowest is None else f"the lowest at {watts(lowest)}"
+    )
+
+
+class _Domain:
+    """One domain's card."""
+
+    def __init__(self, made: Context, row: DomainRow, may_set: bool) -> None:
+        self._made, self._name = made, (name := row.name)
+        self._event = f"budget-{escape(name)}"
+        with ui.element("section").classes("m-card").props(f'aria-label="Power domain {escape(name)}"'):
+            with ui.element("div").classes("m-row"):
+                self._head = Html(made, "m-row", "width:auto")
+                ui.space()
+                self._said = Html(made, style="width:auto")
+                if may_set:
+                    self._field(row.budget_w)
+            with grid("minmax(0, 4fr) minmax(0, 8fr)", "gap:24px"):
+                self._bars = Html(made)
+                with ui.element("div"):
+                    self._chart = Chart(made, 210, f"Power of {name} against its budget")
+            self._caps = Html(made)
+
+    def show(self, seen: Seen, row: DomainRow) -> None:
+        """Have it be this."""
+        chips = " ".join(map(parts.chip, row.groups))
+        self._head.show(
+            f'<h2 class="m-sub">{parts.text(row.name)}</h2>{chips}<span class="m-note">{some(row.gpus, "GPU")}</span>'
         )
-        stat(
-            made,
-            "Limits in force",
-            lambda: watts(kept[name].allowed_w),
-            lambda: "sum of what GPUs may draw",
-            lambda: None,
+        self._bars.show(_bars(row))
+        rows = [
+            Line("drawn", seen.series.get(("power_w", row.name), ()), area=True),
+            Line("budget", seen.series.get(("budget_w", row.name), ()), dashed=True),
+        ]
+        self._chart.show(lines(rows, "watts", seen.span, dark=self._made.dark))
+        self._caps.show(_caps(self._made, row))
+
+    def _field(self, now_w: float) -> None:
+        script = f"emitEvent('{self._event}', this.elements.budget.value); return false"
+        label = f"New budget of {escape(self._name)}"
+        ui.html(
+            f'<form class="m-row" style="gap:6px;flex-wrap:nowrap" onsubmit="{script}">'
+            f'<input name="budget" class="m-input" style="width:92px" aria-label="{label}" value="{_written(now_w)}">'
+            '<button class="m-btn">Set budget</button></form>',
+            sanitize=False,
         )
-        stat(made, "Planned", lambda: watts(kept[name].planned_w), lambda: "of all replicas at full load", lambda: None)
-        stat(
-            made,
-            "GPUs",
-            lambda: str(kept[name].gpus),
-            lambda: f"{sum(row.gpus for row in kept[name].caps)} in plans",
-            lambda: None,
-        )
-    with grid("minmax(0, 1fr) minmax(0, 1fr)"):
-        with card("Drawn against the budget"):
-            live_chart(made, 220, lambda: _drawn(made, kept[name]), f"Watts of {name} over time")
-        with card("Caps by priority", "low priorities are squeezed first"):
-            live_html(made, lambda: _caps(kept[name]))
+        ui.on(self._event, self._set)
+
+    async def _set(self, event: given.GenericEventArguments) -> None:
+        wanted = str(event.args).replace(" ", "")[:40]
+        wrong = await run.io_bound(_set, self._made, self._name, wanted)
+        good = f"{self._name} may draw {wanted} now"
+        self._said.show(parts.badge("bad", wrong) if wrong else parts.badge("good", good))
+        send(self._made)
 
 
-def _ratio(row: DomainRow) -> float | None:
-    return None if row.drawn_w is None else row.drawn_w / row.budget_w
+def _set(made: Context, name: str, wanted: str) -> str:
+    """Give a domain another budget; what was said against it."""
+    if not made.viewer.may("patch", "powerdomains", name=name):
+        return "Your token may not change power domains."
+    try:
+        POWER.parse(wanted)
+        path = made.site.served.need("powerdomains").path("", name)
+        made.site.objects.request("PATCH", path, {"spec": {"budget": wanted}}, content_type=MERGE)
+    except (BadInput, ApiError) as error:
+        return str(error)
+    return ""
 
 
-def _drawn(made: Context, row: DomainRow) -> dict[str, object]:
-    found = {"drawn": made.series("power_w", row.name), "budget": made.series("budget_w", row.name)}
-    return lines(found, dark=made.dark, unit=" kW", scale=1e-3, span=made.span, dashed=("budget",), area=True)
+def _written(power_w: float) -> str:
+    """A budget as the field has it: exact, in the larger unit where it is whole in it."""
+    return f"{power_w / 1000:g}kW" if power_w >= 1000 else f"{power_w:g}W"
 
 
-def _caps(row: DomainRow) -> str:
+def _bars(row: DomainRow) -> str:
+    """What is drawn, what may be drawn, and what is planned, each against the budget."""
+    rows = (
+        (_DRAWN, row.drawn_w, "what agents measure"),
+        ("Planned", row.planned_w, "every replica at full load"),
+        ("Limits in force", row.allowed_w, "the most that its GPUs could draw together"),
+    )
+    most = max([row.budget_w, *(value for _, value, _ in rows if value is not None)])
+    body = "".join(_bar(name, value, words, row.budget_w, most) for name, value, words in rows)
+    return f'<div class="m-list">{body}</div>{parts.note(f"The mark is the budget of {watts(row.budget_w)}.")}'
+
+
+def _bar(name: str, value: float | None, words: str, budget: float, most: float) -> str:
+    said = f"{name}: {watts(value)} of {watts(budget)}"
+    colour = parts.tone((value or 0.0) / budget) if name == _DRAWN else "accent"
+    bar = "" if value is None else parts.meter(value / most, said, (budget / most,), colour=colour)
+    part = "" if value is None else f"{100 * value / budget:.0f} %"
+    return (
+        f'<div class="m-item" style="padding:7px 0"><div style="display:flex;justify-content:space-between">'
+        f'<span title="{escape(words)}">{name}</span><span>{watts(value)} <span class="m-soft">{part}</span></span>'
+        f"</div>{bar}</div>"
+    )
+
+
+def _caps(made: Context, row: DomainRow) -> str:
+    if not row.caps:
+        return parts.note("No plan uses GPUs of this domain.")
     rows = [
         (
-            text(one.service),
             str(one.priority),
-            text(one.recipe),
+            parts.link(short(one.service), made.link(f"/services/{one.service}"), "m-strong"),
+            parts.text(one.recipe),
+            parts.text(one.node_group),
             str(one.gpus),
-            "none" if one.cap_w is None else watts(one.cap_w),
-            f"{watts(one.planned_w)}{meter(one.planned_w / row.budget_w, 2.0)}",
+            '<span class="m-soft">none</span>' if one.cap_w is None else watts(one.cap_w),
+            watts(one.planned_w),
+            parts.meter(
+                one.planned_w / row.budget_w, f"{share(one.planned_w / row.budget_w, 0)} of the budget", warn=2.0
+            ),
         )
         for one in row.caps
     ]
-    used = sum(one.planned_w for one in row.caps) / row.budget_w
-    heads = ("Service", "Priority", "Runs as", "GPUs", "Cap of each", "Planned")
-    return (
-        table(heads, rows, (1, 3, 4), "No plan uses this domain.")
-        + f'<div class="m-note">{share(used, 0)} of the budget is planned.</div>'
-    )
-
-
-def _budget(made: Context, kept: dict[str, DomainRow], name: str) -> None:
-    field = (
-        ui.input(value=watts(kept[name].budget_w).replace(" ", ""))
-        .props('outlined dense aria-label="Budget"')
-        .style("width:110px")
-    )
-
-    async def apply() -> None:
-        try:
-            POWER.parse(field.value)
-            body = {"spec": {"budget": field.value}}
-            path = made.site.served.need("powerdomains").path("", name)
-            await run.io_bound(made.site.objects.request, "PATCH", path, body, content_type=MERGE)
-        except (BadInput, ApiError) as error:
-            ui.notify(f"budget: {error}", type="negative")
-            return
-        ui.notify(f"{name} may draw {field.value} now", type="positive")
-
-    ui.button("Set budget", on_click=apply).props("outline dense").style("padding:0 12px")
+    heads = ("Priority", "Service", "Runs as", "Nodes", "GPUs", "Cap of each", "Planned", "Of the budget")
+    lowest = parts.note("When power is short, GPUs of services with lower priority are capped first.")
+    return parts.table(heads, rows, (4, 5, 6), "Caps by priority") + f"<div style=height:8px></div>{lowest}"

@@ -4,9 +4,9 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from controller.web.access import Access, Caller, Tokens, Unknown
+from controller.web.access import READS, Access, Caller, Tokens, Unknown
 
 COOKIE = "muster_session"
 _MOST, _LASTS_S = 10_000, 12 * 3600.0
@@ -14,14 +14,25 @@ _MOST, _LASTS_S = 10_000, 12 * 3600.0
 
 @dataclass(frozen=True)
 class Viewer:
-    """A person at a page."""
+    """A person at a page. Both questions may wait for the API server: ask them in a thread."""
 
     tokens: Tokens
     who: Caller
+    token: str = field(default="", repr=False)
 
     def may(self, verb: str, plural: str, namespace: str = "", name: str = "", group: str = "muster.dev") -> bool:
-        """Whether they may do something."""
+        """Whether they may do something; what changes anything needs a token that still counts. Raises ApiError."""
+        if verb not in READS and not self.known():
+            return False
         return self.tokens.may(self.who, Access(verb, plural, namespace, name, group))
+
+    def known(self) -> bool:
+        """Whether their token still counts. Raises ApiError."""
+        try:
+            self.tokens.caller(self.token)
+        except Unknown:
+            return False
+        return True
 
 
 class Sessions:
@@ -64,6 +75,6 @@ class Sessions:
         if found is None or found[1] < time.monotonic():
             return None
         try:
-            return Viewer(self._tokens, self._tokens.caller(found[0]))
+            return Viewer(self._tokens, self._tokens.caller(found[0]), found[0])
         except Unknown:
             return None

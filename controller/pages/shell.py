@@ -1,26 +1,37 @@
 """What every page has: the bar above with the way to the others, the range of time, light or dark, and live updates."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from urllib.parse import urlencode
+from collections.abc import Callable
+from html import escape
+from itertools import count
+from typing import TypeVar
 
-from nicegui import ui
+import orjson
+from nicegui import run, ui
 
-from controller.pages.sessions import Viewer
-from controller.pages.style import CSS, DARK, LIGHT
+from controller.kube.rest import ApiError
+from controller.pages.context import Context
+from controller.pages.parts import icon
+from controller.pages.ranges import LASTS, moment_text
+from controller.pages.style import address, colours
 from controller.pages.words import moment
-from controller.web.asked import Web
-from controller.web.site import Site
+from controller.web.problems import Refused
+from planner.errors import MusterError
 
-RANGES = {"15m": 900, "1h": 3600, "6h": 21_600, "24h": 86_400, "7d": 604_800}
-_NAMES = {"15m": "15 minutes", "1h": "1 hour", "6h": "6 hours", "24h": "24 hours", "7d": "7 days"}
-USUAL = "6h"
-NAV = (("Overview", "/"), ("Submit", "/submit"), ("Cluster", "/cluster"), ("Power", "/power"), ("Events", "/events"))
+T = TypeVar("T")
+Show = Callable[[T], None]
+NAV = (
+    ("Overview", "/"), ("Services", "/services"), ("Plans", "/plans"), ("Cluster", "/cluster"), ("Power", "/power"),
+    ("Events", "/events"),
+)  # fmt: skip
 _EVERY_S = 2.0
+_ASKED_EVERY = 15  # whether a token still counts, in rounds
 _LOG = logging.getLogger("muster")
-
+_NAMES = {"15m": "15 minutes", "1h": "hour", "6h": "6 hours", "24h": "24 hours", "7d": "7 days"}
+_MARK = (
+    '<svg viewBox="0 0 18 18" aria-hidden="true" fill="currentColor"><rect x="1" y="9" width="4" height="8" rx="1"/>'
+    '<rect x="7" y="5" width="4" height="12" rx="1"/><rect x="13" y="1" width="4" height="16" rx="1"/></svg>'
+)
 _THEME = """<script>
 if (!document.cookie.includes('muster_theme=')) {
   const dark = matchMedia('(prefers-color-scheme: dark)').matches;
@@ -30,92 +41,113 @@ if (!document.cookie.includes('muster_theme=')) {
 </script>"""
 
 
-@dataclass
-class Context:
-    """One page of one person. `live`: what is done again every two seconds while they look."""
-
-    web: Web
-    viewer: Viewer
-    dark: bool
-    range: str
-    live: list[Callable[[], None]] = field(default_factory=list)
-
-    @property
-    def site(self) -> Site:
-        """The controller."""
-        return self.web.site
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """The time that charts show, from and to."""
-        now_s = self.site.clock()
-        return now_s - RANGES[self.range], now_s
-
-    def link(self, path: str, **query: str) -> str:
-        """A link that keeps the range of time."""
-        return f"{path}?{urlencode({'range': self.range, **query})}"
-
-    def series(self, metric: str, subject: str = "") -> Sequence[tuple[float, float]]:
-        """Values of the shown time."""
-        return self.site.history.series(metric, subject, *self.span)
-
-    def keep(self, update: Callable[[], None]) -> None:
-        """Do something now and every two seconds."""
-        update()
-        self.live.append(update)
-
-
-@contextmanager
-def page(made: Context, title: str, here: str) -> Iterator[None]:
-    """The frame of a page; its content goes inside."""
-    ui.add_css(CSS)
+def frame(made: Context, title: str, here: str) -> ui.element:
+    """The bar and the place for a page's content."""
+    ui.add_head_html(
+        f'<link rel="stylesheet" href="{address("style.css")}"><script src="{address("muster.js")}"></script>'
+    )
     ui.add_head_html(_THEME)
     ui.page_title(f"{title} · Muster")
     ui.dark_mode(made.dark)
-    ui.colors(primary=(DARK if made.dark else LIGHT)["accent"])
+    ui.colors(primary=colours(made.dark)["accent"])
     with ui.header(elevated=False).classes("m-top"):
-        ui.link("Muster", made.link("/")).classes("m-brand")
-        with ui.element("nav").classes("m-nav").props('aria-label="Pages"'):
-            for name, path in NAV:
-                link = ui.link(name, made.link(path))
-                if path == here:
-                    link.classes("here").props('aria-current="page"')
-        ui.space()
-        clock = ui.label().classes("m-note").props('aria-label="Time in the cluster"')
-        _range(made)
-        _theme(made)
-        if not made.web.tokens.open:
-            ui.link("Sign out", "/logout").classes("m-note")
-    with ui.element("main").classes("m-page"):
-        yield
+        ui.html(_bar(made, here), sanitize=False).style("display:contents")
+    return ui.element("div").classes("m-page").props('id="main" tabindex="-1"').style("outline:none")
 
-    def tick() -> None:
-        speed = made.site.speed()
-        clock.set_text(moment(made.site.clock()) + (f" · {speed:g}×" if speed != 1 else ""))
-        for update in made.live:
-            try:
-                update()
-            except Exception:  # one part that fails must not stop the others: it is told, and tried again
-                _LOG.exception("page %s", title)
 
-    clock.set_text(moment(made.site.clock()))
+def _bar(made: Context, here: str) -> str:
+    links = "".join(f'<a href="{escape(made.link(path))}"{_here(path == here)}>{name}</a>' for name, path in NAV)
+    out = "" if made.web.tokens.open else f'<a class="m-icon" href="/logout" aria-label="Sign out">{icon("logout")}</a>'
+    return (
+        '<a class="m-skip" href="#main">Skip to the content</a>'
+        f'<a class="m-brand" href="{escape(made.link("/"))}">{_MARK}Muster</a>'
+        f'<nav class="m-nav" aria-label="Pages">{links}</nav><span style="flex:1"></span>'
+        f'<span class="m-state" id="m-state" role="status">{_state(made, "")}</span>'
+        f"{_range(made)}{_theme(made)}{out}"
+        f'<a class="m-btn main" href="{escape(made.link("/submit"))}"{_here(here == "/submit", False)}>Submit</a>'
+    )
+
+
+def _here(true: bool, css: bool = True) -> str:
+    return (' class="here"' if css else "") + ' aria-current="page"' if true else ""
+
+
+def _state(made: Context, wrong: str) -> str:
+    """The cluster's time, and whether what is shown is of now."""
+    speed = made.site.speed()
+    quick = f" · {speed:g}×" if speed != 1 else ""
+    said = f'<span title="{escape(wrong)}">not up to date</span>' if wrong else ""
+    when = f"{moment(made.site.clock())[:16]}{quick}"
+    lost = '<span class="m-lost">Reconnecting …</span>'
+    return f'<span class="m-dot"></span>{said}<span class="m-live">{escape(when)}</span>{lost}'
+
+
+def _range(made: Context) -> str:
+    """Links, so that they work without a script and can be shared; and a form for two moments."""
+    start_s, end_s = made.range.span(made.site.clock())
+    rows = "".join(
+        f'<a href="{escape(_with(made, f"range={key}"))}" aria-label="Last {_NAMES[key]}"'
+        f"{_here(not made.range.fixed and made.range.lasts == key)}>{key}</a>"
+        for key in LASTS
+    )
+    chosen = ' aria-pressed="true"' if made.range.fixed else ""
+    field = '<label class="m-field">{0}<input type="datetime-local" name="{1}" value="{2}" required></label>'
+    form = (
+        f'<form method="get" action="{escape(made.path)}">'
+        f"{field.format('From (UTC)', 'from', moment_text(start_s))}"
+        f"{field.format('To (UTC)', 'to', moment_text(end_s))}"
+        '<button class="m-btn main" style="justify-content:center">Show this time</button></form>'
+    )
+    more = (
+        f'<details class="m-pop"><summary class="m-icon" role="button" aria-label="Choose a time"{chosen}>'
+        f"{icon('calendar_today')}</summary>{form}</details>"
+    )
+    return f'<span class="m-seg" role="group" aria-label="Range of time">{rows}</span>{more}'
+
+
+def _with(made: Context, query: str) -> str:
+    return f"{made.path}?{query}"
+
+
+def _theme(made: Context) -> str:
+    other = "light" if made.dark else "dark"
+    script = f"document.cookie='muster_theme={other}; path=/; max-age=31536000; samesite=lax'; location.reload()"
+    sign = icon("light_mode" if made.dark else "dark_mode")
+    return f'<button class="m-icon" aria-label="Use the {other} theme" onclick="{script}">{sign}</button>'
+
+
+def follow(made: Context, title: str, load: Callable[[], T], show: Show[T]) -> None:
+    """Load and show again every two seconds while somebody looks; what fails is told in the bar, and tried again."""
+
+    ticks = count()
+
+    async def tick() -> None:
+        wrong = ""
+        try:
+            if next(ticks) % _ASKED_EVERY == 0 and await run.io_bound(made.viewer.known) is False:
+                ui.navigate.to("/login")
+                return
+            found = await run.io_bound(load)
+            if found is None:
+                return  # the server ends
+            show(found)
+        except (ApiError, Refused, MusterError) as error:
+            wrong = str(error) or type(error).__name__
+        except Exception as error:
+            _LOG.exception("page %s", title)
+            wrong = f"a defect of Muster; its log says more ({type(error).__name__})"
+        send(made, wrong)
+
+    made.begun = True
     ui.timer(_EVERY_S, tick)
 
 
-def _range(made: Context) -> None:
-    """A plain select: it is named for those who hear it, and the range stays in the address for those who share it."""
-    script = "const u = new URL(location); u.searchParams.set('range', this.value); location.assign(u)"
-    options = "".join(
-        f'<option value="{key}"{" selected" if key == made.range else ""}>{name}</option>'
-        for key, name in _NAMES.items()
-    )
-    ui.html(
-        f'<select class="m-select" aria-label="Range of time" onchange="{script}">{options}</select>', sanitize=False
-    )
+def send(made: Context, wrong: str = "") -> None:
+    """Have the browser patch what changed."""
+    made.html.append(("m-state", _state(made, wrong)))
+    patches = made.patches()
+    ui.run_javascript(f"muster.apply({_json(patches)})")
 
 
-def _theme(made: Context) -> None:
-    other = "light" if made.dark else "dark"
-    script = f"document.cookie='muster_theme={other}; path=/; max-age=31536000; samesite=lax'; location.reload();"
-    button = ui.button(icon="light_mode" if made.dark else "dark_mode", on_click=lambda: ui.run_javascript(script))
-    button.props(f'flat dense round aria-label="Use the {other} theme"').style("color:var(--soft)")
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()

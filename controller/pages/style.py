@@ -1,22 +1,49 @@
-"""How the pages look: colours here, the rest in style.css. One accent; states have a colour, a sign and a word."""
+"""How the pages look: colours here, the rest in style.css. One accent; states have a colour, a sign and a word.
 
+Text in any of `TEXT` on any of `GROUNDS` has a contrast of at least 4.5, and the colours of states differ in lightness
+and hue as people with each common kind of colour blindness see them (bluish green, amber, vermilion).
+"""
+
+from hashlib import sha256
 from pathlib import Path
 
 LIGHT = {
-    "bg": "#f6f7f9", "card": "#ffffff", "line": "#e3e6eb", "text": "#16191f", "soft": "#5b6472", "accent": "#3f51d9",
-    "good": "#1a7f4b", "warn": "#9a5b00", "bad": "#b3261e", "fill": "#eef0f4", "hover": "#f0f2f6",
+    "bg": "#f6f7f9", "card": "#ffffff", "raised": "#ffffff", "line": "#e3e6eb", "strong": "#ccd1da", "text": "#14171d",
+    "soft": "#586071", "accent": "#3f50d0", "good": "#08735b", "warn": "#8a5200", "bad": "#b3261e", "fill": "#eceef3",
+    "hover": "#f2f4f8",
 }  # fmt: skip
 DARK = {
-    "bg": "#0f1218", "card": "#171b23", "line": "#2a303b", "text": "#e8ebf0", "soft": "#9aa4b2", "accent": "#8c9bff",
-    "good": "#4cc38a", "warn": "#f0b455", "bad": "#ff8f87", "fill": "#1f2530", "hover": "#1d222c",
+    "bg": "#0d1015", "card": "#151920", "raised": "#1b2029", "line": "#262c36", "strong": "#3a4250", "text": "#e7eaf0",
+    "soft": "#9aa4b4", "accent": "#94a1ff", "good": "#48c79f", "warn": "#f0b252", "bad": "#ff9084", "fill": "#222834",
+    "hover": "#1b2029",
 }  # fmt: skip
-SERIES = ("#4e79d8", "#e08a1e", "#2a9d8f", "#a05bb5", "#c44e52", "#7a8794")  # told apart by all common kinds of sight
+TEXT = ("text", "soft", "accent", "good", "warn", "bad")
+GROUNDS = ("bg", "card", "raised", "fill", "hover")
+SERIES = {
+    False: ("#3f50d0", "#d07a00", "#12897a", "#9a4fb0", "#c2405f", "#6b7686"),
+    True: ("#94a1ff", "#f0a94a", "#45c4ae", "#c99be4", "#f08aa3", "#a3adbc"),
+}
+_FOLDER = Path(__file__).parent
 
 
-def _variables(colours: dict[str, str]) -> str:
-    return ";".join(f"--{name}:{value}" for name, value in colours.items())
+def colours(dark: bool) -> dict[str, str]:
+    """Those of a theme."""
+    return DARK if dark else LIGHT
 
 
-CSS = f":root {{ {_variables(LIGHT)} }}\n.body--dark {{ {_variables(DARK)} }}\n" + (
-    Path(__file__).parent / "style.css"
-).read_text("utf-8")
+def _variables(found: dict[str, str]) -> str:
+    return ";".join(f"--{name}:{value}" for name, value in found.items())
+
+
+CSS = (
+    f":root {{ color-scheme: light; {_variables(LIGHT)} }}\n"
+    f".body--dark, html.dark {{ color-scheme: dark; {_variables(DARK)} }}\n"
+    + (_FOLDER / "style.css").read_text("utf-8")
+)
+JS = (_FOLDER / "muster.js").read_text("utf-8")
+FILES = {"style.css": (CSS, "text/css"), "muster.js": (JS, "text/javascript")}
+
+
+def address(name: str) -> str:
+    """Where a file of `FILES` is served: browsers may keep it, since another content has another address."""
+    return f"/_muster/{name}?v={sha256(FILES[name][0].encode()).hexdigest()[:12]}"

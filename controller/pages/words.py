@@ -1,8 +1,12 @@
 """Figures as people write them. Pure."""
 
+import re
 from datetime import UTC, datetime
 
 NOTHING = "–"
+_PLAIN = re.compile(r"[a-z]+[ ,]")  # names, such as of nodes, stay as they are
+_SHOUTED = re.compile(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b")
+_SECONDS = re.compile(r"\b(\d{3,}) s\b")
 
 
 def money(usd_per_hour: float | None) -> str:
@@ -59,14 +63,26 @@ def degrees(celsius: float | None) -> str:
     return NOTHING if celsius is None else f"{celsius:.0f} °C"
 
 
-def gigabytes(amount: float | None) -> str:
-    """`72 GB`."""
-    return NOTHING if amount is None else f"{amount / 1e9:.0f} GB"
+def gibibytes(amount: float | None) -> str:
+    """`72 GiB`."""
+    return NOTHING if amount is None else f"{amount / 2**30:.0f} GiB"
 
 
 def clock(at_s: float) -> str:
     """`Thu 06:12`, in UTC."""
     return f"{datetime.fromtimestamp(at_s, UTC):%a %H:%M}"
+
+
+def asked(time_s: float) -> str:
+    """`50 ms`, `1.5 s`: a time as a person asked for it."""
+    return duration(time_s).replace(".0 ", " ")
+
+
+def said(words: str) -> str:
+    """What the controller says, for people: `over 1800 s` is `over 30 min`, `->` is an arrow, `A_NAME` is `a name`."""
+    words = _SECONDS.sub(lambda found: duration(float(found[1])), words).replace(" -> ", " → ")
+    words = _SHOUTED.sub(lambda found: found[0].replace("_", " ").lower().replace("gpu", "GPU"), words)
+    return words[:1].upper() + words[1:] if _PLAIN.match(words) else words
 
 
 def moment(at_s: float) -> str:
@@ -102,3 +118,34 @@ def cause(name: str) -> str:
 def some(number: int, noun: str) -> str:
     """`1 replica`, `2 replicas`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def time_of(at_s: float) -> str:
+    """`06:12:30`, in UTC."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%H:%M:%S}"
+
+
+def day_of(at_s: float) -> str:
+    """`Thursday 26 November`, in UTC."""
+    found = datetime.fromtimestamp(at_s, UTC)
+    return f"{found:%A} {found.day} {found:%B}"
+
+
+def dollars(usd: float) -> str:
+    """`$12.40`, of so much an hour in a column that says so."""
+    return f"${usd:,.2f}"
+
+
+def tokens(number: int) -> str:
+    """`512`, `4k`, `131k`."""
+    return f"{number:,}" if number < 10_000 else f"{number / 1000:,.0f}k"
+
+
+def model_name(full: str) -> str:
+    """The last part of a model's name: `meta-llama/Llama-3.1-8B-Instruct` is `Llama-3.1-8B-Instruct` to people."""
+    return full.rstrip("/").rpartition("/")[2] or full
+
+
+def short(key: str) -> str:
+    """A service's name, with its namespace where that is not the usual one."""
+    return key.removeprefix("default/")

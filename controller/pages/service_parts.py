@@ -1,0 +1,150 @@
+"""Tables of the page of one service. Pure: HTML from views."""
+
+from collections.abc import Sequence
+from html import escape
+
+from controller.pages.context import Context
+from controller.pages.parts import badge, chip, empty, keys, link, note, table, text
+from controller.pages.states import spaced
+from controller.pages.style import SERIES
+from controller.pages.words import ago, asked, cause, change, clock, duration, money, rate, said, share, tokens
+from controller.web.model import ConditionRow, Outcome, ReplicaRow, ServiceDetail, WeightRow
+
+_METRICS = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "End to end"}
+_BAD_WHEN_TRUE = ("Degraded", "RebalanceHeld")
+_ASPECTS = {  # names that say nothing of good or bad: the sign and the reason do
+    "Accepted": "Spec", "Planned": "Plan", "Applied": "Objects", "Ready": "Serving", "Degraded": "Hardware",
+    "RebalanceHeld": "Moves", "TelemetryFresh": "Telemetry",
+}  # fmt: skip
+_MOST_PAST = 30
+SOFT_DASH = '<span class="m-soft">–</span>'
+
+
+def replicas(now: ServiceDetail) -> str:
+    """What is planned beside what runs."""
+    if not now.replicas:
+        return empty("No replica yet", "Replicas appear here when a plan is in force.", "dns")
+    rows = [
+        (
+            f'<span class="m-strong">{text(_gpus(row))}</span>' + (f" {chip(row.pool)}" if row.pool != "serve" else ""),
+            f'<span class="m-soft">{text(row.recipe.partition(" ")[2] or "as it is published")}</span>',
+            text(row.node_group),
+            f"{row.planned * row.gpus_per_replica}",
+            f"{row.ready} of {row.planned}",
+            _moving(row),
+        )
+        for row in sorted(now.replicas, key=lambda one: (-one.planned, one.gpu, one.recipe))
+    ]
+    return table(("GPU", "Runs as", "Nodes", "GPUs", "Ready", ""), rows, (3, 4), "Replicas")
+
+
+def _gpus(row: ReplicaRow) -> str:
+    """What one replica runs on."""
+    return row.gpu if row.gpus_per_replica == 1 else f"{row.gpus_per_replica} × {row.gpu}"
+
+
+def _moving(row: ReplicaRow) -> str:
+    said = []
+    if row.stalled:
+        said.append(badge("bad", f"{row.stalled} overdue"))
+    if row.starting:
+        said.append(badge("soft", f"{row.starting} starting"))
+    if row.leaving:
+        said.append(badge("soft", f"{row.leaving} leaving"))
+    return " ".join(said)
+
+
+def latencies(now: ServiceDetail) -> str:
+    """What is asked, predicted and seen."""
+    if not now.latencies:
+        return empty("No objective", "The spec asks for no latency: only throughput counts.", "speed")
+    rows = [
+        (
+            f'<span class="m-strong">{_METRICS[row.metric]}</span> <span class="m-soft">p{100 * row.percentile_ratio:g}'
+            f", {text(row.slo_class)}</span>",
+            asked(row.objective_s),
+            duration(row.predicted_s),
+            SOFT_DASH
+            if row.observed_p95_s is None
+            else badge("good" if row.observed_p95_s <= row.objective_s else "bad", duration(row.observed_p95_s)),
+        )
+        for row in now.latencies
+    ]
+    return table(("Latency", "At most", "Predicted", "p95 seen"), rows, (1, 2, 3), "Latencies")
+
+
+def conditions(now: ServiceDetail, now_s: float) -> str:
+    """Every aspect of the service's state."""
+    rows = [
+        (
+            badge(_tone(row), _ASPECTS.get(row.type, spaced(row.type))),
+            f'<span title="{escape(row.message)}">{text(spaced(row.reason))}</span>',
+            f'<span class="m-soft">{ago(row.since_s, now_s)}</span>' if row.since_s else "",
+        )
+        for row in now.conditions
+    ]
+    if not rows:
+        return empty("Nothing is known yet", "The controller looks at a new service within seconds.", "hourglass_empty")
+    return table(("Aspect", "Reason", "Since"), rows, (2,), "State")
+
+
+def _tone(row: ConditionRow) -> str:
+    good = (row.status == "True") != (row.type in _BAD_WHEN_TRUE)
+    return "soft" if row.status == "Unknown" else "good" if good else "warn"
+
+
+def weights(now: ServiceDetail, dark: bool) -> str:
+    """The share of each size of request that each kind of replica gets, as bars."""
+    if not now.weights:
+        return empty("Nothing is routed yet", "Weights appear when the first replica serves.", "alt_route")
+    kinds = list(dict.fromkeys(row.kind for row in now.weights))
+    colours = {kind: SERIES[dark][i % len(SERIES[dark])] for i, kind in enumerate(kinds)}
+    names = {row.kind: f"{row.recipe} on {row.node_group}" if row.recipe else row.kind for row in now.weights}
+    sizes: dict[tuple[str, int, int], list[WeightRow]] = {}
+    for row in now.weights:
+        sizes.setdefault((row.slo_class, row.input_tokens, row.output_tokens), []).append(row)
+    rows = [
+        (f'<span class="m-nowrap">{tokens(size[1])} → {tokens(size[2])}</span>', _bar(found, colours, names))
+        for size, found in list(sizes.items())[:12]
+    ]
+    more = note(f"and {len(sizes) - 12} other sizes") if len(sizes) > 12 else ""
+    legend = keys([(names[kind], colours[kind], False) for kind in kinds[:8]])
+    return table(("Tokens in → out", "Share of requests"), rows, (), "Where requests go") + more + legend
+
+
+def _bar(rows: Sequence[WeightRow], colours: dict[str, str], names: dict[str, str]) -> str:
+    cells = "".join(
+        f'<i title="{escape(names[row.kind])}: {share(row.share_ratio, 0)}" style="width:{100 * row.share_ratio:.1f}%;'
+        f'background:{colours[row.kind]};height:100%;display:block"></i>'
+        for row in rows
+        if row.share_ratio > 0
+    )
+    said = ", ".join(f"{names[row.kind]} {share(row.share_ratio, 0)}" for row in rows if row.share_ratio > 0)
+    style = "display:flex;gap:1px;height:10px;border-radius:3px;overflow:hidden;min-width:140px;margin-top:5px"
+    return f'<div role="img" aria-label="{escape(said)}" style="{style}">{cells}</div>'
+
+
+def past(made: Context, key: str, outcomes: Sequence[Outcome] | None, now_s: float) -> str:
+    """What was planned before, the newest first."""
+    if outcomes is None:
+        return empty("The history is not to be had", "The cluster did not answer; it is asked again.", "cloud_off")
+    if not outcomes:
+        return empty("No plan yet", "Each plan that comes into force is kept here, with what asked for it.", "history")
+    rows = []
+    for index, one in enumerate(outcomes[:_MOST_PAST]):
+        before = outcomes[index + 1] if index + 1 < len(outcomes) else None
+        cost = "" if before is None else f'<div class="m-note">{change(one.usd_per_hour - before.usd_per_hour)}</div>'
+        when = f'<span title="{clock(one.at_s)} UTC" class="m-nowrap">{ago(one.at_s, now_s)}</span>'
+        target = made.link(f"/plans/{key}", against=one.decision)
+        rows.append(
+            (
+                link(ago(one.at_s, now_s), target, "m-nowrap") if index else when,
+                f'<div>{chip(cause(one.cause))}</div><div class="m-note">{text(said(one.reason))}</div>',
+                rate(one.rate_per_s),
+                f"{one.replicas}",
+                f"{money(one.usd_per_hour)}{cost}",
+            )
+        )
+    kept = "" if made.site.embedded else note("A Kubernetes cluster keeps one earlier plan.")
+    body = table(("When", "What asked for it", "For", "Replicas", "Cost"), rows, (2, 3, 4), "History of the plan")
+    return f'<div style="max-height:420px;overflow:auto" tabindex="0" aria-label="History">{body}</div>{kept}'
