@@ -11,7 +11,7 @@ Points = Sequence[tuple[float, float]]
 Options = dict[str, Any]
 Unit = Literal["money", "watts", "seconds", "rate", "percent", "celsius", "count"]
 _STEEP = 5.0
-_NEAR_RATIO = 0.9
+_FROM_RATIOS = (0.9, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,8 @@ def _scale(rows: Sequence[Line], limit: Limit | None, unit: Unit) -> Options:
     """From zero, but shares that are all near one: there the last percents count. Far above a limit: logarithmic."""
     values = [value for one in rows for _, value in one.points]
     if unit == "percent":
-        near = min(values, default=0.0) >= _NEAR_RATIO
-        return {"type": "value", "min": _NEAR_RATIO if near else 0, "max": 1, "interval": 0.05 if near else 0.5}
+        least = next((one for one in _FROM_RATIOS if min(values, default=0.0) >= one), 0.0)
+        return {"type": "value", "min": least, "max": 1, "interval": (1 - least) / 2}
     most = max(_stacked(rows).values()) if rows and rows[0].stack and values else max(values, default=0.0)
     if limit is not None and most > _STEEP * limit.value > 0:  # what is far above would hide all else
         return {"type": "log", "min": limit.value / 20}

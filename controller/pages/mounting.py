@@ -1,6 +1,7 @@
 """Puts the pages on an application: their paths, who may see them, and signing in."""
 
 from collections.abc import Callable
+from html import escape
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -10,11 +11,14 @@ from nicegui import run, ui
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
+from controller.kube.rest import ApiError
 from controller.pages import cluster, events, overview, plan, power, service, submit
 from controller.pages.context import KEEP_S, Answers, Context
+from controller.pages.live import static
 from controller.pages.login import form as login_form
 from controller.pages.login import refusal
-from controller.pages.ranges import read
+from controller.pages.parts import banner
+from controller.pages.ranges import read, usual
 from controller.pages.sessions import COOKIE, Sessions, Viewer
 from controller.pages.shell import follow, frame, send
 from controller.pages.style import FILES
@@ -22,10 +26,13 @@ from controller.web.access import is_loopback
 from controller.web.asked import Web
 from controller.web.glance import Glance
 from controller.web.model import services
+from controller.web.problems import Refused
+from planner.errors import MusterError
 
 T = TypeVar("T")
 _MOST_TOKEN = 16_384
 _LASTS_S = 12 * 3600
+_AGAIN_S = 5.0  # until what could not be had is asked for again
 _YEAR = "public, max-age=31536000, immutable"
 
 
@@ -128,7 +135,15 @@ class _Seen:
         made = await self._context(request, needs)
         if isinstance(made, Response):
             return made
-        first: Any = await run.io_bound(load, made)
+        try:
+            first: Any = await run.io_bound(load, made)
+        except (ApiError, Refused, MusterError) as error:
+            with frame(made, title, here):
+                static(f'<h1 class="m-title">{escape(title)}</h1>{banner("bad", "Not to be had now", str(error))}')
+            ui.timer(_AGAIN_S, ui.navigate.reload)
+            return None
+        if first is None:
+            return None  # the server ends
         with frame(made, title, here):
             show = build(made, first)
             show(first)
@@ -162,9 +177,8 @@ class _Seen:
         if not await run.io_bound(needs, viewer):
             return HTMLResponse(refusal("Your token may not see this page."), 403)
         dark = request.cookies.get("muster_theme") == "dark"
-        return Context(
-            self._web, viewer, dark, read(request.query_params), self._glance, self._answers, request.url.path
-        )
+        asked = read(request.query_params, usual(self._web.site.speed()))
+        return Context(self._web, viewer, dark, asked, self._glance, self._answers, request.url.path)
 
 
 def _files(app: FastAPI) -> None:

@@ -1,7 +1,7 @@
 """Overview: cost, power, objectives and GPUs at a glance, the services, and what changed last and why."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.kube.rest import ApiError
 from controller.pages import parts
@@ -28,6 +28,7 @@ from controller.web.model import Change, DomainRow, Overview, ServiceRow, diff, 
 from controller.web.problems import Refused
 
 _MOST_LINES = 5
+_WELL_OVER = 1.1  # of the planned rate: what is closer is the noise that plans leave room for
 _MOST_ASKED = 20
 _MOST_CHANGES = 24
 
@@ -67,7 +68,8 @@ def _recent(made: Context, now: Overview, rows: Sequence[ServiceRow]) -> list[Ch
         except (ApiError, Refused):
             continue  # what is known of the plans in force is shown all the same
         for one, before in zip(past, (*past[1:], None), strict=False):
-            changed = None if before is None else diff(row.key, before, one)
+            none = replace(one, usd_per_hour=0.0, power_w=0.0, replicas=0, gpus=0, allocations=())
+            changed = diff(row.key, before or none, one)
             found[row.key, one.at_s] = Change(
                 one.at_s, row.key, one.decision, one.cause, one.reason, one.usd_per_hour, changed
             )
@@ -117,7 +119,7 @@ def _headline(seen: Seen) -> str:
     if missed:
         return parts.badge("bad", f"{', '.join(missed[:3])} {'misses' if len(missed) == 1 else 'miss'} the objective")
     if seen.fleet and seen.now.nodes_out:
-        return parts.badge("warn", f"{some(seen.now.nodes_out, 'node')} out for faults")
+        return parts.badge("bad", f"{some(seen.now.nodes_out, 'node')} out for faults")
     if waits:
         return parts.badge("warn", f"a plan of {', '.join(waits[:3])} waits for approval")
     return parts.badge("good", "every objective is held") if any(row.ready for row in seen.rows) else ""
@@ -208,7 +210,7 @@ def _load(row: ServiceRow) -> str:
     if not row.planned_per_s or row.rate_per_s is None:
         return said
     ratio = row.rate_per_s / row.planned_per_s
-    colour = "warn" if ratio > 1.0 else "accent"
+    colour = "warn" if ratio > _WELL_OVER else "accent"
     return said + parts.meter(ratio, f"{100 * ratio:.0f} percent of the planned rate", colour=colour)
 
 
@@ -233,7 +235,7 @@ def _change(made: Context, one: Change, now_s: float) -> str:
 
 def _moves(one: Change) -> str:
     if one.diff is None:
-        return parts.note("The first plan of this service")
+        return ""
     rows = [
         f"{row.before} → {row.after} × {parts.text(row.recipe)}"
         f" <span class='m-soft'>on {parts.text(row.node_group)}</span>"

@@ -8,6 +8,7 @@ from math import ceil, floor
 LASTS = {"15m": 900.0, "1h": 3600.0, "6h": 21_600.0, "24h": 86_400.0, "7d": 604_800.0}
 USUAL = "6h"
 POINTS = 120
+_QUICK = 100.0  # simulated seconds a second
 _FORMAT = "%Y-%m-%dT%H:%M"
 
 
@@ -39,13 +40,18 @@ class Range:
         return {"range": self.lasts}
 
 
-def read(query: Mapping[str, str]) -> Range:
+def usual(speed: float) -> str:
+    """The range of who asks for none: where time is played quickly, the day that is played."""
+    return "24h" if speed >= _QUICK else USUAL
+
+
+def read(query: Mapping[str, str], usual: str = USUAL) -> Range:
     """The range that an address asks for; the usual one where it asks for none, or for nonsense."""
     start_s, end_s = moment_s(query.get("from", "")), moment_s(query.get("to", ""))
     if start_s is not None and end_s is not None and end_s > start_s:
-        return Range(USUAL, start_s, end_s)
-    lasts = query.get("range", USUAL)
-    return Range(lasts if lasts in LASTS else USUAL)
+        return Range(usual, start_s, end_s)
+    lasts = query.get("range", usual)
+    return Range(lasts if lasts in LASTS else usual)
 
 
 def moment_text(at_s: float) -> str:

@@ -101,8 +101,9 @@ def test_a_chart_has_its_limit_its_decisions_and_round_steps() -> None:
 
 def test_shares_that_are_all_near_one_are_drawn_from_90_percent() -> None:
     near = lines([Line("a", ((0.0, 0.99), (1.0, 1.0)))], "percent", SPAN, dark=True)["yAxis"]
+    low = lines([Line("a", ((0.0, 0.7), (1.0, 1.0)))], "percent", SPAN, dark=True)["yAxis"]
     far = lines([Line("a", ((0.0, 0.4), (1.0, 1.0)))], "percent", SPAN, dark=True)["yAxis"]
-    assert (near["min"], far["min"]) == (0.9, 0)
+    assert (near["min"], low["min"], far["min"]) == (0.9, 0.5, 0)
 
 
 def test_what_is_stacked_is_scaled_by_its_sum() -> None:
