@@ -94,14 +94,22 @@ def answered(failure: Failure, status: Mapping[str, Any]) -> bool:
     return ready["reason"] == failure.reason and all(words in status["why"] for words in failure.words)
 
 
+def is_tainted(api: Api, node: str) -> bool:
+    """Taints a node; whether it stays so. The node controller writes the taints of new nodes as it read them before."""
+    taint = {"spec": {"taints": [{"key": names.TAINT, "effect": "NoSchedule"}]}}
+    api.request("PATCH", f"/api/v1/nodes/{node}", taint, content_type="application/merge-patch+json")
+    time.sleep(1.0)
+    taints = api.request("GET", f"/api/v1/nodes/{node}")["spec"].get("taints") or []
+    return [one["key"] for one in taints] == [names.TAINT]
+
+
 def test_every_seeded_failure_is_answered_by_kubectl_get(plane: Plane, nodes: Nodes, api: Api) -> None:
     nodes.fate = fate
     example = read(EXAMPLE)[0].root.plain()
     nodes.add("big", gpus=1000, product="NVIDIA-H200")
     nodes.add("small", gpus=4, product="NVIDIA-H200", pool="small")
     nodes.add("faulty", gpus=1000, product="NVIDIA-H200", pool="faulty")
-    taint = {"spec": {"taints": [{"key": names.TAINT, "effect": "NoSchedule"}]}}
-    api.request("PATCH", "/api/v1/nodes/faulty", taint, content_type="application/merge-patch+json")
+    until(lambda: is_tainted(api, "faulty"))
     for failure in FAILURES:
         seed(api, failure, example)  # type: ignore[arg-type]
     applier = Applier(api, discover(api), Led())
