@@ -6,8 +6,9 @@ Three laws read rates, all from the same recent samples:
   is planned that noise cannot explain it. Acts at once, upwards only.
 - *Drift up*: the mean of a window, less its own uncertainty, is above the planned rate by more than a tolerance. Where
   the rate surely rises, what it will be by the time that a plan takes to bear is planned for.
-- *Drift down*: the same below it, over a longer window, since giving capacity back late costs money, giving it back
-  early costs users.
+- *Drift down*: surely less than planned for, over a longer window, since giving capacity back late costs money, giving
+  it back early costs users. It is a question: a plan that is not cheaper is not taken (`worth_it`), and the question is
+  asked again when the rate is surely lower still.
 
 The uncertainty of a mean uses an effective number of samples, since neighbours are alike (AR(1): n (1 - r)/(1 + r)).
 Raising is asked for at once, lowering must hold for its whole window: the damping of the horizontal autoscaler's
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
+from controller.laws import Laws
 from controller.means import mean_between, slope
 
 Cause = Literal[
@@ -28,34 +30,10 @@ Cause = Literal[
     "nodes_changed", "prices_changed", "power_changed", "size_drift",
 ]  # fmt: skip
 _NORMAL_MAD = 1.4826  # of a normal distribution: its standard deviation over the median of absolute deviations
-_LEAST_SAMPLES = 4
+LEAST_SAMPLES = 4
 _MOST_STEP = 2.0  # how far above the last sample a step may end
+_OF_THE_WORLD = ("fault", "nodes_changed", "prices_changed", "power_changed")
 _ALWAYS = "the objective was missed in all of"
-
-
-@dataclass(frozen=True, slots=True)
-class Laws:
-    """Tolerances and windows. A spec may override them; these suit samples each 15 s to 60 s."""
-
-    up_tolerance_ratio: float = 0.10
-    down_tolerance_ratio: float = 0.25
-    up_window_s: float = 300.0
-    down_window_s: float = 1800.0
-    step_z: float = 5.0
-    step_ratio: float = 1.5
-    certain_z: float = 3.0
-    cool_down_s: float = 600.0
-    stale_s: float = 120.0
-    slo_window_s: float = 300.0
-    slo_missed_ratio: float = 0.5
-    slo_headroom_ratio: float = 0.1  # above what comes, for a service whose plan does not hold its objective
-    queue_headroom_ratio: float = 0.2  # the same where requests queue up, which must go down again
-    queue_lead_ratio: float = (
-        1.25  # how long a queue grows before new capacity is there, over how long it may take then
-    )
-    lead_s: float = 900.0  # how far a rise is looked ahead
-    size_tolerance_ratio: float = 0.2
-    sample_s: float = 60.0  # the window that a sample is the mean of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +74,7 @@ class Seen:
     power: str = ""
     mean_tokens: tuple[float, float] | None = None  # input and output, as the spec has them
     carried_per_s: float | None = None  # requests per second that the ready replicas carry; None: as planned
+    asked_per_s: float | None = None  # the least rate for which nothing cheaper than the plan in force was found
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +97,19 @@ class Verdict:
 
 
 def judge(planned: Planned | None, seen: Seen, now_s: float, laws: Laws | None = None) -> Verdict:
-    """Whether a service is to be planned again. The first reason that holds, the urgent ones first."""
+    """Whether a service is to be planned again. The first reason that holds, the urgent ones first.
+
+    Whatever the reason, where surely less comes than was planned for, less is planned for.
+    """
     laws = laws or Laws()
+    verdict = _judged(planned, seen, now_s, laws)
+    reason = verdict.reason
+    if planned is None or reason is None or reason.cause not in _OF_THE_WORLD:
+        return verdict
+    return replace(verdict, reason=replace(reason, rate_per_s=_lower(planned, _heard(seen, now_s, laws), now_s, laws)))
+
+
+def _judged(planned: Planned | None, seen: Seen, now_s: float, laws: Laws) -> Verdict:
     if planned is None:
         return Verdict(Reason("first_plan", "the service has no plan"))
     if seen.generation != planned.generation:
@@ -128,9 +118,8 @@ def judge(planned: Planned | None, seen: Seen, now_s: float, laws: Laws | None =
         )
     if new := seen.faulty - planned.faulty:
         return Verdict(Reason("fault", f"new faults: {', '.join(sorted(new))}"))
-    rates = [(one.at_s, one.rate_per_s) for one in seen.samples if one.rate_per_s is not None and one.at_s <= now_s]
-    stale = not rates or now_s - rates[-1][0] > laws.stale_s
-    known = [] if stale else rates
+    known = _heard(seen, now_s, laws)
+    stale = not known
     if reason := _step(planned, known, laws, planned.rate_per_s if seen.carried_per_s is None else seen.carried_per_s):
         return Verdict(reason)
     if reason := _hurt(planned, seen, now_s, laws):
@@ -141,41 +130,28 @@ def judge(planned: Planned | None, seen: Seen, now_s: float, laws: Laws | None =
         return Verdict(reason, stale=stale)  # waiting makes nothing better
     if planned.power and seen.power != planned.power:  # a breaker does not wait
         return Verdict(Reason("power_changed", "the budget of a power domain changed"), stale=stale)
-    slow = _drift(planned, known, now_s, laws) or _slo(planned, seen, now_s, laws)
+    slow = _drift(planned, known, now_s, laws, seen.asked_per_s) or _slo(planned, seen, now_s, laws)
     slow = slow or _sizes(planned, seen, now_s, laws) or _world(planned, seen)
     quiet_s = planned.at_s + laws.cool_down_s - now_s
     if slow is not None and 0 < quiet_s <= laws.cool_down_s:
         return Verdict(held=f"{slow.text}; left alone for another {quiet_s:.0f} s after the last plan", stale=stale)
-    heard = f"no rate heard for {now_s - rates[-1][0]:.0f} s" if rates else "no rate was ever heard"
-    return Verdict(slow, heard if stale and slow is None else "", stale)
+    return Verdict(slow, _silence(seen, now_s) if stale and slow is None else "", stale)
 
 
-def worse(planned: Planned, seen: Seen, now_s: float, laws: Laws | None = None) -> str:
-    """Why to go back to what ran before a plan, in words; empty for no reason.
+def _heard(seen: Seen, now_s: float, laws: Laws) -> list[tuple[float, float]]:
+    """When a rate was heard, and which; nothing where the last was too long ago."""
+    rates = [(one.at_s, one.rate_per_s) for one in seen.samples if one.rate_per_s is not None and one.at_s <= now_s]
+    return rates if rates and now_s - rates[-1][0] <= laws.stale_s else []
 
-    The objective was met in most of a window before the plan and is missed in most of one since, at a rate that the
-    plan was made for: then the plan is worse than it was predicted to be, and planning again would give it again.
-    """
-    laws = laws or Laws()
-    if now_s - planned.at_s < laws.slo_window_s:
-        return ""
-    told = [one for one in seen.samples if one.slo_met is not None]
-    before = [one.slo_met for one in told if planned.at_s - laws.slo_window_s < one.at_s <= planned.at_s]
-    since = [one for one in told if now_s - laws.slo_window_s < one.at_s <= now_s and one.at_s > planned.at_s]
-    if min(len(before), len(since)) < _LEAST_SAMPLES:
-        return ""
-    if any((one.rate_per_s or 0.0) > planned.rate_per_s * (1 + laws.up_tolerance_ratio) for one in since):
-        return ""  # more came than was planned for: the plan is too small, not wrong
-    start_s = planned.at_s - laws.slo_window_s
-    lately = [(one.at_s, one.rate_per_s) for one in told if one.rate_per_s is not None and one.at_s > start_s]
-    came, comes = ([rate for at_s, rate in lately if (at_s > planned.at_s) == later] for later in (False, True))
-    if came and comes and sum(came) / len(came) < (1 - laws.up_tolerance_ratio) * sum(comes) / len(comes):
-        return ""  # more comes than came before: that it was met then says nothing
-    was = before.count(False) / len(before)
-    missed = [one.slo_met for one in since].count(False) / len(since)
-    if missed <= laws.slo_missed_ratio or was >= laws.slo_missed_ratio / 2:
-        return ""
-    return f"the objective was missed in {was:.0%} of the samples before this plan and in {missed:.0%} since"
+
+def _silence(seen: Seen, now_s: float) -> str:
+    last_s = max((one.at_s for one in seen.samples if one.rate_per_s is not None and one.at_s <= now_s), default=None)
+    return "no rate was ever heard" if last_s is None else f"no rate heard for {now_s - last_s:.0f} s"
+
+
+def worth_it(cause: Cause, before_usd: float, after_usd: float, laws: Laws | None = None) -> bool:
+    """Whether to take a plan for $ per hour. One that is only for less than the one in force must save something."""
+    return cause != "rate_down" or after_usd < before_usd * (1 - (laws or Laws()).least_saving_ratio)
 
 
 def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws, carried_per_s: float) -> Reason | None:
@@ -187,8 +163,8 @@ def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws, ca
     if not rates:
         return None
     at_s, last = rates[-1]
-    before = [rate for then_s, rate in rates[:-1] if then_s >= at_s - laws.down_window_s]
-    if last <= planned.rate_per_s * laws.step_ratio or len(before) < _LEAST_SAMPLES:
+    before = [rate for then_s, rate in rates[:-1] if then_s >= at_s - laws.trend_window_s]
+    if last <= planned.rate_per_s * laws.step_ratio or len(before) < LEAST_SAMPLES:
         return None
     middle = median(before)
     scatter = _NORMAL_MAD * median(abs(rate - middle) for rate in before)
@@ -203,28 +179,42 @@ def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws, ca
     return Reason("rate_step", text, max(now + late, now * (1 + laws.queue_headroom_ratio)))
 
 
-def _drift(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> Reason | None:
+def _drift(
+    planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws, asked_per_s: float | None
+) -> Reason | None:
     """A mean that is surely above or below the plan."""
     short = [rate for at_s, rate in rates if at_s > now_s - laws.up_window_s]
-    sooner = mean_between(short, laws.certain_z)[0] if len(short) >= _LEAST_SAMPLES else 0.0
+    sooner = mean_between(short, laws.certain_z)[0] if len(short) >= LEAST_SAMPLES else 0.0
     if sooner > planned.rate_per_s * (1 + laws.up_tolerance_ratio):
         mean = sum(short) / len(short)
         ahead = min(
-            max(slope(rates, max(now_s - laws.down_window_s, planned.at_s), laws.certain_z), 0.0) * laws.lead_s,
+            max(slope(rates, max(now_s - laws.trend_window_s, planned.at_s), laws.certain_z), 0.0) * laws.lead_s,
             mean * (laws.step_ratio - 1),
         )
         rising = f", and rises to {mean + ahead:.3g} in {laws.lead_s:.0f} s" if ahead > 0.01 * mean else ""
         found = _rates("rate_up", planned, mean, laws.up_window_s)
         return replace(found, text=found.text + rising, rate_per_s=mean + ahead)
+    if 0 <= now_s - planned.at_s < laws.down_window_s:
+        return None  # what was planned stays for as long as a fall must
+    lower = _lower(planned, rates, now_s, laws, asked_per_s)
+    return None if lower is None else _rates("rate_down", planned, lower, laws.down_window_s)
+
+
+def _lower(
+    planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws, asked_per_s: float | None = None
+) -> float | None:
+    """What comes where that is surely less than what was planned, or asked, for; None where it is not."""
     if not rates or rates[0][0] > now_s - laws.down_window_s:
         return None  # not heard for as long as lowering asks
     long = [rate for at_s, rate in rates if at_s > now_s - laws.down_window_s]
-    if len(long) < 2 * _LEAST_SAMPLES:
+    short = [rate for at_s, rate in rates if at_s > now_s - laws.up_window_s]
+    if len(long) < 2 * LEAST_SAMPLES or not short:
         return None
-    later = max(mean_between(part, laws.certain_z)[1] for part in (long, short) if len(part) >= _LEAST_SAMPLES)
-    if later < planned.rate_per_s * (1 - laws.down_tolerance_ratio):
-        return _rates("rate_down", planned, max(sum(part) / len(part) for part in (long, short)), laws.down_window_s)
-    return None
+    lately = sum(short) / len(short)
+    least = planned.rate_per_s if asked_per_s is None else min(asked_per_s, planned.rate_per_s)
+    if max(mean_between(long, laws.certain_z)[1], lately) >= least * (1 - laws.down_tolerance_ratio):
+        return None
+    return max(sum(long) / len(long), lately)
 
 
 def _rates(cause: Cause, planned: Planned, rate: float, window_s: float) -> Reason:
@@ -236,9 +226,9 @@ def _sizes(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | N
     """Requests are surely longer or shorter than planned for: another load at the same rate."""
     if seen.mean_tokens is None:
         return None
-    lately = [one for one in seen.samples if now_s - laws.down_window_s / 2 < one.at_s <= now_s]
+    lately = [one for one in seen.samples if now_s - laws.trend_window_s / 2 < one.at_s <= now_s]
     rows = [(a, b) for one in lately if (a := one.input_tokens) is not None and (b := one.output_tokens) is not None]
-    if len(rows) < 4 * _LEAST_SAMPLES:
+    if len(rows) < 4 * LEAST_SAMPLES:
         return None
     sizes, drifted = [], []
     for i, word in enumerate(("prompts", "answers")):
@@ -252,9 +242,9 @@ def _sizes(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | N
 
 def _hurt(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
     """More comes than is planned for, and the objective is missed for it: nobody waits for a whole window."""
-    last = [one for one in seen.samples if planned.at_s + laws.sample_s < one.at_s <= now_s][-2 * _LEAST_SAMPLES :]
+    last = [one for one in seen.samples if planned.at_s + laws.sample_s < one.at_s <= now_s][-2 * LEAST_SAMPLES :]
     rates = [one.rate_per_s for one in last if one.rate_per_s is not None and one.slo_met is False]
-    if len(rates) < 2 * _LEAST_SAMPLES:
+    if len(rates) < 2 * LEAST_SAMPLES:
         return None
     mean = sum(rates) / len(rates)
     if mean_between(rates, laws.certain_z)[0] <= planned.rate_per_s * (1 + laws.up_tolerance_ratio):
@@ -267,7 +257,7 @@ def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | Non
     """The objective was missed in most of a window that began after the plan."""
     since_s = max(now_s - laws.slo_window_s, planned.at_s)
     told = [one.slo_met for one in seen.samples if one.slo_met is not None and since_s < one.at_s <= now_s]
-    if len(told) < _LEAST_SAMPLES or now_s - planned.at_s < laws.slo_window_s:
+    if len(told) < LEAST_SAMPLES or now_s - planned.at_s < laws.slo_window_s:
         return None
     missed = told.count(False) / len(told)
     if missed <= laws.slo_missed_ratio:

@@ -48,12 +48,11 @@ def rows(world: World) -> Iterator[Row]:
 
 def _service(world: World, key: str, mine: dict[str, float]) -> Iterator[Row]:
     seen, plan = world.serving.seen(key), world.loop.known.plan(key)
-    account = world.serving.fleet.account(key)
     count = mine.get("replicas_ready", 0.0)
     yield "replicas_ready", key, count
     yield "usd_per_hour", key, mine.get("usd_per_hour", 0.0)
     yield "power_w", key, mine.get("power_w", 0.0)
-    yield "waiting", key, float(account.waiting)
+    yield "waiting", key, world.serving.queue(key)[1]
     if count:
         yield "kv_cache_ratio", key, mine["kv"] / count
     if plan is not None and (made := planned(plan)) is not None:

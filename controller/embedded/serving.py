@@ -138,17 +138,25 @@ class Serving:
             seen = self.seen(f"{key.namespace}/{key.name}", quantiles)
             if seen is None:
                 continue
-            account = self.fleet.account(f"{key.namespace}/{key.name}")
+            running, waiting = self.queue(f"{key.namespace}/{key.name}")
             found[key] = Heard(
                 replicas=count,
                 rate_per_s=seen.rate_per_s,
-                running=float(account.in_flight),
-                waiting=float(account.waiting),
+                running=running,
+                waiting=waiting,
                 input_tokens=seen.input_tokens,
                 output_tokens=seen.output_tokens,
                 latency_s=seen.latency_s,
             )
         return found
+
+    def queue(self, key: str) -> tuple[float, float]:
+        """Requests of a service in the steps of its replicas, and those that wait in queues there and before them."""
+        states = [
+            self.states[name] for name, one in self.replicas.items() if one.service == key and name in self.states
+        ]
+        before = self.fleet.account(key).waiting
+        return float(sum(one.running for one in states)), float(before + sum(one.waiting for one in states))
 
     def seen(self, key: str, quantiles: Sequence[float] = (0.5, 0.95, 0.99)) -> Seen | None:
         """A service in the last minute; None where nothing came yet."""

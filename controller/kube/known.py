@@ -14,12 +14,13 @@ from controller.kube.cache import WORKLOADS
 from controller.kube.caches import Caches
 from controller.kube.counting import Counting, runs
 from controller.kube.discovery import Served
+from controller.laws import Laws
 from controller.manifests.passthrough import refused
 from controller.manifests.pod import unservable
 from controller.manifests.workload import Made, kinds
 from controller.plans import allocations, planned
 from controller.specs import at_rate, key_of, service
-from controller.trigger import Laws, Reason, Sample
+from controller.trigger import Reason, Sample
 from planner.catalog import gpu
 from planner.errors import UnknownName
 from planner.plan import Allocation
@@ -52,6 +53,7 @@ class Known:
         self.unranked: Mapping[str, str] = {}  # services without their PriorityClass, and why
         self.planning_failed = ""
         self.rates: dict[str, Mapping[Bucket, float]] = {}
+        self.asked: dict[str, float] = {}  # rates that services were planned for in vain: nothing was cheaper
         self._wanted: dict[str, Reason] = {}
         self._samples: dict[str, deque[Sample]] = {}
         self._specs: dict[str, tuple[object, ServiceSpec | list[str]]] = {}
@@ -192,6 +194,7 @@ class Known:
             self._samples.pop(key, None)
         self.errors.pop(key, None)
         self.rates.pop(key, None)
+        self.asked.pop(key, None)
         self._specs.pop(key, None)
         self._made.pop(key, None)
         self._decided.pop(key, None)

@@ -1,5 +1,6 @@
 """What the leader does about planning: take the services that wait, have them planned, write their Plans."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ from controller.kube.rest import ApiError
 from controller.kube.service_round import Tell
 from controller.plan_child import PlanningFailed
 from controller.specs import key_of
-from controller.trigger import Reason
+from controller.trigger import Reason, worth_it
 from planner.service import ServiceSpec
 
 _SEEN_S = 5.0  # the caches show a write long before
@@ -39,8 +40,12 @@ class PlanRound:
                 self._again(f"service/{one.key}", 0.0)
             raise
         self._known.planning_failed = ""
-        for answer in answers:
-            self._write(answer)
+        if any(self._worth_it(answer) for answer in answers):
+            for answer in answers:  # all: each took what the others leave
+                self._write(answer)
+        else:
+            for answer in answers:
+                self._keep(answer)
         self._again("fleet", 0.0)
         return bool(self._known.wanted())
 
@@ -69,6 +74,22 @@ class PlanRound:
             key, obj, reason, rate_per_s, spec.workload.rate_per_s, plan, spec.priority, known.faulty(key), sizes
         )  # fmt: skip
 
+    def _worth_it(self, answer: Answer) -> bool:
+        """Whether to put an answer in force."""
+        old = self._known.plan(answer.wanted.key)
+        if old is None or old["spec"].get("infeasible") is not None:
+            return True
+        usd = sum(one.usd_per_hour for one in answer.allocations) if answer.infeasible is None else math.inf
+        before = float(old["spec"].get("usdPerHour") or 0.0)
+        return worth_it(answer.wanted.reason.cause, before, usd, self._known.settings.laws)
+
+    def _keep(self, answer: Answer) -> None:
+        """Nothing is cheaper for what comes now, so what runs goes on."""
+        one = answer.wanted
+        if one.rate_per_s is not None:
+            self._known.asked[one.key] = one.rate_per_s
+        self._known.answered(one.key, one.reason)
+
     def _write(self, answer: Answer) -> None:
         """Put an answer into its Plan, and wait until the caches show it: the next batch takes what this one left."""
         one, facts = answer.wanted, self._known.facts()
@@ -85,6 +106,7 @@ class PlanRound:
         if words := effect(one.reason, {} if old is None else old["spec"], stored["spec"]):
             self._tell(one.service, "Replanned", words)
         self._known.answered(one.key, one.reason)
+        self._known.asked.pop(one.key, None)
         end_s = time.monotonic() + _SEEN_S
         while time.monotonic() < end_s:
             seen = self._known.plan(one.key)

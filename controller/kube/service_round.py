@@ -24,8 +24,9 @@ from controller.manifests.service import around, claimed, foreign_scalers
 from controller.manifests.workload import PEERS, Made
 from controller.plans import planned
 from controller.pods import Trouble
+from controller.rollback import worse
 from controller.specs import mean_tokens
-from controller.trigger import Reason, Seen, Verdict, judge, worse
+from controller.trigger import Reason, Seen, Verdict, judge
 from controller.when import seconds
 from planner.service import ServiceSpec
 
@@ -127,6 +128,7 @@ class ServiceRound:
             power=facts.power,
             mean_tokens=mean_tokens(spec) if isinstance(spec := known.spec(obj), ServiceSpec) else None,
             carried_per_s=capacity_per_s((one.kind, one.ready) for one in known.running(key)) if samples else None,
+            asked_per_s=known.asked.get(key),
         )
         if infeasible and before is not None and seen.hardware != before.hardware:
             return Verdict(Reason("nodes_changed", "nodes came, went or were mended while there was no plan"))
@@ -146,7 +148,7 @@ class ServiceRound:
             usd_per_hour=sum(one.usd_per_hour for one in decided),
             power_w=sum(one.power_w for one in decided),
         )
-        if reason is not None:
+        if reason is not None and reason.cause != "rate_down":  # whose answer may be that nothing changes
             failed = self._known.planning_failed
             return replace(known, state="failed" if failed else "solving", message=failed or reason.text)
         if plan is None:

@@ -123,6 +123,7 @@ def clairvoyant(story: Story, windows: int) -> list[tuple[float, float, float]]:
 def played(file: Path, story: Story, folder: Path, seed: int) -> tuple[SeriesHistory, float, list[Object]]:
     """The story, played: its series, when it began, and its events."""
     state = folder / "state"
+    folder.mkdir(parents=True, exist_ok=True)
     if not (state / "cluster.db").exists():
         words = ("--story", str(file), "--speed", "100000", "--exit-after-story", "--seed", str(seed))
         up = start(state, *words)

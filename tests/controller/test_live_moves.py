@@ -10,7 +10,8 @@ import pytest
 
 from controller.kube.known import Settings
 from controller.kube.rest import ApiError
-from controller.trigger import Laws, Sample
+from controller.laws import Laws
+from controller.trigger import Sample
 from tests.controller.live import Site, a_controller, until
 from tests.controller.objects import L4
 from tests.controller.plane.kubelet import waiting

@@ -8,7 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from controller.trigger import Laws, Planned, Sample, Seen, Verdict, judge, worse
+from controller.laws import Laws
+from controller.rollback import worse
+from controller.trigger import Planned, Sample, Seen, Verdict, judge, worth_it
 
 TICK_S, DAY_S = 15.0, 86_400.0
 
@@ -30,17 +32,26 @@ def cause(verdict: Verdict) -> str | None:
     return verdict.reason.cause if verdict.reason else None
 
 
-def day(rate_at: Callable[[float], float], plan: Planned, until_s: float = DAY_S) -> list[tuple[float, str]]:
-    """Every re-plan of a day, each adopted at once for the rate that its reason names with a tenth to spare."""
+def day(rate_at: Callable[[float], float], plan: Planned, each: float = 10.0) -> list[tuple[float, str]]:
+    """Every move of a day: replicas carry so many requests/s `each`, and plans that are worth it are taken at once."""
     window: list[Sample] = []
     made: list[tuple[float, str]] = []
-    for tick in range(int(until_s / TICK_S)):
+    asked: float | None = None
+    replicas = math.ceil(plan.rate_per_s / each)
+    for tick in range(int(DAY_S / TICK_S)):
         now_s = tick * TICK_S
         window = [*window[-130:], Sample(now_s, rate_at(now_s))]
-        found = judge(plan, seen(*window), now_s).reason
-        if found:
+        found = judge(plan, seen(*window, asked_per_s=asked), now_s).reason
+        if found is None:
+            continue
+        rate = found.rate_per_s or plan.rate_per_s
+        after = math.ceil(rate / each)
+        if not worth_it(found.cause, replicas, after):
+            asked = rate
+            continue
+        if after != replicas:
             made.append((now_s, found.cause))
-            plan = planned((found.rate_per_s or plan.rate_per_s) * 1.1, now_s)
+        plan, replicas, asked = planned(rate, now_s), after, None
     return made
 
 
@@ -140,7 +151,29 @@ def test_noise_that_is_alike_from_sample_to_sample_moves_nothing() -> None:
         level = 0.9 * level + draw.gauss(0.0, 0.05)
         return 100.0 * math.exp(level)
 
-    assert len(day(rate, planned(115.0))) <= 1
+    moves = day(rate, planned(115.0), each=50.0)
+    assert len(moves) <= 12  # of 144 windows
+    for (before_s, _), (then_s, why) in pairwise(day(rate, planned(115.0))):
+        assert then_s - before_s >= (Laws().down_window_s if why == "rate_down" else Laws().cool_down_s)
+
+
+def test_a_fault_is_planned_for_at_what_comes_now_where_that_is_surely_less() -> None:
+    gpu = frozenset({"node-1/GPU-3"})
+    for rate, want in ((100.0, None), (95.0, None), (60.0, 60.0), (140.0, None)):
+        verdict = judge(planned(at_s=3500.0), seen(*steady(rate, 3600.0), faulty=gpu), 3600.0)
+        assert verdict.reason is not None
+        assert (verdict.reason.cause, verdict.reason.rate_per_s) == ("fault", want)
+
+
+def test_less_is_asked_for_once_and_again_when_still_less_comes() -> None:
+    samples = steady(80.0, 5400.0)
+    assert cause(judge(planned(), seen(*samples), 5400.0)) == "rate_down"
+    assert judge(planned(), seen(*samples, asked_per_s=80.0), 5400.0).reason is None
+    assert cause(judge(planned(), seen(*steady(60.0, 5400.0), asked_per_s=80.0), 5400.0)) == "rate_down"
+    assert judge(planned(at_s=4000.0), seen(*samples), 5400.0).reason is None  # a plan stays for as long as a fall must
+    assert not worth_it("rate_down", 10.0, 9.8)
+    assert worth_it("rate_down", 10.0, 9.0)
+    assert worth_it("rate_up", 10.0, 10.0)
 
 
 def test_a_missed_objective_counts_from_the_plan_and_when_most_of_a_window_misses() -> None:
@@ -206,7 +239,7 @@ def test_a_rise_is_looked_ahead_and_noise_is_not() -> None:
     verdict = judge(planned(), seen(*rising), 3600.0)
     assert cause(verdict) == "rate_up"
     assert verdict.reason is not None
-    assert verdict.reason.rate_per_s == pytest.approx(196 + 900 / 36, rel=0.02)
+    assert verdict.reason.rate_per_s == pytest.approx(196 + 600 / 36, rel=0.02)
 
 
 def test_a_plan_that_more_requests_came_after_is_not_gone_back_from() -> None:
