@@ -93,4 +93,7 @@ def _object(node: Mapping[str, Any], named: Mapping[str, Any]) -> Schema:
         return {"x-kubernetes-preserve-unknown-fields": True}
     bounds = {"minProperties": node["minProperties"]} if "minProperties" in node else {}
     most = node.get("maxProperties", MOST_PROPERTIES)
-    return {"additionalProperties": _made(values, named), **bounds, "maxProperties": most}
+    made = _made(values, named)
+    if made.get("type") == "string" and not made.get("minLength") and "pattern" not in made:
+        made["nullable"] = True  # servers before 1.21 take an empty text in a map for null
+    return {"additionalProperties": made, **bounds, "maxProperties": most}

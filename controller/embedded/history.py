@@ -30,9 +30,11 @@ class SeriesHistory:
         ):
             self._latest.setdefault(metric, {})[subject] = value
 
-    def record(self, at_s: float, rows: Iterable[Row]) -> None:
-        """Keep some values of one moment."""
+    def record(self, at_s: float, rows: Iterable[Row], whole: bool = False) -> None:
+        """Keep some values of one moment. `whole`: what is not among them has no last one."""
         kept = [(metric, subject, at_s, value) for metric, subject, value in rows if value == value]
+        if whole:
+            self._latest = {}
         for metric, subject, _, value in kept:
             self._latest.setdefault(metric, {})[subject] = value
         self._store.execute("REPLACE INTO series VALUES (?, ?, ?, ?)", kept)

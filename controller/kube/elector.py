@@ -64,6 +64,11 @@ class Elector:
         """Whether this process leads, now."""
         return self.epoch is not None and lease.may_write(self._sent_s, self._clock(), self.terms)
 
+    @property
+    def holder(self) -> str:
+        """Who held the lease when it was last looked at; empty for nobody."""
+        return "" if self._seen is None else str(self._seen.spec.get("holderIdentity") or "")
+
     def start(self) -> None:
         self._thread.start()
 

@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from controller import names
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known
 from controller.kube.view import running
-from controller.prometheus import PrometheusFault
-from controller.rates import Heard, ServiceKey
+from controller.prometheus import Prometheus, PrometheusFault
+from controller.rates import Heard, ServiceKey, heard
 from controller.specs import key_of
 from controller.trigger import Sample
 from planner.service import ServiceSpec
@@ -21,10 +22,14 @@ Hear = Callable[[Mapping[ServiceKey, int], Sequence[float]], Mapping[ServiceKey,
 
 
 class Listening:
-    """One look at all services that serve. Of a service that is not heard a sample says so: None is not zero."""
+    """One look at all services that serve. Of a service that is not heard a sample says so: None is not zero.
 
-    def __init__(self, known: Known, hear: Hear) -> None:
-        self._known, self._hear = known, hear
+    `also`: quantiles to hear besides those of the objectives; `last`: what was heard the last time.
+    """
+
+    def __init__(self, known: Known, hear: Hear, also: Sequence[float] = ()) -> None:
+        self._known, self._hear, self._also = known, hear, also
+        self.last: Mapping[ServiceKey, Heard] = {}
         self.failures = 0
 
     def listen(self) -> None:
@@ -33,14 +38,16 @@ class Listening:
         specs = {key: spec for key, spec in read.items() if isinstance(spec, ServiceSpec)}
         ready = {ServiceKey(*key.split("/", 1)): count for key in specs if (count := self._ready(key))}
         if not ready:
+            self.last = {}
             return
-        quantiles = sorted({slo.percentile for spec in specs.values() for slo in spec.slos})
+        quantiles = sorted({slo.percentile for spec in specs.values() for slo in spec.slos} | {*self._also})
         try:
             found = self._hear(ready, quantiles or (0.95,))
         except PrometheusFault as error:
             self.failures += 1
             _LOG.warning("prometheus: %s", error)
             found = {}
+        self.last = found
         now_s = self._known.clock()
         for key in ready:
             name = f"{key.namespace}/{key.name}"
@@ -59,6 +66,12 @@ class Listening:
         workloads = self._known.cache.of(key, *WORKLOADS)
         counted = (running(one, pods.get(one["metadata"]["name"], ()), now_s) for one in workloads)
         return sum(one.ready for one in counted if one is not None)
+
+
+def by_prometheus(known: Known, url: str, token_file: Path | None, also: Sequence[float] = ()) -> Listening:
+    """Hears what a Prometheus has of the engines. The token is read anew each time, as it may be renewed."""
+    server = Prometheus(url, token=lambda: token_file.read_text("utf-8").strip() if token_file else "")
+    return Listening(known, lambda ready, quantiles: heard(server.ask, ready, quantiles=quantiles), also)
 
 
 def slo_met(spec: ServiceSpec, seen: Heard) -> bool | None:

@@ -41,8 +41,7 @@ class PlanRound:
             raise
         self._known.planning_failed = ""
         if any(self._worth_it(answer) for answer in answers):
-            for answer in answers:  # all: each took what the others leave
-                self._write(answer)
+            self._write_all(batch, answers)
         else:
             for answer in answers:
                 self._keep(answer)
@@ -73,6 +72,17 @@ class PlanRound:
         return Wanted(
             key, obj, reason, rate_per_s, spec.workload.rate_per_s, plan, spec.priority, known.faulty(key), sizes
         )  # fmt: skip
+
+    def _write_all(self, batch: list[Wanted], answers: list[Answer]) -> None:
+        """Write them all, since each took what the others leave."""
+        try:
+            for answer in answers:
+                self._write(answer)
+        except ApiError as error:
+            self._known.planning_failed = f"the plan could not be written: {error}"
+            for one in batch:
+                self._again(f"service/{one.key}", 0.0)
+            raise
 
     def _worth_it(self, answer: Answer) -> bool:
         """Whether to put an answer in force."""

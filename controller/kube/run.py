@@ -25,7 +25,7 @@ from controller.kube.elector import Elector
 from controller.kube.fleet_round import FleetRound
 from controller.kube.known import Known, Settings
 from controller.kube.lease import Terms
-from controller.kube.listening import Listening
+from controller.kube.listening import by_prometheus
 from controller.kube.node_round import NodeRound, NodeSettings
 from controller.kube.plan_round import PlanRound
 from controller.kube.planning import Planner
@@ -36,8 +36,6 @@ from controller.kube.unmade import Unmade
 from controller.kube.workers import stamp, work
 from controller.kube.workqueue import WorkQueue
 from controller.plan_child import PlanChild
-from controller.prometheus import Prometheus
-from controller.rates import heard
 from controller.server import Listen, Server
 from controller.snapshots import Snapshots
 from controller.specs import key_of, service_of
@@ -75,6 +73,7 @@ class Options:
     prometheus: str = ""  # URL; empty: no rates are heard
     prometheus_token_file: Path | None = None
     listen_every_s: float = 15.0
+    quantiles: Sequence[float] = ()  # of latency, to hear besides those of the objectives
 
 
 class Controller:
@@ -112,12 +111,10 @@ class Controller:
         )  # fmt: skip
         self.server = None if options.listen is None else Server(self.desk, options.listen)
         self._filled = False
-        self._listening = None
+        self.listening = None
         if options.prometheus:
-            token = options.prometheus_token_file
-            server = Prometheus(options.prometheus, token=lambda: token.read_text("utf-8").strip() if token else "")
-            self._listening = Listening(
-                self.known, lambda ready, quantiles: heard(server.ask, ready, quantiles=quantiles)
+            self.listening = by_prometheus(
+                self.known, options.prometheus, options.prometheus_token_file, options.quantiles
             )
         self.port = 0
         self.address = api.server
@@ -138,6 +135,11 @@ class Controller:
         self._filled = True
         self.elector.start()
         self._spawn("tick", self._tick)
+
+    @property
+    def filled(self) -> bool:
+        """Whether the caches are filled."""
+        return self._filled
 
     def stop(self, patience_s: float = 10.0) -> None:
         """End the work begun, let another lead, and end."""
@@ -185,7 +187,7 @@ class Controller:
         if self.server is not None:
             self._spawn("caps", lambda: self.desk.grants.run(self._stopped))
         self._spawn("events", lambda: self.events.run(self._stopped))
-        if self._listening is not None:
+        if self.listening is not None:
             self._spawn("listening", self._listen)
         self._all()
 
@@ -233,10 +235,10 @@ class Controller:
                 self._all()
 
     def _listen(self) -> None:
-        assert self._listening is not None
+        assert self.listening is not None
         while not self._stopped.wait(self.options.listen_every_s):
             try:
-                self._listening.listen()
+                self.listening.listen()
             except Exception:  # what is not heard is not concluded from, and the next round listens again
                 _LOG.exception("listening")
             for obj in self.known.items("gpuservices"):
