@@ -14,7 +14,7 @@ from controller.brake import NodeState
 from planner.errors import MusterError
 
 MAX_BYTES = 4 << 20
-_MOST_GPUS, _MOST_FAULTS = 256, 1024
+_MOST_GPUS, _MOST_FAULTS, _MOST_PODS = 256, 1024, 256
 _OUT_PHASES = ("confirmed", "acted")
 _SHOWN_FAULTS = 3
 
@@ -59,6 +59,7 @@ class Gpu(_Row):
     up: bool = True
     at_s: float = 0.0
     values: dict[Word, float] = Field(default_factory=dict, max_length=64)
+    pods: tuple[tuple[Word, Word, Word], ...] = Field(default=(), max_length=_MOST_PODS)  # namespace, pod, container
 
 
 class CapRow(_Row):

@@ -48,6 +48,9 @@ class Desk(Protocol):
     def caps(self, report: Report) -> Sequence[dict[str, object]]:
         """The caps of a node's GPUs."""
 
+    def allotments(self, report: Report) -> Sequence[dict[str, object]]:
+        """What the plans in force give a node's GPUs."""
+
     def metrics(self) -> str:
         """What Prometheus is told."""
 
@@ -116,7 +119,8 @@ async def _report(desk: Desk, request: Request, next_s: float) -> Response:
         return _said(409 if old else 400, str(error))
     except ApiError as error:
         return _said(503, f"the API server cannot be asked: {error}", {"Retry-After": "2"})
-    return Response(orjson.dumps({"caps": desk.caps(read), "next_s": next_s}), media_type="application/json")
+    answer = {"caps": desk.caps(read), "allotments": desk.allotments(read), "next_s": next_s}
+    return Response(orjson.dumps(answer), media_type="application/json")
 
 
 async def _body(request: Request) -> bytes:

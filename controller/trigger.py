@@ -12,7 +12,7 @@ Three laws read rates, all from the same recent samples:
 
 The uncertainty of a mean uses an effective number of samples, since neighbours are alike (AR(1): n (1 - r)/(1 + r)).
 Raising is asked for at once, lowering must hold for its whole window: the damping of the horizontal autoscaler's
-stabilisation window. After a re-plan a service is left alone for `cool_down_s`, but not by faults, steps or overruns.
+stabilisation window. After a re-plan a service is left alone for `cool_down_s`, but not by faults or steps.
 
 Silence is no sample: a service of which nothing was heard for `stale_s` is `stale`, and neither raised nor lowered.
 """
@@ -70,7 +70,7 @@ class Seen:
     prices: str
     samples: Sequence[Sample] = ()
     faulty: frozenset[str] = frozenset()
-    overruns: frozenset[str] = frozenset()
+    overruns: frozenset[str] = frozenset()  # that last, and that the plan in force was not made for
     power: str = ""
     mean_tokens: tuple[float, float] | None = None  # input and output, as the spec has them
     carried_per_s: float | None = None  # requests per second that the ready replicas carry; None: as planned
@@ -124,14 +124,12 @@ def _judged(planned: Planned | None, seen: Seen, now_s: float, laws: Laws) -> Ve
         return Verdict(reason)
     if reason := _hurt(planned, seen, now_s, laws):
         return Verdict(reason)
-    if seen.overruns:
-        return Verdict(Reason("overrun", f"over what was planned: {', '.join(sorted(seen.overruns))}"), stale=stale)
     if (reason := _slo(planned, seen, now_s, laws)) is not None and reason.text.startswith(_ALWAYS):
         return Verdict(reason, stale=stale)  # waiting makes nothing better
     if planned.power and seen.power != planned.power:  # a breaker does not wait
         return Verdict(Reason("power_changed", "the budget of a power domain changed"), stale=stale)
     slow = _drift(planned, known, now_s, laws, seen.asked_per_s) or _slo(planned, seen, now_s, laws)
-    slow = slow or _sizes(planned, seen, now_s, laws) or _world(planned, seen)
+    slow = slow or _over(planned, seen, now_s, laws) or _sizes(planned, seen, now_s, laws) or _world(planned, seen)
     quiet_s = planned.at_s + laws.cool_down_s - now_s
     if slow is not None and 0 < quiet_s <= laws.cool_down_s:
         return Verdict(held=f"{slow.text}; left alone for another {quiet_s:.0f} s after the last plan", stale=stale)
@@ -262,14 +260,28 @@ def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | Non
     missed = told.count(False) / len(told)
     if missed <= laws.slo_missed_ratio:
         return None
-    lately = [one.rate_per_s for one in seen.samples if one.rate_per_s is not None and since_s < one.at_s <= now_s]
-    most = max(planned.rate_per_s, sum(lately) / len(lately) if lately else 0.0)
     often = _ALWAYS if missed == 1 else f"the objective was missed in {missed:.0%} of"
     return Reason(
         "slo_missed",
         f"{often} the last {laws.slo_window_s:.0f} s",
-        most * (1 + laws.slo_headroom_ratio),
+        _more(planned, seen, now_s, laws),
     )
+
+
+def _over(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
+    """Replicas have been over what their plan gives them for a whole window: they are to have less to do."""
+    if not seen.overruns:
+        return None
+    first, *others = sorted(seen.overruns)
+    text = f"over what was planned: {first}" + (f" and {len(others)} more" if others else "")
+    return Reason("overrun", text, _more(planned, seen, now_s, laws))
+
+
+def _more(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> float:
+    """Headroom above what was planned for, or what comes where that is more."""
+    since_s = max(now_s - laws.slo_window_s, planned.at_s)
+    lately = [one.rate_per_s for one in seen.samples if one.rate_per_s is not None and since_s < one.at_s <= now_s]
+    return max(planned.rate_per_s, sum(lately) / len(lately) if lately else 0.0) * (1 + laws.slo_headroom_ratio)
 
 
 def _world(planned: Planned, seen: Seen) -> Reason | None:

@@ -99,7 +99,13 @@ class SimulatedAgent:
             values = {} if lost else self._values(one, load, ill)
             for tier in TIERS[: 2 if self.reads % _WARM_EVERY == 0 else 1]:
                 self.agent.hear(Reading(at, tier, now_s, values, lost=lost))
+        self.agent.judge(self.agent.heard.overruns.looks(now_s, self.gpus, self.agent.samples), now_s)
         self.reads += 1
+
+    def serve(self, gpu: int, service: str, latencies_s: Sequence[float]) -> None:
+        """A replica's engine tells of requests that ended."""
+        for latency_s in latencies_s:
+            self.agent.heard.overruns.request(service, gpu, latency_s)
 
     def _values(self, one: Gpu, load: Load, ill: Ailment | None) -> dict[str, float]:
         hot = load.power_w / self.type.tdp_w

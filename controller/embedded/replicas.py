@@ -1,6 +1,6 @@
 """Replicas of the embedded cluster as the simulator serves them: which pods make one, and how it runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from controller.kube.known import Known
 from controller.kube.view import kind_of
 from controller.plans import allocations, uncapped
 from planner.plan import Allocation
+from telemetry.pods import Holder
 
 Object = Mapping[str, Any]
 
@@ -54,6 +55,17 @@ def replicas(workloads: Sequence[Object], pods: Sequence[Object]) -> list[Replic
             name, ready = f"{first['namespace']}/{first['name']}/{first['uid']}", all(map(is_ready, group))
             where = (kind.name, kind.service, kind.recipe, kind.pool, kind.node_group)
             found.append(Replica(name, *where, ready, leaving, gpus))
+    return found
+
+
+def holders(pods: Sequence[Object], uuid: Callable[[str, int], str]) -> dict[str, dict[int, tuple[Holder, ...]]]:
+    """Who holds GPUs, as a kubelet tells an agent: node -> GPU -> its holder."""
+    found: dict[str, dict[int, tuple[Holder, ...]]] = {}
+    for pod in pods:
+        meta, node = pod["metadata"], pod["spec"].get("nodeName") or ""
+        for gpu in indices(pod) if node else ():
+            of = Holder(uuid(node, gpu), meta["namespace"], meta["name"], pod["spec"]["containers"][0]["name"])
+            found.setdefault(node, {})[gpu] = (of,)
     return found
 
 

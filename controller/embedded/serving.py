@@ -72,6 +72,8 @@ class Serving:
         self.allocations: dict[str, Allocation] = {}
         self.states: dict[str, State] = {}
         self.refused: dict[str, str] = {}  # replica -> why it cannot be simulated
+        self._numbers: dict[tuple[str, int], str] = {}  # of replicas: service and number -> name
+        self._served: dict[tuple[str, int, str], list[float]] = {}
         self._windows: dict[str, _Window] = {}
         self._open: set[str] = set()  # services that served once: nobody sends requests to one that never did
         self._paces: dict[tuple[object, ...], Pace | str] = {}
@@ -98,9 +100,24 @@ class Serving:
             self.fleet.submit(key, made.arrival_s, made.input_tokens, made.output_tokens, made.bucket)
         for key, ended in self.fleet.advance(end_s).items():
             self._windows.setdefault(key, _Window()).ended.append((end_s, ended))
+            self._by_gpu(key, ended)
         for window in self._windows.values():
             window.keep(end_s)
         self.states = {name: self.fleet.state(name) for name in self.fleet.names()}
+
+    def _by_gpu(self, key: str, ended: Finished) -> None:
+        """Requests of each replica, as its engine tells the agent of its first GPU."""
+        for number in np.unique(ended.replica):
+            one = self.replicas.get(self._numbers.get((key, int(number)), ""))
+            if one is not None:
+                node, gpus = next(iter(one.gpus.items()))
+                mine = self._served.setdefault((node, min(gpus), key), [])
+                mine.extend(ended.e2e_s[ended.replica == number].tolist())
+
+    def served(self) -> dict[tuple[str, int, str], list[float]]:
+        """Since this was last asked: seconds that requests took, by node, GPU and service."""
+        found, self._served = self._served, {}
+        return found
 
     def follow(self, ills: Mapping[str, Mapping[int, Ailment]]) -> None:
         """Have the simulator serve with the replicas that are ready, as fast as their GPUs, by the routers' tables."""
@@ -124,6 +141,7 @@ class Serving:
                 self.fleet.remove(name, kill=True)
         self.replicas = there
         self.allocations = {name: one for name, one in self.allocations.items() if name in there}
+        self._numbers = {mark: name for mark, name in self._numbers.items() if name in there}
         self._tables()
 
     def busy(self, pod: Object) -> bool:
@@ -224,7 +242,7 @@ class Serving:
             self.refused[one.name] = pace
             return
         self._open.add(one.service)
-        self.fleet.add(one.name, one.kind, one.service, one.pool, pace)
+        self._numbers[one.service, self.fleet.add(one.name, one.kind, one.service, one.pool, pace)] = one.name
 
     def _hardware(self) -> Inventory:
         """The cluster's GPU types as the planner knows them, nodes that are out included."""

@@ -19,6 +19,7 @@ from controller.embedded.history import SeriesHistory
 from controller.embedded.kubelet import Care, tend
 from controller.embedded.loop import Loop
 from controller.embedded.recording import rows
+from controller.embedded.replicas import holders
 from controller.embedded.scheduler import bind, seats
 from controller.embedded.serving import TRAFFIC, Serving
 from controller.embedded.store import Store
@@ -35,7 +36,7 @@ from planner.simulation.arrivals import read
 
 Object = Mapping[str, Any]
 
-AGENTS_S = 20.0
+AGENTS_S = 15.0
 RECORD_S = 30.0
 _CLOCK, _ILLS = "clock", "ills"
 
@@ -204,6 +205,7 @@ class World:
     def _agents_tell(self) -> None:
         """Every node's agent reads its GPUs and reports; caps come back."""
         ills, nodes = self.ills(), {one["metadata"]["name"]: one for one in self.store.items("nodes")}
+        held, served = holders(self.store.items("pods"), uuid_of), self.serving.served()
         for name in set(self._agents) - set(nodes):
             del self._agents[name]
         for name, node in nodes.items():
@@ -214,10 +216,14 @@ class World:
                 self._agents[name] = made
             agent = self._agents[name]
             mine = ills.get(name, {})
+            agent.agent.holders = held.get(name, {})
+            for (_, gpu, service), latencies_s in ((mark, row) for mark, row in served.items() if mark[0] == name):
+                agent.serve(gpu, service, latencies_s)
             agent.read(self.loads(node), [mine.get(gpu.index) for gpu in agent.gpus], self.now_s)
             report = agent.report(self.now_s)
             self.loop.desk.hear(report, name)
-            agent.take(orjson.dumps({"caps": self.loop.desk.caps(report)}), self.now_s)
+            desk = self.loop.desk
+            agent.take(orjson.dumps({"caps": desk.caps(report), "allotments": desk.allotments(report)}), self.now_s)
 
 
 def _ailment(kind: str, xid: int | None, factor: float | None) -> Ailment | None:

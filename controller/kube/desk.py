@@ -6,6 +6,7 @@ from typing import Any
 
 from controller import names
 from controller.caps import Capped
+from controller.cluster import Kind
 from controller.grants import Domain, Grants
 from controller.hardware import PRODUCT, group_of, holds, node_gpus
 from controller.identity import Identities
@@ -13,15 +14,18 @@ from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known, gpu_of_product
 from controller.kube.node_round import NodeRound
 from controller.kube.view import kind_of
+from controller.overruns import allotments
 from controller.page import page
 from controller.plans import uncapped
 from controller.reports import Kept, Report
 from planner.catalog import gpu as catalogue
+from planner.service import ServiceSpec
 from planner.units import POWER
 
 Object = Mapping[str, Any]
 _LIMIT = "power_limit_enforced_w"
 _FRESH_S = 60.0
+_MOST_KINDS = 10_000
 _ANY_W = 1e12  # of nodes that no power domain feeds
 
 
@@ -44,6 +48,7 @@ class KubernetesDesk:
         self._known, self._rounds, self._identities = known, rounds, identities
         self._leads, self._ready, self._renews = leads, ready, renews
         self._settled: set[str] = set()  # nodes that were heard of since they had a reply of this process
+        self._kinds: dict[tuple[str, str, str], Kind | None] = {}  # as read from workloads, of each version
         self._read: dict[str, tuple[object, list[Capped]]] = {}
         self.grants = Grants(self._domains, known.clock)
 
@@ -80,6 +85,27 @@ class KubernetesDesk:
             self.grants.renew()
         rows = self.grants.reply([_id(report.node, gpu.uuid) for gpu in report.gpus])
         return [{**row, "uuid": str(row["uuid"]).partition("/")[2]} for row in rows]
+
+    def allotments(self, report: Report) -> Sequence[dict[str, object]]:
+        """What the plans in force give a node's GPUs, which their agent compares with what their replicas do."""
+        return allotments(report, self._kind_of_pod, self._spec)
+
+    def _kind_of_pod(self, space: str, pod: str) -> Kind | None:
+        found = self._known.cache.get("pods", space, pod)
+        name = "" if found is None else (found["metadata"].get("labels") or {}).get(names.KIND, "")
+        workloads = (self._known.cache.get(plural, space, name) for plural in WORKLOADS) if name else ()
+        workload = next((one for one in workloads if one is not None), None)
+        if workload is None:
+            return None
+        mark = (space, name, workload["metadata"]["resourceVersion"])
+        if mark not in self._kinds:
+            self._kinds = {**self._kinds, mark: kind_of(workload)} if len(self._kinds) < _MOST_KINDS else {}
+        return self._kinds.get(mark) or kind_of(workload)
+
+    def _spec(self, service: str) -> ServiceSpec | None:
+        obj = self._known.service(service)
+        spec = None if obj is None else self._known.spec(obj)
+        return spec if isinstance(spec, ServiceSpec) else None
 
     def metrics(self) -> str:
         """What Prometheus is told."""

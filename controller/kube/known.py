@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,10 @@ from controller.laws import Laws
 from controller.manifests.passthrough import refused
 from controller.manifests.pod import unservable
 from controller.manifests.workload import Made, kinds
+from controller.overruns import lasting
 from controller.plans import allocations, planned
-from controller.specs import at_rate, key_of, service
+from controller.reports import Kept
+from controller.specs import at_rate, key_of, service, service_of
 from controller.trigger import Reason, Sample
 from planner.catalog import gpu
 from planner.errors import UnknownName
@@ -54,6 +56,8 @@ class Known:
         self.planning_failed = ""
         self.rates: dict[str, Mapping[Bucket, float]] = {}
         self.asked: dict[str, float] = {}  # rates that services were planned for in vain: nothing was cheaper
+        self.overruns: Mapping[str, frozenset[str]] = {}  # that last, by service, as agents tell
+        self.planned_over: dict[str, frozenset[str]] = {}  # those that the plan in force was made for
         self._wanted: dict[str, Reason] = {}
         self._samples: dict[str, deque[Sample]] = {}
         self._specs: dict[str, tuple[object, ServiceSpec | list[str]]] = {}
@@ -187,6 +191,16 @@ class Known:
             if reason is None or self._wanted.get(key) == reason:
                 self._wanted.pop(key, None)
 
+    def overrun(self, kept: Iterable[Kept]) -> None:
+        """Take in what agents tell of replicas that are over what they were given. What is over may come anew."""
+        now_s, least_s = self.clock(), self.settings.laws.slo_window_s
+        self.overruns = lasting(kept, self._service_of_pod, now_s, least_s)
+        self.planned_over = {key: mine & self.overruns.get(key, frozenset()) for key, mine in self.planned_over.items()}
+
+    def _service_of_pod(self, space: str, pod: str) -> str:
+        found = self.cache.get("pods", space, pod)
+        return "" if found is None else service_of(found) or ""
+
     def forget(self, key: str) -> None:
         """A service is gone."""
         self.answered(key)
@@ -195,6 +209,7 @@ class Known:
         self.errors.pop(key, None)
         self.rates.pop(key, None)
         self.asked.pop(key, None)
+        self.planned_over.pop(key, None)
         self._specs.pop(key, None)
         self._made.pop(key, None)
         self._decided.pop(key, None)

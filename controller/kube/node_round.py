@@ -70,6 +70,7 @@ class NodeRound:
         self.kept: dict[str, Kept] = {}
         self.held: Mapping[str, str] = {}
         self.blocked: dict[str, str] = {}  # replicas that stay on a node that is out, and why
+        self._over: dict[str, frozenset[tuple[str, int]]] = {}  # what was told to be over what was planned
         self._started_s = known.clock()
         self._written: dict[str, tuple[Object, float]] = {}
 
@@ -106,9 +107,12 @@ class NodeRound:
                 and (patch := condition(node, states[name], step.held.get(name, ""), now_s)) is not None
             ]
             errors += pool.map(lambda row: tried(self._patch, *row, "status"), told)
+        self._known.overrun(list(self.kept.values()))
         for name, one in list(self.kept.items()):
-            if one.report.overruns and name in nodes:
+            over = frozenset((row.kind, row.gpu) for row in one.report.overruns)
+            if not over <= self._over.get(name, frozenset()) and name in nodes:  # by how much changes all the time
                 self._tell(nodes[name], "OverrunDetected", overrun_words(one.report))
+            self._over[name] = over
         for name in done & set(step.quarantine):
             self._tell(nodes[name], "NodeQuarantined", states[name].fault)
         for name in done & set(step.give_back):

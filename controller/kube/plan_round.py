@@ -117,6 +117,8 @@ class PlanRound:
             self._tell(one.service, "Replanned", words)
         self._known.answered(one.key, one.reason)
         self._known.asked.pop(one.key, None)
+        if one.reason.cause == "overrun":
+            self._known.planned_over[one.key] = self._known.overruns.get(one.key, frozenset())
         end_s = time.monotonic() + _SEEN_S
         while time.monotonic() < end_s:
             seen = self._known.plan(one.key)

@@ -125,6 +125,7 @@ class ServiceRound:
             prices=facts.prices,
             samples=(samples := known.samples(key)),
             faulty=known.faulty(key),
+            overruns=known.overruns.get(key, frozenset()) - known.planned_over.get(key, frozenset()),
             power=facts.power,
             mean_tokens=mean_tokens(spec) if isinstance(spec := known.spec(obj), ServiceSpec) else None,
             carried_per_s=capacity_per_s((one.kind, one.ready) for one in known.running(key)) if samples else None,

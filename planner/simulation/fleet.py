@@ -37,11 +37,12 @@ class Fleet:
         self._next = 0
         self.now_s = 0.0
 
-    def add(self, name: str, kind: str, service: str, pool: str, pace: Pace) -> None:
-        """A replica is ready from now on."""
-        engine = Engine(pace, self.now_s, prefill_only=pool == PREFILL)
-        self._router(service).add(Replica(name, kind, pool, engine))
+    def add(self, name: str, kind: str, service: str, pool: str, pace: Pace) -> int:
+        """A replica is ready from now on; its number among the service's, as `Finished` has it."""
+        made = Replica(name, kind, pool, Engine(pace, self.now_s, prefill_only=pool == PREFILL))
+        self._router(service).add(made)
         self._where[name] = service
+        return made.number
 
     def remove(self, name: str, kill: bool = False) -> None:
         """A replica takes nothing new and ends when it is empty; killed, it ends now and its requests begin again."""

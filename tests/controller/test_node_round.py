@@ -1,6 +1,6 @@
 """Rounds over nodes on a cluster in memory: one refusal stops no other, clocks that jump and silence move nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import pytest
@@ -13,7 +13,7 @@ from controller.kube.known import Known
 from controller.kube.node_round import NodeRound, NodeSettings
 from controller.kube.rest import Api, ApiError
 from controller.names import TAINT
-from controller.reports import parse
+from controller.reports import Kept, parse
 from controller.when import steady
 from tests.controller.objects import a_node
 from tests.controller.test_reports import XID, sent
@@ -45,6 +45,9 @@ class Fleet:
 
     def items(self, plural: str) -> list[Any]:
         return list(self.nodes.values()) if plural == "nodes" else []
+
+    def overrun(self, kept: Iterable[Kept]) -> None:
+        self.over = [one.report.node for one in kept if one.report.overruns]
 
     def may_write(self) -> bool:
         return True

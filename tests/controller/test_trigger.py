@@ -183,11 +183,17 @@ def test_a_missed_objective_counts_from_the_plan_and_when_most_of_a_window_misse
     assert judge(planned(at_s=3700.0), seen(*samples), 3890.0).reason is None
 
 
-def test_new_nodes_and_new_prices_are_reasons_and_overruns_are_urgent() -> None:
+def test_new_nodes_new_prices_and_overruns_that_last_are_reasons() -> None:
     samples = steady(100.0, 3600.0)
     assert cause(judge(planned(), seen(*samples, hardware="h2"), 3600.0)) == "nodes_changed"
     assert cause(judge(planned(), seen(*samples, prices="p2"), 3600.0)) == "prices_changed"
-    assert cause(judge(planned(at_s=3590.0), seen(*samples, overruns=frozenset({"rack-1 power"})), 3600.0)) == "overrun"
+    over = seen(*samples, overruns=frozenset({"GPU 1 of a-0 serves later than its objective"}))
+    verdict = judge(planned(), over, 3600.0)
+    assert cause(verdict) == "overrun"
+    assert verdict.reason is not None
+    assert verdict.reason.rate_per_s == pytest.approx(110.0)
+    held = judge(planned(at_s=3590.0), over, 3600.0)
+    assert (held.reason, "left alone" in held.held) == (None, True)
 
 
 def told(*met: tuple[float, bool], rate_per_s: float = 10.0) -> Seen:

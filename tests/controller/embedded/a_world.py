@@ -28,9 +28,11 @@ def inventory(*groups: dict[str, Any], **spec: Any) -> dict[str, Any]:
     return {**head, "spec": {"nodeGroups": list(groups or usual), **spec}}
 
 
-def a_world(file: Path | None = None, *groups: dict[str, Any], seed: int = 0, **spec: Any) -> World:
+def a_world(
+    file: Path | None = None, *groups: dict[str, Any], seed: int = 0, nodes: NodeSettings = NODES, **spec: Any
+) -> World:
     """A cluster that is kept in a file, or in memory."""
-    made = World(Store(file), Rules(START_S, seed=seed, nodes=NODES))
+    made = World(Store(file), Rules(START_S, seed=seed, nodes=nodes))
     document = inventory(*groups, **spec)
     found, problems = parse(dict(document), Context(CATALOG, Path("/nonexistent")))
     assert isinstance(found, Inventory), problems
