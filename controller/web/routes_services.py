@@ -79,7 +79,7 @@ def validate_service(ask: Asked) -> Response:
 )
 def plan_service(ask: Asked) -> Response:
     """The plan that a service would get now, on what the others leave; nothing is stored or applied."""
-    obj = sound(SERVICE, ask.body())
+    obj = sound(ask, SERVICE, ask.body())
     ask.need("get", SERVICE.plural, obj["metadata"]["namespace"])
     return answered(explored(lambda: ask.web.explorer.dry_run(ask.site, obj)))
 
@@ -90,7 +90,7 @@ def plan_service(ask: Asked) -> Response:
 )  # fmt: skip
 def curves_of_service(ask: Asked) -> Response:
     """What a service would cost at other rates and with other objectives; nothing is stored or applied."""
-    obj = sound(SERVICE, ask.body())
+    obj = sound(ask, SERVICE, ask.body())
     ask.need("get", SERVICE.plural, obj["metadata"]["namespace"])
     return answered(explored(lambda: ask.web.explorer.curves(ask.site, obj)))
 
