@@ -28,6 +28,7 @@ METRICS = "/metrics"
 CLOCK = "Muster-Clock"  # Unix time of the cluster, which is not ours where it is simulated
 OPEN_PATHS = ("/api/v1/openapi.json",)
 _HOLD_S, _MOST_HELD = (0.5, 1.5), 2000  # who asks too often waits for the refusal, or would ask again at once
+_LOOK_S, _LATE_S, _PAYS = 0.01, 0.005, 20.0
 _MUCH_BYTES = 8 * 2**10
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="muster"'}
 
@@ -95,17 +96,16 @@ class Gate:
                 await self._hold()
             await answer(refused, scope["path"])(scope, receive, send)
             return
+        if much:
+            await _when_free()
         much = much or len(body) > _MUCH_BYTES
+        turn, work = self._turns.turn(caller.id, much), partial(self._app, scope, _replay(body, receive))
         if scope["method"] != "GET" or "if-none-match" in headers:
-            async with self._turns.turn(caller.id, much):
-                await self._app(scope, _replay(body, receive), send)
-            return
-        key = f"{caller.id} {scope['path']}?{scope['query_string'].decode('latin-1')}"
-        if await self._recent.again(key, scope, send):
-            return
-        async with self._turns.turn(caller.id, much):
-            if not await self._recent.again(key, scope, send):
-                await self._recent.first(key, scope, send, partial(self._app, scope, _replay(body, receive)))
+            async with turn:
+                await work(send)
+        else:
+            key = f"{caller.id} {scope['path']}?{scope['query_string'].decode('latin-1')}"
+            await self._recent.answer(key, much, scope, send, turn, work)
 
     def _asks_much(self, caller: Caller, scope: Scope) -> bool:
         """Whether a connection is one of those that ask for much. Raises Refused where the caller asks too often.
@@ -150,6 +150,15 @@ class Gate:
             raise Refused(401, "unauthorized", words, headers=challenge) from None
         except ApiError as error:
             raise of_cluster(error) from None
+
+
+async def _when_free() -> None:
+    """Wait a moment, and longer where this process is behind: who asks for much pays for what that does to others."""
+    began_s = time.monotonic()
+    await asyncio.sleep(_LOOK_S)
+    late_s = time.monotonic() - began_s - _LOOK_S
+    if late_s > _LATE_S:
+        await asyncio.sleep(min(late_s * _PAYS, _HOLD_S[1]))
 
 
 def _ours(path: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 
+_MUCH = 20  # where the processor is short, threads of those who ask for much would pile up before the others
 _Waiting = tuple[bool, int, "asyncio.Future[None]"]
 
 
@@ -33,7 +34,7 @@ class Turns:
                 given[0] = True
                 self._give(much)
 
-        timer = asyncio.get_running_loop().call_later(self._longest_s, give)
+        timer = asyncio.get_running_loop().call_later(self._longest_s * (_MUCH if much else 1), give)
         try:
             yield
         finally:

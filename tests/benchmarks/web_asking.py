@@ -51,6 +51,7 @@ class Seen:
     waits_s: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     slowest: list[tuple[float, str]] = field(default_factory=list)
+    by_second_s: dict[int, float] = field(default_factory=dict)
     sent_late_s: list[float] = field(default_factory=list)
     read_late_s: list[float] = field(default_factory=list)
 
@@ -127,6 +128,8 @@ def _receive(one: Client, seen: Seen) -> float | None:
     path = "write" if one.turn % _WRITES == 0 else READS[one.turn % len(READS)]
     seen.waits_s.append(wait_s)
     seen.slowest.append((wait_s, path))
+    second = int(one.began_s)
+    seen.by_second_s[second] = max(seen.by_second_s.get(second, 0.0), wait_s)
     seen.read_late_s.append(read_s - came_s)
     seen.statuses[int(head.split(None, 2)[1])] += 1
     one.read.clear()

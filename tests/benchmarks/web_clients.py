@@ -99,7 +99,8 @@ def _round(server: Server, chosen: argparse.Namespace, attacker: str) -> Round:
     figures = ", ".join(f"p{at * 100:g} {_at(waits_s, at) * 1e3:.1f}" for at in (0.5, 0.95, 0.99))
     words = (
         f"{name:8} {figures}, worst {waits_s[-1] * 1e3:.0f} ms of {len(waits_s)}; server {share:.0%} of a core, all"
-        f" {used:.0%}, load {load:.1f}; the clients' own p99 {late} ms; slowest {slow}"
+        f" {used:.0%}, load {load:.1f}; the clients' own p99 {late} ms; slowest {slow};"
+        f" worst by second {' '.join(f'{one * 1e3:.0f}' for one in seen['by_second_s'].values())}"
     )
     print(words, flush=True)
     if attacker:
