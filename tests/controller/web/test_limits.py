@@ -111,7 +111,7 @@ def test_a_large_object_is_checked_as_a_small_one_is() -> None:
         wrong = client.post("/services/validate", json=a_spec(**keys)).json()
         assert (wrong["valid"], len(wrong["errors"])) == (False, 200)
         assert wrong["errors"][0]["path"] == "spec.k0"
-        buckets = [{"inputTokens": 16 + index, "outputTokens": 16, "share": 1} for index in range(800)]
+        buckets = [{"inputTokens": 16 + index, "outputTokens": 16, "share": 1 / 800} for index in range(800)]
         large = a_spec(workload={"ratePerSecond": 8, "buckets": buckets})
         answer = client.post("/services", params={"dryRun": True}, json=large)
         assert answer.status_code == 200, answer.text
@@ -130,7 +130,7 @@ def test_a_body_that_takes_too_long_is_refused_and_the_next_is_read() -> None:
 
 
 def test_who_asks_too_often_is_told_when_to_come_back() -> None:
-    with served(limits=Limits(per_s=1.0, burst=3.0)) as made, made.client() as client:
+    with served(limits=Limits(per_s=0.1, burst=3.0)) as made, made.client() as client:
         answers = [client.get("/services") for _ in range(5)]
         assert [one.status_code for one in answers[:3]] == [200, 200, 200]
         assert answers[-1].status_code == 429
