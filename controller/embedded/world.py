@@ -37,7 +37,7 @@ Object = Mapping[str, Any]
 
 AGENTS_S = 20.0
 RECORD_S = 30.0
-_REST, _MOST_REST_S = 0.25, 0.25  # after a step, as a share of what it took: time goes slower before answers do
+_REST, _MOST_REST_S = 0.5, 0.25  # after a step, as a share of what it took: time goes slower before answers do
 _CLOCK, _ILLS = "clock", "ills"
 
 

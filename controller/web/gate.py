@@ -27,8 +27,8 @@ PREFIX = "/api/"
 METRICS = "/metrics"
 CLOCK = "Muster-Clock"  # Unix time of the cluster, which is not ours where it is simulated
 OPEN_PATHS = ("/api/v1/openapi.json",)
-_HOLD_S, _MOST_HELD = (0.5, 1.5), 2000  # who asks too often waits for the refusal, or would ask again at once
-_LOOK_S, _LATE_S, _PAYS = 0.01, 0.005, 20.0
+_HOLD_S, _MOST_HELD = (0.5, 2.5), 2000  # who asks too often waits for the refusal, or would ask again at once
+_LOOK_S, _LATE_S, _LATEST, _PAYS = 0.01, 0.003, 0.1, 100.0
 _MUCH_BYTES = 8 * 2**10
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="muster"'}
 
@@ -50,7 +50,7 @@ class Gate:
         self._app, self._tokens, self._limits, self._counts = app, tokens, limits, counts
         self._clock, self._written = clock, written
         self._turns, self._recent = Turns(limits.at_once, limits.turn_s), Recent(limits.glance_s)
-        self._held = 0
+        self._held, self._late_s = 0, 0.0
         self._known = Buckets(limits.per_s, limits.burst)
         self._wires = Buckets(limits.modest_per_s, limits.modest_burst)
         self._unknown = Buckets(limits.unknown_per_s, limits.unknown_burst)
@@ -97,7 +97,7 @@ class Gate:
             await answer(refused, scope["path"])(scope, receive, send)
             return
         if much:
-            await _when_free()
+            await self._when_free()
         much = much or len(body) > _MUCH_BYTES
         turn, work = self._turns.turn(caller.id, much), partial(self._app, scope, _replay(body, receive))
         if scope["method"] != "GET" or "if-none-match" in headers:
@@ -117,6 +117,15 @@ class Gate:
         if wait_s := self._known.wait_s(caller.id, now_s, self._limits.burst / 2 if much else 0.0):
             raise _slower(wait_s)
         return much
+
+    async def _when_free(self) -> None:
+        """Wait a moment, and longer where this process is behind: who asks for much pays for what that does."""
+        began_s = time.monotonic()
+        await asyncio.sleep(_LOOK_S)
+        late_s = time.monotonic() - began_s - _LOOK_S
+        self._late_s += (late_s - self._late_s) * _LATEST
+        if self._late_s > _LATE_S:
+            await asyncio.sleep(min(self._late_s * _PAYS, _HOLD_S[1]))
 
     async def _hold(self) -> None:
         """Let a refusal wait, which costs nothing, as long as not too many do."""
@@ -150,15 +159,6 @@ class Gate:
             raise Refused(401, "unauthorized", words, headers=challenge) from None
         except ApiError as error:
             raise of_cluster(error) from None
-
-
-async def _when_free() -> None:
-    """Wait a moment, and longer where this process is behind: who asks for much pays for what that does to others."""
-    began_s = time.monotonic()
-    await asyncio.sleep(_LOOK_S)
-    late_s = time.monotonic() - began_s - _LOOK_S
-    if late_s > _LATE_S:
-        await asyncio.sleep(min(late_s * _PAYS, _HOLD_S[1]))
 
 
 def _ours(path: str) -> bool:

@@ -26,7 +26,7 @@ class Limits:
     modest_burst: float = 20.0
     streams: int = 256
     glance_s: float = 0.25
-    at_once: int = 4
+    at_once: int = 3
     turn_s: float = 0.1
 
 
