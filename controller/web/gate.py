@@ -27,7 +27,7 @@ PREFIX = "/api/"
 METRICS = "/metrics"
 CLOCK = "Muster-Clock"  # Unix time of the cluster, which is not ours where it is simulated
 OPEN_PATHS = ("/api/v1/openapi.json",)
-_HOLD_S, _MOST_HELD = (0.5, 2.5), 2000  # who asks too often waits for the refusal, or would ask again at once
+_HOLD_S, _MOST_HELD = (0.5, 1.8), 2000  # who asks too often waits for the refusal, or would ask again at once
 _LOOK_S, _LATE_S, _LATEST, _PAYS = 0.01, 0.003, 0.1, 100.0
 _MUCH_BYTES = 8 * 2**10
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="muster"'}
