@@ -43,10 +43,10 @@ class EmbeddedApi:
     ) -> dict[str, Any]:
         """One request; the object that came of it. Raises ApiError for anything but success."""
         asked, query = asked_of(path), query or {}
+        if method == "GET":
+            return self._get(asked, query)
         sent = None if body is None else orjson.loads(orjson.dumps(body))  # nobody shares what is stored
         with self.store.together():
-            if method == "GET":
-                return self._get(asked, query)
             if method == "POST" and asked.subresource == "eviction":
                 return self._evict(asked)
             if method == "DELETE" and asked.name:
@@ -67,10 +67,10 @@ class EmbeddedApi:
             if found is None:
                 raise missing(asked)
             if query.get("history") == "true":
-                return {"kind": "List", "items": [found.body, *self.store.past(asked.key)]}
+                return {"kind": "List", "items": [found.body, *_before(found.body, self.store.past(asked.key))]}
             return dict(found.body)
         items = [one for one in self.store.items(asked.resource.plural, asked.namespace) if _chosen(one, query)]
-        meta = {"resourceVersion": str(self.store.version)}
+        meta = {"resourceVersion": str(self.store.version_seen())}
         kind = f"{asked.resource.kind}List"
         return {"apiVersion": asked.resource.version, "kind": kind, "metadata": meta, "items": items}
 
@@ -233,6 +233,12 @@ def _whole(live: Object, sent: Object) -> dict[str, Any]:
     """Metadata as a whole object has it; a name can't change."""
     meta = dict(sent.get("metadata") or {})
     return meta | {key: live["metadata"][key] for key in ("name", "namespace") if key in live["metadata"]}
+
+
+def _before(obj: Object, past: list[Object]) -> list[Object]:
+    """Earlier versions; another may have been written since the object was looked at."""
+    version = int(obj["metadata"]["resourceVersion"])
+    return [one for one in past if int(one["metadata"]["resourceVersion"]) < version]
 
 
 def _chosen(obj: Object, query: Mapping[str, str]) -> bool:

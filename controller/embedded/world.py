@@ -38,6 +38,7 @@ Object = Mapping[str, Any]
 
 AGENTS_S = 15.0
 RECORD_S = 30.0
+_REST, _MOST_REST_S = 0.5, 0.25  # after a step, as a share of what it took: time goes slower before answers do
 _CLOCK, _ILLS = "clock", "ills"
 
 
@@ -98,9 +99,11 @@ class World:
         """Step until told to end, at so many simulated seconds a second; behind where a step takes longer than that."""
         due_s = time.monotonic()
         while not until():
+            began_s = time.monotonic()
             self.step()
-            due_s = max(due_s + self.rules.step_s / speed(), time.monotonic() - 1.0)
-            wait(max(due_s - time.monotonic(), 0.0))
+            now_s = time.monotonic()
+            due_s = max(due_s + self.rules.step_s / speed(), now_s - 1.0)
+            wait(max(due_s - now_s, min((now_s - began_s) * _REST, _MOST_REST_S)))  # others of the process want it too
 
     def ills(self) -> dict[str, dict[int, Ailment]]:
         """What is wrong with GPUs: node -> index -> ailment."""

@@ -19,7 +19,6 @@ from controller.pages.submit_form import fill, form_html
 from controller.pages.submit_plan import Preview
 from controller.pages.words import short, some
 from controller.specs import key_of
-from controller.web.checks import checked
 from controller.web.problems import FieldError, Refused
 from planner.catalog import models
 from planner.yaml_text import dump
@@ -157,13 +156,13 @@ def _read(
     """What was written, the object where it is sound, or every fault of it."""
     try:
         body = made.web.reader.read(written.encode(), "application/yaml")
+        found = made.web.reader.checked("GPUService", body)
     except Refused as error:
         return None, None, error.errors or (FieldError("", str(error)),)
     kind = str(body.plain.get("kind", ""))
     if kind != "GPUService":
         words = f"got {kind or 'nothing'}, allowed: GPUService"
         return body.plain, None, (FieldError("kind", words, line=body.line(("kind",))),)
-    found = checked("GPUService", body)
     return body.plain, (None if found.problems else found.obj), found.problems
 
 

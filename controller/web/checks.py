@@ -3,8 +3,9 @@
 An API server drops keys that it does not know and leaves the rest to the controller; here they are refused at once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from controller.crds.rules import broken
 from controller.embedded.schema import filled
 from controller.manifests.passthrough import refused
 from controller.names import API_VERSION
-from controller.web.documents import Body
 from controller.web.problems import FieldError, said
 from planner.catalog import gpu, model
 from planner.spec.fields import Catalog, Context, Metadata, Problem
@@ -23,7 +23,7 @@ from planner.spec.load import parse
 from planner.spec.report import problems_of
 from planner.techniques import techniques
 from planner.units import got
-from planner.yaml_text import show_path
+from planner.yaml_text import NodePath, show_path
 
 Object = Mapping[str, Any]
 # A model is a name of the catalogue and nothing else: a path would read files of the controller's own.
@@ -33,6 +33,7 @@ _SERVERS = (
     "managedFields", "selfLink", "finalizers", "ownerReferences",
 )  # fmt: skip
 _KNOWN = ("apiVersion", "kind", "metadata", "spec", "status")
+_MOST_PROBLEMS = 1000
 _SHAPES = {kind.name: kind for kind in KINDS}
 
 
@@ -44,14 +45,23 @@ class Checked:
     problems: tuple[FieldError, ...]
 
 
-def checked(kind: str, body: Body, namespace: str = "", name: str = "") -> Checked:
+def _nowhere(path: NodePath) -> int | None:
+    return None
+
+
+def checked(
+    kind: str,
+    plain: Mapping[str, Any],
+    line: Callable[[NodePath], int | None] = _nowhere,
+    namespace: str = "",
+    name: str = "",
+) -> Checked:
     """An object of a kind as sent. `namespace`, `name`: what it must be called, where the path says so."""
-    plain = body.plain
     meta = plain.get("metadata")
     known = {key: value for key, value in meta.items() if key not in _SERVERS} if isinstance(meta, dict) else meta
     top = {**{key: value for key, value in plain.items() if key != "status"}, "metadata": known}
-    found = list(dict.fromkeys(_problems(kind, top, namespace, name)))
-    errors = tuple(said(show_path(path), text, body.line(path)) for path, text in found)
+    found = dict.fromkeys(islice(_problems(kind, top, namespace, name), _MOST_PROBLEMS))
+    errors = tuple(said(show_path(path), text, line(path)) for path, text in found)
     if errors:
         return Checked(top, errors)
     if _SHAPES[kind].namespaced:

@@ -19,7 +19,7 @@ _WORDS = {
     422: "The request was read and cannot be used; `errors` says where and why.",
     428: "If-Match is missing.",
     429: "Too many requests; Retry-After says when to come back.",
-    503: "The cluster, or the planner's process, does not answer now.",
+    503: "The cluster, or the planner's process, does not answer now, or not in time.",
 }
 _ALWAYS = (401, 403, 413, 422, 429, 503)
 _HEADERS = {

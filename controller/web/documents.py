@@ -1,8 +1,8 @@
 """Bodies of requests to plain values: JSON or YAML, bounded in depth and number of values, whatever the bytes.
 
 YAML is read by `planner.yaml_text`: no tags, no merge keys, and the growth of aliases is counted before anything grows.
-Large bodies are read one at a time, in a process of their own, so that a few of them cannot keep everyone else from
-being answered; where their values stand, by line, is then not known.
+Large bodies, by bytes or by what separates values, are read and checked one at a time, in a process of their own, so
+that a few of them cannot keep everyone else from being answered; the lines of their values are then not known.
 """
 
 import threading
@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from controller.web.checks import Checked, checked
 from controller.web.problems import Refused, invalid, said
 from controller.web.reader_child import ReaderChild
 from planner.errors import BadInput
@@ -22,17 +23,18 @@ JSON_TYPES = ("application/json", "application/merge-patch+json")
 YAML_TYPES = ("application/yaml", "application/apply-patch+yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 MOST_VALUES, MOST_YAML_VALUES = 100_000, 20_000  # YAML takes a hundred times as long to read
 _MOST_DEPTH = 64  # what the YAML reader allows
-_LARGE_BYTES = 32 * 2**10
+_LARGE_BYTES, _LARGE_VALUES = 32 * 2**10, 2000
 _MOST_WAITING = 4
 _WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An object as sent, and where its values stand if it was YAML."""
+    """An object as sent, and where its values stand if it was YAML. `large`: it is checked as it was read, apart."""
 
     plain: dict[str, Any]
     document: Document | None = None
+    large: bool = False
 
     def line(self, path: NodePath) -> int | None:
         """The line of the nearest value there is."""
@@ -60,10 +62,17 @@ class Reader:
         if kind not in (*JSON_TYPES, *YAML_TYPES):
             allowed = ", ".join((JSON_TYPES[0], YAML_TYPES[0]))
             raise Refused(415, "unsupported-media-type", f"Content-Type: got {kind[:100]!r}, allowed: {allowed}")
-        if len(data) <= _LARGE_BYTES:
+        if not _large(data):
             return read(data, kind)
         with self._turn():
-            return Body(self._child.read(data, kind))
+            return Body(self._child.read(data, kind), large=True)
+
+    def checked(self, kind: str, body: Body, namespace: str = "", name: str = "") -> Checked:
+        """`controller.web.checks.checked`; raises Refused where it takes too long."""
+        if not body.large:
+            return checked(kind, body.plain, body.line, namespace, name)
+        with self._turn():
+            return self._child.check(kind, body.plain, namespace, name)
 
     def stop(self) -> None:
         """End the process that reads large bodies, if there is one."""
@@ -88,6 +97,11 @@ class Reader:
 def read(data: bytes, kind: str) -> Body:
     """The object in a body of a type that is known; raises Refused."""
     return _json(data) if kind in JSON_TYPES else _yaml(data)
+
+
+def _large(data: bytes) -> bool:
+    """Whether a body has so many values that others would wait for it, before a single one is read."""
+    return len(data) > _LARGE_BYTES or sum(map(data.count, (b",", b":", b"\n"))) > _LARGE_VALUES
 
 
 def _busy() -> Refused:

@@ -4,9 +4,9 @@ more GPU would save. All in a child process with a limit on its time; nothing is
 What-ifs are planned from scratch, without the price of change: they compare where two worlds would end, not the way.
 """
 
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -16,20 +16,19 @@ from controller.plan_child import PlanChild, PlanningFailed
 from controller.plans import by_service, read, rows
 from controller.specs import key_of
 from controller.web.model_plans import NoPlan, Outcome, PlanDiff, diff, no_plan, outcome
+from controller.web.one_by_one import Busy, Late, OneByOne
 from controller.web.site import Site
 from controller.web.variations import Kind, loosened, variations
 from planner.errors import BadInput
 
 Object = Mapping[str, Any]
+__all__ = ["ANSWER_S", "LONGEST_S", "Busy", "Curves", "DryRun", "Explained", "Explorer", "Point", "Saving", "rate_of"]
 Told = Callable[[int, int], None]
-LONGEST_S = 30.0  # of one question, however many plans it takes
+LONGEST_S = 30.0  # of one question, however many plans it takes and however many others wait
+ANSWER_S = 5.0  # where nobody is told how far it is
 _MOST_WAITING = 4
 _RATES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 _SLOS = (0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
-
-
-class Busy(Exception):
-    """More questions wait than may."""
 
 
 class Decides(Protocol):
@@ -123,27 +122,26 @@ def _silent(done: int, every: int) -> None:
 
 
 class Explorer:
-    """Answers questions about plans. Thread-safe; `clock` is monotonic."""
+    """Answers questions about plans, each in `longest_s`. Thread-safe; `clock` is monotonic."""
 
-    def __init__(
-        self, child: Decides | None = None, longest_s: float = LONGEST_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._child, self._longest_s, self._clock = child or PlanChild(longest_s), longest_s, clock
-        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
+    def __init__(self, child: Decides | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._child, self._clock = child or PlanChild(LONGEST_S), clock
+        self._plans = OneByOne(_MOST_WAITING, "what-if", clock)
 
     def stop(self) -> None:
         """End the child process."""
+        self._plans.stop()
         self._child.stop()
 
-    def dry_run(self, site: Site, obj: Object, rate_per_s: float | None = None) -> DryRun:
+    def dry_run(self, site: Site, obj: Object, rate_per_s: float | None = None, longest_s: float = LONGEST_S) -> DryRun:
         """The plan for a service that was checked, its defaults filled in. Raises Busy, PlanningFailed."""
-        with self._turn() as began_s:
+        with self._question(longest_s) as (began_s, end_s):
             key, fleet = key_of(obj), site.known.fleet()
             lower = self._lower(site, obj)
-            found = self._found(fleet, obj, rate_per_s, ())
+            found = self._found(fleet, obj, rate_per_s, (), end_s)
             displaced: tuple[str, ...] = ()
             if found.status == "infeasible" and lower:
-                freed = self._found(fleet, obj, rate_per_s, lower)
+                freed = self._found(fleet, obj, rate_per_s, lower, end_s)
                 if freed.outcome is not None:
                     found, displaced = freed, tuple(lower)
             old = site.known.plan(key)
@@ -155,33 +153,38 @@ class Explorer:
                 found.refused, self._clock() - began_s,
             )  # fmt: skip
 
-    def curves(self, site: Site, obj: Object, told: Told = _silent, rate_per_s: float | None = None) -> Curves:
+    def curves(
+        self,
+        site: Site,
+        obj: Object,
+        told: Told = _silent,
+        rate_per_s: float | None = None,
+        longest_s: float = LONGEST_S,
+    ) -> Curves:
         """Cost against rate and objectives. `told`: plans made, and to be made. `rate_per_s` None: as planned, or as
         the spec says. Raises Busy, PlanningFailed."""
-        with self._turn() as began_s:
-            spec = site.known.plan(key_of(obj))
-            asked = ((spec or {"spec": {}})["spec"].get("planned") or {}).get("ratePerSecond")
-            rate_per_s = float(rate_per_s or asked or rate_of(obj))
+        with self._question(longest_s) as (_, end_s):
+            plan = site.known.plan(key_of(obj))
+            asked = ((plan or {"spec": {}})["spec"].get("planned") or {}).get("ratePerSecond")
+            rate = float(rate_per_s or asked or rate_of(obj))
             fleet = site.known.fleet()
-            by_rate: list[Point] = []
-            by_slo: list[Point] = []
-            slos = _SLOS if obj["spec"].get("slos") else ()
-            for factor in _RATES:
-                if self._late(began_s):
+            every = [(rate * factor, 1.0) for factor in _RATES]
+            every += [(rate, factor) for factor in (_SLOS if obj["spec"].get("slos") else ())]
+            points: list[Point] = []
+            for at_rate, slo_factor in every:
+                told(len(points), len(every))
+                try:
+                    points.append(self._point(fleet, obj, at_rate, slo_factor, end_s))
+                except Late:
                     break
-                told(len(by_rate), len(_RATES) + len(slos))
-                by_rate.append(self._point(fleet, obj, rate_per_s * factor, 1.0))
-            for factor in slos:
-                if self._late(began_s):
-                    break
-                told(len(_RATES) + len(by_slo), len(_RATES) + len(slos))
-                by_slo.append(self._point(fleet, obj, rate_per_s, factor))
-            whole = len(by_rate) == len(_RATES) and len(by_slo) == len(slos)
-            return Curves(key_of(obj), tuple(by_rate), tuple(by_slo), whole)
+            if not points:
+                raise Late
+            by_rate, by_slo = points[: len(_RATES)], points[len(_RATES) :]
+            return Curves(key_of(obj), tuple(by_rate), tuple(by_slo), len(points) == len(every))
 
-    def explain(self, site: Site, obj: Object, told: Told = _silent) -> Explained:
+    def explain(self, site: Site, obj: Object, told: Told = _silent, longest_s: float = LONGEST_S) -> Explained:
         """What loosening each limit would save. `told`: as for `curves`. Raises Busy, PlanningFailed."""
-        with self._turn() as began_s:
+        with self._question(longest_s) as (_, end_s):
             plan = site.known.plan(key_of(obj))
             asked = ((plan or {"spec": {}})["spec"].get("planned") or {}).get("ratePerSecond")
             rate_per_s = None if asked is None else float(asked)
@@ -189,13 +192,14 @@ class Explorer:
             snapshot = {**snapshot, "current": []}
             every = variations(snapshot)
             told(0, len(every) + 1)
-            base = self._answer(key_of(obj), snapshot, made)
+            base = self._answer(key_of(obj), snapshot, made, end_s)
             savings: list[Saving] = []
             for kind, target, words, changed in every:
-                if self._late(began_s):
-                    break
                 told(len(savings) + 1, len(every) + 1)
-                then = self._answer(key_of(obj), changed, made)
+                try:
+                    then = self._answer(key_of(obj), changed, made, end_s)
+                except Late:
+                    break
                 savings.append(_saving(kind, target, words, base, then))
             complete = len(savings) == len(every)
             best = base.outcome
@@ -204,11 +208,14 @@ class Explorer:
                 tuple(savings), complete,
             )  # fmt: skip
 
-    def _turn(self) -> "_Turn":
-        return _Turn(self._waiting, self._clock)
-
-    def _late(self, began_s: float) -> bool:
-        return self._clock() - began_s > self._longest_s / 2  # the plan that is begun last has as long again
+    @contextmanager
+    def _question(self, longest_s: float) -> Iterator[tuple[float, float]]:
+        """One question: when it began, and by when it is answered with what is known. Raises Busy, PlanningFailed."""
+        with self._plans.question() as began_s:
+            try:
+                yield began_s, began_s + longest_s
+            except Late:
+                raise PlanningFailed(f"there was no plan in the allowed {longest_s:g} s, others' included") from None
 
     @staticmethod
     def _lower(site: Site, obj: Object) -> list[str]:
@@ -217,24 +224,26 @@ class Explorer:
         found = (site.known.service(key_of(plan)) for plan in site.known.items("plans"))
         return [key_of(one) for one in found if one is not None and int(one["spec"].get("priority", 0)) < mine]
 
-    def _found(self, fleet: Fleet, obj: Object, rate_per_s: float | None, freed: Sequence[str]) -> "_Found":
+    def _found(
+        self, fleet: Fleet, obj: Object, rate_per_s: float | None, freed: Sequence[str], end_s: float
+    ) -> "_Found":
         snapshot, made = ask(fleet, [(key_of(obj), obj, rate_per_s)], freed)
-        return self._answer(key_of(obj), snapshot, made)
+        return self._answer(key_of(obj), snapshot, made, end_s)
 
-    def _point(self, fleet: Fleet, obj: Object, rate_per_s: float, slo_factor: float) -> Point:
+    def _point(self, fleet: Fleet, obj: Object, rate_per_s: float, slo_factor: float, end_s: float) -> Point:
         snapshot, made = ask(fleet, [(key_of(obj), loosened(obj, slo_factor), rate_per_s)])
-        best = self._answer(key_of(obj), {**snapshot, "current": []}, made).outcome
+        best = self._answer(key_of(obj), {**snapshot, "current": []}, made, end_s).outcome
         if best is None:
             return Point(rate_per_s, slo_factor, None, None, None, None, None)
         ttft_s = max((row.ttft_s for row in best.allocations if row.ttft_s is not None), default=None)
         tpot_s = max((row.tpot_s for row in best.allocations if row.tpot_s is not None), default=None)
         return Point(rate_per_s, slo_factor, best.usd_per_hour, best.power_w, best.gpus, ttft_s, tpot_s)
 
-    def _answer(self, key: str, snapshot: Object, made: Offer) -> "_Found":
-        """What the child makes of a snapshot. Raises PlanningFailed."""
+    def _answer(self, key: str, snapshot: Object, made: Offer, end_s: float) -> "_Found":
+        """What the child makes of a snapshot. Raises PlanningFailed, Late."""
         if not snapshot["hardware"]["spec"]["nodeGroups"]:
             return _Found("infeasible", None, None, NoPlan(_NOTHING, (), "", ()), ())
-        document = self._child.decide(snapshot)
+        document = self._plans.do(lambda: self._child.decide(snapshot), end_s)
         spec = document["spec"]
         refused = tuple(RefusalRow(row["recipe"], row["reason"]) for row in spec.get("refused") or ())
         if spec["status"] not in ("optimal", "feasible"):
@@ -259,21 +268,6 @@ class _Found:
     bound_usd_per_hour: float | None
     infeasible: NoPlan | None
     refused: tuple[RefusalRow, ...]
-
-
-class _Turn:
-    """One question's turn; gives when it began. Raises Busy."""
-
-    def __init__(self, waiting: threading.BoundedSemaphore, clock: Callable[[], float]) -> None:
-        self._waiting, self._clock = waiting, clock
-
-    def __enter__(self) -> float:
-        if not self._waiting.acquire(blocking=False):
-            raise Busy
-        return self._clock()
-
-    def __exit__(self, *_: object) -> None:
-        self._waiting.release()
 
 
 def rate_of(obj: Object) -> float:

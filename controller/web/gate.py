@@ -1,4 +1,4 @@
-"""What every request of the API passes first: size, token, rate. Plain ASGI, so that a stream passes unbuffered.
+"""What every request of the API passes first: size, token, rate, its turn. Plain ASGI: a stream passes unbuffered.
 
 Only paths of the API are looked at; pages on the same application have guards of their own. Where no token is asked
 for, a browser's pages from elsewhere must not speak for the person before it, so Host and Origin must be ours.
@@ -8,6 +8,8 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from functools import partial
+from random import uniform
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,11 +20,16 @@ from controller.web.access import Caller, Tokens, Unknown, is_loopback
 from controller.web.counts import Counts
 from controller.web.limits import Buckets, Limits
 from controller.web.problems import Refused, answer, of_cluster
+from controller.web.recent import Recent
+from controller.web.turns import Turns
 
 PREFIX = "/api/"
 METRICS = "/metrics"
 CLOCK = "Muster-Clock"  # Unix time of the cluster, which is not ours where it is simulated
 OPEN_PATHS = ("/api/v1/openapi.json",)
+_HOLD_S, _MOST_HELD = (0.5, 1.8), 2000  # who asks too often waits for the refusal, or would ask again at once
+_LOOK_S, _LATE_S, _LATEST, _PAYS = 0.01, 0.003, 0.1, 100.0
+_MUCH_BYTES = 8 * 2**10
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="muster"'}
 
 
@@ -42,7 +49,10 @@ class Gate:
     ) -> None:
         self._app, self._tokens, self._limits, self._counts = app, tokens, limits, counts
         self._clock, self._written = clock, written
+        self._turns, self._recent = Turns(limits.at_once, limits.turn_s), Recent(limits.glance_s)
+        self._held, self._late_s = 0, 0.0
         self._known = Buckets(limits.per_s, limits.burst)
+        self._wires = Buckets(limits.modest_per_s, limits.modest_burst)
         self._unknown = Buckets(limits.unknown_per_s, limits.unknown_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,8 +66,9 @@ class Gate:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status[0] = message["status"]
-                if scope["method"] != "GET":
+                if scope["method"] != "GET" and message["status"] < 400:
                     self._written()
+                    self._recent.forget()
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("Cache-Control", "no-store")
                 headers.setdefault(CLOCK, f"{self._clock():.3f}")
@@ -73,17 +84,57 @@ class Gate:
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
+        caller, much = Caller("", ""), False
         try:
             if scope["path"] not in OPEN_PATHS:
                 caller = await self._caller(scope, headers)
-                if wait_s := self._known.wait_s(caller.id, time.monotonic()):
-                    raise _slower(wait_s)
+                much = self._asks_much(caller, scope)
                 scope.setdefault("state", {})["caller"] = caller
             body = await _body(headers, receive, self._limits.body_bytes)
         except Refused as refused:
+            if refused.status == 429:
+                await self._hold()
             await answer(refused, scope["path"])(scope, receive, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        if much:
+            await self._when_free()
+        much = much or len(body) > _MUCH_BYTES
+        turn, work = self._turns.turn(caller.id, much), partial(self._app, scope, _replay(body, receive))
+        if scope["method"] != "GET" or "if-none-match" in headers:
+            async with turn:
+                await work(send)
+        else:
+            key = f"{caller.id} {scope['path']}?{scope['query_string'].decode('latin-1')}"
+            await self._recent.answer(key, much, scope, send, turn, work)
+
+    def _asks_much(self, caller: Caller, scope: Scope) -> bool:
+        """Whether a connection is one of those that ask for much. Raises Refused where the caller asks too often.
+
+        Half of what a caller may ask is for its connections that ask little: one that runs wild starves no others.
+        """
+        now_s, wire = time.monotonic(), scope.get("client") or ("", 0)
+        much = self._wires.wait_s(f"{caller.id} {wire[0]} {wire[1]}", now_s) > 0
+        if wait_s := self._known.wait_s(caller.id, now_s, self._limits.burst / 2 if much else 0.0):
+            raise _slower(wait_s)
+        return much
+
+    async def _when_free(self) -> None:
+        """Wait a moment, and longer where this process is behind: who asks for much pays for what that does."""
+        began_s = time.monotonic()
+        await asyncio.sleep(_LOOK_S)
+        late_s = time.monotonic() - began_s - _LOOK_S
+        self._late_s += (late_s - self._late_s) * _LATEST
+        if self._late_s > _LATE_S:
+            await asyncio.sleep(min(self._late_s * _PAYS, _HOLD_S[1]))
+
+    async def _hold(self) -> None:
+        """Let a refusal wait, which costs nothing, as long as not too many do."""
+        if self._held < _MOST_HELD:
+            self._held += 1
+            try:
+                await asyncio.sleep(uniform(*_HOLD_S))  # not all at once again
+            finally:
+                self._held -= 1
 
     async def _caller(self, scope: Scope, headers: Headers) -> Caller:
         """Who asks. Raises Refused."""

@@ -11,8 +11,10 @@ MAX_BODY_BYTES = 2**20
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`per_s`, `burst`: requests of one token. `unknown_per_s`: of one address whose tokens nobody vouches for.
+    `modest_per_s`: of one connection that comes before those that ask for more.
 
-    `streams`: streams of events at once. `glance_s`: how old a view may be that many look at.
+    `streams`: streams of events at once. `glance_s`: how old an answer may be that many get. `at_once`: requests that
+    are worked on at once, each counted for `turn_s` at most.
     """
 
     body_bytes: int = MAX_BODY_BYTES
@@ -20,8 +22,12 @@ class Limits:
     burst: float = 500.0
     unknown_per_s: float = 10.0
     unknown_burst: float = 50.0
+    modest_per_s: float = 5.0
+    modest_burst: float = 20.0
     streams: int = 256
     glance_s: float = 0.25
+    at_once: int = 3
+    turn_s: float = 0.1
 
 
 class Buckets:
@@ -35,16 +41,18 @@ class Buckets:
         self._rows: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller -> requests left, and when
         self._lock = threading.Lock()
 
-    def wait_s(self, caller: str, now_s: float) -> float:
-        """Take a request out of a caller's bucket: 0, or, where there is none, the seconds until there is one."""
+    def wait_s(self, caller: str, now_s: float, left_over: float = 0.0) -> float:
+        """Take a request out of a caller's bucket: 0, or, where there is none, the seconds until there is one.
+
+        `left_over`: what must stay in the bucket, for others of the caller."""
         with self._lock:
             left, at_s = self._rows.pop(caller, (self._burst, now_s))
             left = min(left + (now_s - at_s) * self._per_s, self._burst)
-            allowed = left >= 1.0
+            allowed = left >= 1.0 + left_over
             self._rows[caller] = (left - 1.0 if allowed else left), now_s
             while len(self._rows) > self._most:
                 self._rows.popitem(last=False)
-            return 0.0 if allowed else (1.0 - left) / self._per_s
+            return 0.0 if allowed else (1.0 + left_over - left) / self._per_s
 
     def empty(self, caller: str, now_s: float) -> float:
         """The seconds until a caller has a request, without taking one."""

@@ -3,8 +3,10 @@
 Every write is checked whole before the cluster sees it, and names the version that it was decided on.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from fastapi import Response
@@ -12,13 +14,12 @@ from fastapi import Response
 from controller.embedded.patches import merge
 from controller.kube.rest import APPLY, ApiError
 from controller.web.asked import Ask, answered, expected, unchanged
-from controller.web.checks import checked
 from controller.web.documents import Body
 from controller.web.problems import FieldError, Refused, invalid, not_found, said
 
 Object = Mapping[str, Any]
 MANAGER = "muster-api"
-_MOST_MANAGER = 128
+_MOST_MANAGER, _MOST_SAID = 128, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,9 @@ def live(ask: Ask, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
         raise
 
 
-def sound(kind: Kind, body: Body, namespace: str = "", name: str = "") -> dict[str, Any]:
+def sound(ask: Ask, kind: Kind, body: Body, namespace: str = "", name: str = "") -> dict[str, Any]:
     """An object without problems; raises Refused with all of them."""
-    found = checked(kind.name, body, namespace, name)
+    found = ask.web.reader.checked(kind.name, body, namespace, name)
     if found.problems:
         raise invalid(found.problems, kind.name)
     return found.obj
@@ -99,7 +100,7 @@ def get(ask: Ask, kind: Kind, namespace: str, name: str) -> Response:
 def create(ask: Ask, kind: Kind, dry: bool = False) -> Response:
     """Make an object; `dry`: only say what it would be."""
     body = ask.body()
-    obj = sound(kind, body)
+    obj = sound(ask, kind, body)
     namespace = obj["metadata"].get("namespace", "") if kind.namespaced else ""
     ask.need("create", kind.plural, namespace)
     path = ask.site.served.need(kind.plural).path(namespace)
@@ -114,7 +115,7 @@ def _dry(dry: bool) -> dict[str, str]:
 def replace(ask: Ask, kind: Kind, namespace: str, name: str, dry: bool = False) -> Response:
     """An object in the place of the one there is."""
     ask.need("update", kind.plural, namespace, name)
-    obj = sound(kind, ask.body(), namespace, name)
+    obj = sound(ask, kind, ask.body(), namespace, name)
     old = live(ask, kind, namespace, name)
     expected(ask, version(old))
     return shown(replaced(ask, kind, old, obj, dry))
@@ -140,14 +141,16 @@ def patch(ask: Ask, kind: Kind, namespace: str, name: str, how: Patching) -> Res
     old = live(ask, kind, namespace, name)
     expected(ask, version(old))
     made = merge({key: value for key, value in old.items() if key != "status"}, body.plain)
-    return shown(replaced(ask, kind, old, sound(kind, Body(made, body.document), namespace, name), how.dry))
+    return shown(
+        replaced(ask, kind, old, sound(ask, kind, dataclasses.replace(body, plain=made), namespace, name), how.dry)
+    )
 
 
 def _not_patchable(patch: Object) -> list[FieldError]:
     allowed = {"metadata": ("labels", "annotations", "name", "namespace", "resourceVersion"), "spec": ()}
     found = [
         said(str(key), "got a value, allowed: metadata.labels, metadata.annotations and spec")
-        for key in patch
+        for key in islice(patch, _MOST_SAID)
         if key not in (*allowed, "apiVersion", "kind")
     ]
     if not isinstance(patch.get("spec", {}), Mapping):
@@ -157,7 +160,7 @@ def _not_patchable(patch: Object) -> list[FieldError]:
         return [*found, said("metadata", "got no mapping, allowed: a mapping with labels and annotations")]
     return found + [
         said(f"metadata.{key}", "got a value, allowed: labels, annotations")
-        for key in meta or ()
+        for key in islice(meta or (), _MOST_SAID)
         if key not in allowed["metadata"]
     ]
 
@@ -182,7 +185,7 @@ def _applied(ask: Ask, kind: Kind, namespace: str, name: str, how: Patching) -> 
         words = f"got {how.manager[:60]!r}, allowed: printable text of at most {_MOST_MANAGER} characters"
         raise invalid([said("fieldManager", words)], "parameters")
     body = ask.body()
-    obj = _wanted(kind, body, namespace, name)
+    obj = _wanted(ask, kind, body, namespace, name)
     try:
         old: Object | None = live(ask, kind, namespace, name)
     except Refused:
@@ -197,14 +200,15 @@ def _applied(ask: Ask, kind: Kind, namespace: str, name: str, how: Patching) -> 
     query = {"fieldManager": how.manager, "force": "true" if how.force else "false"}
     objects = ask.site.objects
     would = objects.request("PATCH", path, obj, query={**query, "dryRun": "All"}, content_type=APPLY)
-    sound(kind, Body({key: value for key, value in would.items() if key != "status"}, body.document), namespace, name)
+    plain = {key: value for key, value in would.items() if key != "status"}
+    sound(ask, kind, dataclasses.replace(body, plain=plain), namespace, name)
     made = would if how.dry else objects.request("PATCH", path, obj, query=query, content_type=APPLY)
     return shown(made, 201 if old is None and not how.dry else 200)
 
 
-def _wanted(kind: Kind, body: Body, namespace: str, name: str) -> dict[str, Any]:
+def _wanted(ask: Ask, kind: Kind, body: Body, namespace: str, name: str) -> dict[str, Any]:
     """What is applied, as written: defaults that were filled in would be this writer's for ever."""
-    sound(kind, body, namespace, name)
+    sound(ask, kind, body, namespace, name)
     plain, meta = body.plain, body.plain["metadata"]
     kept = {key: meta[key] for key in ("labels", "annotations") if key in meta}
     space = {"namespace": namespace} if kind.namespaced else {}
@@ -235,5 +239,5 @@ def delete(ask: Ask, kind: Kind, namespace: str, name: str) -> Response:
 
 def validity(ask: Ask, kind: Kind) -> Response:
     """All that is wrong with an object. Raises Refused for what is none."""
-    found = checked(kind.name, ask.body()).problems
+    found = ask.web.reader.checked(kind.name, ask.body()).problems
     return answered(Validity(not found, found))

@@ -91,7 +91,7 @@ def set_budget(ask: Asked, name: DomainName) -> Response:
     old = live(ask, DOMAIN, "", name)
     expected(ask, version(old))
     made = {**old, "spec": {**old["spec"], "budget": sent.plain.get("budget")}}
-    return shown(replaced(ask, DOMAIN, old, sound(DOMAIN, Body(made), "", name)))
+    return shown(replaced(ask, DOMAIN, old, sound(ask, DOMAIN, Body(made), "", name)))
 
 
 def _nodes(ask: Ask) -> list[model.NodeRow]:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from controller.web import documented as doc
 from controller.web import model
 from controller.web.asked import Ask, Asked, Continue, Limit, answered, explored, page, readable
+from controller.web.explore import ANSWER_S
 from controller.web.model_plans import Outcome
 from controller.web.objects import SERVICE, live
 from controller.web.problems import Refused, not_found
@@ -58,11 +59,12 @@ def diff_of_plans(
 
 @router.get("/{namespace}/{name}/explain", responses=doc.replies("Explained", "What each limit costs.", 404))
 def explain_plan(ask: Asked, namespace: Namespace, name: Name) -> Response:
-    """What one more GPU, looser objectives or more power would save; worked out now."""
+    """What one more GPU, looser objectives or more power would save; worked out now. Comes after 5 s at most, with what
+    is known by then (`complete` says whether that is all)."""
     ask.need("get", SERVICE.plural, namespace, name)
     obj = live(ask, SERVICE, namespace, name)
     readable(ask, obj)
-    return answered(explored(lambda: ask.web.explorer.explain(ask.site, obj)))
+    return answered(explored(lambda: ask.web.explorer.explain(ask.site, obj, longest_s=ANSWER_S)))
 
 
 def _history(ask: Ask, namespace: str, name: str) -> model.History:

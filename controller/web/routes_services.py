@@ -12,6 +12,7 @@ from controller.web import documented as doc
 from controller.web import model
 from controller.web.asked import Ask, Asked, Continue, Limit, answered, explored, once, page, readable
 from controller.web.documents import JSON_TYPES, YAML_TYPES
+from controller.web.explore import ANSWER_S
 from controller.web.objects import (
     MANAGER,
     SERVICE,
@@ -79,9 +80,9 @@ def validate_service(ask: Asked) -> Response:
 )
 def plan_service(ask: Asked) -> Response:
     """The plan that a service would get now, on what the others leave; nothing is stored or applied."""
-    obj = sound(SERVICE, ask.body())
+    obj = sound(ask, SERVICE, ask.body())
     ask.need("get", SERVICE.plural, obj["metadata"]["namespace"])
-    return answered(explored(lambda: ask.web.explorer.dry_run(ask.site, obj)))
+    return answered(explored(lambda: ask.web.explorer.dry_run(ask.site, obj, longest_s=ANSWER_S)))
 
 
 @router.post(
@@ -89,10 +90,11 @@ def plan_service(ask: Asked) -> Response:
     openapi_extra=doc.takes("GPUService"),
 )  # fmt: skip
 def curves_of_service(ask: Asked) -> Response:
-    """What a service would cost at other rates and with other objectives; nothing is stored or applied."""
-    obj = sound(SERVICE, ask.body())
+    """What a service would cost at other rates and with other objectives; nothing is stored or applied. Comes after 5 s
+    at most, with the points that are known by then (`complete` says whether that is all)."""
+    obj = sound(ask, SERVICE, ask.body())
     ask.need("get", SERVICE.plural, obj["metadata"]["namespace"])
-    return answered(explored(lambda: ask.web.explorer.curves(ask.site, obj)))
+    return answered(explored(lambda: ask.web.explorer.curves(ask.site, obj, longest_s=ANSWER_S)))
 
 
 @router.get(
@@ -179,11 +181,12 @@ def _approved(ask: Ask, namespace: str, name: str) -> Response:
 
 @router.get("/{namespace}/{name}/curves", responses=doc.replies("Curves", "Cost at other rates and objectives.", 404))
 def curves_of_running_service(ask: Asked, namespace: Namespace, name: Name) -> Response:
-    """What a service would cost at other rates and with other objectives."""
+    """What a service would cost at other rates and with other objectives. Comes after 5 s at most, with the points that
+    are known by then (`complete` says whether that is all)."""
     ask.need("get", SERVICE.plural, namespace, name)
     obj = live(ask, SERVICE, namespace, name)
     readable(ask, obj)
-    return answered(explored(lambda: ask.web.explorer.curves(ask.site, obj)))
+    return answered(explored(lambda: ask.web.explorer.curves(ask.site, obj, longest_s=ANSWER_S)))
 
 
 def _space(ask: Ask) -> str:

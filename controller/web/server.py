@@ -1,5 +1,6 @@
 """The application on a port, in a thread of its own."""
 
+import gc
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 
 from controller.certificate import Renewal
 
-_SWITCH_S = 0.0005  # who answers is let in between threads that work: a large body must not keep others waiting
+_SWITCH_S = 0.0001  # who answers is let in between threads that work: a large body must not keep others waiting
 _RENEW_S = 10  # between looks at the certificate's files
 _ENDING_S = 2  # streams of events are open for as long as somebody follows
 
@@ -46,6 +47,8 @@ class WebServer:
     def start(self, patience_s: float = 30.0) -> int:
         """Listen; gives the port. Raises OSError where that cannot be."""
         sys.setswitchinterval(_SWITCH_S)
+        gc.collect()
+        gc.freeze()  # modules and catalogues stay: to look through them again and again stops every thread for 0.2 s
         self._thread.start()
         end_s = time.monotonic() + patience_s
         while not self._server.started:

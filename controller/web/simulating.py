@@ -1,6 +1,7 @@
 """A plan's replicas served with simulated requests, before or while it is in force: asked for here, run in a child."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,10 +12,12 @@ from controller.hardware import offer
 from controller.kube.known import gpu_of_product
 from controller.plan_child import PlanningFailed
 from controller.web.child import Child
+from controller.web.one_by_one import Late, OneByOne
 from controller.web.site import Site
 
 Object = Mapping[str, Any]
-LONGEST_S = 60.0
+LONGEST_S = 60.0  # while others are served included
+_MOST_WAITING = 4
 MOST_REQUESTS = 200_000
 
 
@@ -79,7 +82,7 @@ class Simulates(Protocol):
     """Runs a simulation."""
 
     def simulate(self, site: Site, asked: Asked, service: Object, allocations: list[Object]) -> Simulated:
-        """What came of it; raises PlanningFailed for what cannot be simulated, in words."""
+        """What came of it; raises PlanningFailed for what cannot be simulated, in words, Busy where too many ask."""
 
     def stop(self) -> None:
         """End for good."""
@@ -91,11 +94,14 @@ class ChildSimulator:
     def __init__(self, longest_s: float = LONGEST_S) -> None:
         self._longest_s = longest_s
         self._child = Child("controller.web.simulate_child", longest_s)
+        self._runs = OneByOne(_MOST_WAITING, "simulation")
 
     def simulate(self, site: Site, asked: Asked, service: Object, allocations: list[Object]) -> Simulated:
-        """What came of it; raises PlanningFailed."""
+        """What came of it; raises PlanningFailed, Busy."""
         question = {"asked": asked, "service": service, "allocations": allocations, "hardware": _hardware(site)}
-        line = self._child.ask(orjson.dumps(question))
+        line = None
+        with self._runs.question() as began_s, suppress(Late):
+            line = self._runs.do(lambda: self._child.ask(orjson.dumps(question)), began_s + self._longest_s)
         if line is None:
             raise PlanningFailed(f"the simulation ended, or took longer than the allowed {self._longest_s:g} s")
         said = orjson.loads(line)
@@ -105,6 +111,7 @@ class ChildSimulator:
 
     def stop(self) -> None:
         """End the process."""
+        self._runs.stop()
         self._child.stop()
 
 

@@ -13,6 +13,7 @@ from controller.web.limits import MAX_BODY_BYTES, Answers, Buckets, Limits, Said
 from controller.web.problems import Refused
 from controller.web.reader_child import ReaderChild
 from planner.yaml_text import dump
+from tests.controller.web.cluster import a_spec
 from tests.controller.web.served import served
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -104,6 +105,20 @@ def test_a_large_body_reads_as_a_small_one_does() -> None:
         reader.stop()
 
 
+def test_a_large_object_is_checked_as_a_small_one_is() -> None:
+    keys = {f"k{index}": 1 for index in range(3000)}
+    with served() as made, made.client() as client:
+        wrong = client.post("/services/validate", json=a_spec(**keys)).json()
+        assert (wrong["valid"], len(wrong["errors"])) == (False, 200)
+        assert wrong["errors"][0]["path"] == "spec.k0"
+        buckets = [{"inputTokens": 16 + index, "outputTokens": 16, "share": 1 / 800} for index in range(800)]
+        large = a_spec(workload={"ratePerSecond": 8, "buckets": buckets})
+        answer = client.post("/services", params={"dryRun": True}, json=large)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["spec"]["workload"]["buckets"] == buckets
+        assert answer.json()["spec"]["approval"]  # defaults are filled in
+
+
 def test_a_body_that_takes_too_long_is_refused_and_the_next_is_read() -> None:
     child = ReaderChild(longest_s=0.001)
     with pytest.raises(Refused, match="cannot be read in"):
@@ -115,7 +130,7 @@ def test_a_body_that_takes_too_long_is_refused_and_the_next_is_read() -> None:
 
 
 def test_who_asks_too_often_is_told_when_to_come_back() -> None:
-    with served(limits=Limits(per_s=1.0, burst=3.0)) as made, made.client() as client:
+    with served(limits=Limits(per_s=0.1, burst=3.0)) as made, made.client() as client:
         answers = [client.get("/services") for _ in range(5)]
         assert [one.status_code for one in answers[:3]] == [200, 200, 200]
         assert answers[-1].status_code == 429

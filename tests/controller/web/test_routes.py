@@ -206,6 +206,7 @@ def test_the_document_describes_every_route_with_every_answer(client: httpx.Clie
         for method, operation in methods.items():
             replies = operation["responses"]
             assert {"403", "413", "422", "429", "503"} <= set(replies), (path, method)
+            assert all("Retry-After" in replies[status]["headers"] for status in ("429", "503")), (path, method)
             for status, reply in replies.items():
                 for media, content in reply.get("content", {}).items():
                     assert content["schema"], (path, method, status)
