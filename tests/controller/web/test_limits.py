@@ -106,7 +106,7 @@ def test_a_large_body_reads_as_a_small_one_does() -> None:
 
 
 def test_a_large_object_is_checked_as_a_small_one_is() -> None:
-    keys = {f"k{index}": 1 for index in range(3000)}
+    keys: dict[str, Any] = {f"k{index}": 1 for index in range(3000)}
     with served() as made, made.client() as client:
         wrong = client.post("/services/validate", json=a_spec(**keys)).json()
         assert (wrong["valid"], len(wrong["errors"])) == (False, 200)
