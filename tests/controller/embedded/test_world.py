@@ -38,7 +38,7 @@ def test_after_a_surge_the_objective_is_met_again_soon_after_capacity_came(a_wor
     run(world, 600, lambda: _ready_per_s(world) >= 80.0)
     came_s = world.now_s
     run(world, 240)
-    attained = world.serving.attained_since("default/chat", came_s + 150)
+    attained = world.serving.attained_since("default/chat", came_s + 60)
     assert attained is not None
     assert attained >= 0.95
     assert any("requests/s after" in note for note in told(world, "Replanned"))
