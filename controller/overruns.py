@@ -2,7 +2,7 @@
 
 An agent compares the requests of a GPU's replica with its allotment and tells what stays above it. One that lasts is a
 plan that does not hold for this replica, though the service as a whole may still meet its objective: as with a GPU that
-is slower than its like, or a router that does not follow the weights.
+is slower than its like.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,8 +13,7 @@ from controller.reports import Kept, Report
 from planner.service import ServiceSpec
 
 Object = Mapping[str, Any]
-LATENCY, RATE = "latency_over_slo", "rate_over_plan"
-WORTH = (LATENCY, RATE)  # power over a cap and memory over a request are told, but no other plan mends them
+LATE = "latency_over_slo"  # the others are told: no other plan mends power over a cap or memory over a request
 _FRESH_S = 60.0
 
 
@@ -38,7 +37,10 @@ def longest_s(spec: ServiceSpec) -> float | None:
 def allotments(
     report: Report, kind_of_pod: Callable[[str, str], Kind | None], spec_of: Callable[[str], ServiceSpec | None]
 ) -> list[dict[str, object]]:
-    """What the plans in force give the GPUs of a node: requests/s of their replica, and how long one may take."""
+    """What the plans in force give the GPUs of a node: how long a request may take.
+
+    Not how many may come: replicas that are given the small ones take more of them, and rates have laws of their own.
+    """
     rows: list[dict[str, object]] = []
     for gpu in report.gpus:
         kinds = {kind.name: kind for space, pod, _ in gpu.pods if (kind := kind_of_pod(space, pod)) is not None}
@@ -46,8 +48,8 @@ def allotments(
             continue  # nobody's, or shared: then nobody can tell whose requests those are
         _, kind = kinds.popitem()
         spec = spec_of(kind.service)
-        row = {"uuid": gpu.uuid, "rate_per_s": kind.per_s, "latency_s": None if spec is None else longest_s(spec)}
-        rows.append({name: value for name, value in row.items() if value is not None})
+        if spec is not None and (longest := longest_s(spec)) is not None:
+            rows.append({"uuid": gpu.uuid, "latency_s": longest})
     return rows
 
 
@@ -62,12 +64,9 @@ def lasting(
             continue
         pods = {gpu.gpu: gpu.pods for gpu in report.gpus}
         for over in report.overruns:
-            if over.kind not in WORTH or (over.for_s or 0.0) + age_s < least_s:
+            if over.kind != LATE or (over.for_s or 0.0) + age_s < least_s:
                 continue
             services = {service_of_pod(space, pod) for space, pod, _ in pods.get(over.gpu, ())} - {""}
             for service in services:
-                found.setdefault(service, set()).add(f"GPU {over.gpu} of {report.node} {_WORDS[over.kind]}")
+                found.setdefault(service, set()).add(f"GPU {over.gpu} of {report.node} serves later than its objective")
     return {service: frozenset(words) for service, words in found.items()}
-
-
-_WORDS = {LATENCY: "serves later than its objective", RATE: "gets more requests than its plan"}

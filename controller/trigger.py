@@ -8,7 +8,7 @@ Three laws read rates, all from the same recent samples:
   the rate surely rises, what it will be by the time that a plan takes to bear is planned for.
 - *Drift down*: surely less than planned for, over a longer window, since giving capacity back late costs money, giving
   it back early costs users. It is a question: a plan that is not cheaper is not taken (`worth_it`), and the question is
-  asked again when the rate is surely lower still.
+  asked again when the rate is lower still.
 
 The uncertainty of a mean uses an effective number of samples, since neighbours are alike (AR(1): n (1 - r)/(1 + r)).
 Raising is asked for at once, lowering must hold for its whole window: the damping of the horizontal autoscaler's
@@ -209,10 +209,10 @@ def _lower(
     if len(long) < 2 * LEAST_SAMPLES or not short:
         return None
     lately = sum(short) / len(short)
-    least = planned.rate_per_s if asked_per_s is None else min(asked_per_s, planned.rate_per_s)
-    if max(mean_between(long, laws.certain_z)[1], lately) >= least * (1 - laws.down_tolerance_ratio):
+    found = max(sum(long) / len(long), lately)
+    if max(mean_between(long, laws.certain_z)[1], lately) >= planned.rate_per_s * (1 - laws.down_tolerance_ratio):
         return None
-    return max(sum(long) / len(long), lately)
+    return None if asked_per_s is not None and found >= asked_per_s * (1 - laws.ask_again_ratio) else found
 
 
 def _rates(cause: Cause, planned: Planned, rate: float, window_s: float) -> Reason:

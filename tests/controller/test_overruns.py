@@ -33,18 +33,21 @@ def test_the_longest_that_a_request_may_take_is_that_of_the_largest() -> None:
 
 def test_a_gpu_is_given_what_its_replica_carries_and_one_of_nobody_nothing() -> None:
     mine = a_report([["team-a", "k-1", "engine"]])
-    rows = allotments(mine, lambda space, pod: KIND if (space, pod) == ("team-a", "k-1") else None, lambda _: None)
-    assert rows == [{"uuid": "GPU-0", "rate_per_s": 7.5}]
-    assert allotments(mine, lambda *_: None, lambda _: None) == []
+    spec = a_spec(e2e="9s")
+    rows = allotments(mine, lambda space, pod: KIND if (space, pod) == ("team-a", "k-1") else None, lambda _: spec)
+    assert rows == [{"uuid": "GPU-0", "latency_s": 9.0}]
+    assert allotments(mine, lambda *_: None, lambda _: spec) == []
+    assert allotments(mine, lambda *_: KIND, lambda _: None) == []
 
 
 @pytest.mark.parametrize(
     ("kind", "for_s", "age_s", "told"),
     [
         ("latency_over_slo", 300.0, 0.0, True),
-        ("rate_over_plan", 290.0, 10.0, True),
+        ("latency_over_slo", 290.0, 10.0, True),
         ("latency_over_slo", 200.0, 0.0, False),  # not for long enough
         ("latency_over_slo", 900.0, 61.0, False),  # nobody heard of the node since
+        ("rate_over_plan", 900.0, 0.0, False),  # rates have laws of their own
         ("power_over_share", 900.0, 0.0, False),  # no other plan mends that
     ],
 )

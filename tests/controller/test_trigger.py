@@ -169,7 +169,7 @@ def test_less_is_asked_for_once_and_again_when_still_less_comes() -> None:
     samples = steady(80.0, 5400.0)
     assert cause(judge(planned(), seen(*samples), 5400.0)) == "rate_down"
     assert judge(planned(), seen(*samples, asked_per_s=80.0), 5400.0).reason is None
-    assert cause(judge(planned(), seen(*steady(60.0, 5400.0), asked_per_s=80.0), 5400.0)) == "rate_down"
+    assert cause(judge(planned(), seen(*steady(76.0, 5400.0), asked_per_s=80.0), 5400.0)) == "rate_down"
     assert judge(planned(at_s=4000.0), seen(*samples), 5400.0).reason is None  # a plan stays for as long as a fall must
     assert not worth_it("rate_down", 10.0, 9.8)
     assert worth_it("rate_down", 10.0, 9.0)
