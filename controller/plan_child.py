@@ -80,7 +80,10 @@ class PlanChild:
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "controller.plan_child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable, "-m", "controller.plan_child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                process_group=0,  # Ctrl-C is for us, who end it
             )
         return self._process
 

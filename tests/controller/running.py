@@ -39,9 +39,11 @@ class Up:
         self.process.wait(timeout=30)
 
     def end(self) -> int:
-        """As Ctrl-C does."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=60)
+        """As Ctrl-C does, which a terminal sends to the whole group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        code = self.process.wait(timeout=60)
+        assert "Traceback" not in self.log.read_text(), self.log.read_text()
+        return code
 
 
 def start(state: Path, *words: str, log: Path | None = None) -> Up:
@@ -51,7 +53,7 @@ def start(state: Path, *words: str, log: Path | None = None) -> Up:
     stream = out.open("a")
     at = out.stat().st_size
     process = subprocess.Popen(
-        command, stdout=stream, stderr=stream, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        command, stdout=stream, stderr=stream, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, process_group=0
     )
     stream.close()
     end_s = time.monotonic() + 60
