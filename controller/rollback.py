@@ -1,7 +1,12 @@
-"""When to go back to what ran before a plan. Pure."""
+"""Whether to take a plan, and when to go back to what ran before one. Pure."""
 
 from controller.laws import Laws
-from controller.trigger import LEAST_SAMPLES, Planned, Seen
+from controller.trigger import LEAST_SAMPLES, Cause, Planned, Seen
+
+
+def worth_it(cause: Cause, before_usd: float, after_usd: float, laws: Laws | None = None) -> bool:
+    """Whether to take a plan for $ per hour. One that is only for less than the one in force must save something."""
+    return cause != "rate_down" or after_usd < before_usd * (1 - (laws or Laws()).least_saving_ratio)
 
 
 def worse(planned: Planned, seen: Seen, now_s: float, laws: Laws | None = None) -> str:

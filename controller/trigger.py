@@ -7,8 +7,8 @@ Three laws read rates, all from the same recent samples:
 - *Drift up*: the mean of a window, less its own uncertainty, is above the planned rate by more than a tolerance. Where
   the rate surely rises, what it will be by the time that a plan takes to bear is planned for.
 - *Drift down*: surely less than planned for, over a longer window, since giving capacity back late costs money, giving
-  it back early costs users. It is a question: a plan that is not cheaper is not taken (`worth_it`), and the question is
-  asked again when the rate is lower still.
+  it back early costs users. It is a question: a plan that is not cheaper is not taken (`rollback.worth_it`), and the
+  question is asked again when the rate is lower still.
 
 The uncertainty of a mean uses an effective number of samples, since neighbours are alike (AR(1): n (1 - r)/(1 + r)).
 Raising is asked for at once, lowering must hold for its whole window: the damping of the horizontal autoscaler's
@@ -74,6 +74,7 @@ class Seen:
     power: str = ""
     mean_tokens: tuple[float, float] | None = None  # input and output, as the spec has them
     carried_per_s: float | None = None  # requests per second that the ready replicas carry; None: as planned
+    short_s: float = float("-inf")  # when ready replicas last carried less than was planned for
     asked_per_s: float | None = None  # the least rate for which nothing cheaper than the plan in force was found
 
 
@@ -142,14 +143,14 @@ def _heard(seen: Seen, now_s: float, laws: Laws) -> list[tuple[float, float]]:
     return rates if rates and now_s - rates[-1][0] <= laws.stale_s else []
 
 
+def _there_s(planned: Planned, seen: Seen, laws: Laws) -> float:
+    """Since when a plan's replicas are there; one that is held for long is not waited for."""
+    return max(planned.at_s, min(seen.short_s, planned.at_s + laws.lead_s))
+
+
 def _silence(seen: Seen, now_s: float) -> str:
     last_s = max((one.at_s for one in seen.samples if one.rate_per_s is not None and one.at_s <= now_s), default=None)
     return "no rate was ever heard" if last_s is None else f"no rate heard for {now_s - last_s:.0f} s"
-
-
-def worth_it(cause: Cause, before_usd: float, after_usd: float, laws: Laws | None = None) -> bool:
-    """Whether to take a plan for $ per hour. One that is only for less than the one in force must save something."""
-    return cause != "rate_down" or after_usd < before_usd * (1 - (laws or Laws()).least_saving_ratio)
 
 
 def _step(planned: Planned, rates: Sequence[tuple[float, float]], laws: Laws, carried_per_s: float) -> Reason | None:
@@ -240,7 +241,8 @@ def _sizes(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | N
 
 def _hurt(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
     """More comes than is planned for, and the objective is missed for it: nobody waits for a whole window."""
-    last = [one for one in seen.samples if planned.at_s + laws.sample_s < one.at_s <= now_s][-2 * LEAST_SAMPLES :]
+    since_s = _there_s(planned, seen, laws) + laws.sample_s
+    last = [one for one in seen.samples if since_s < one.at_s <= now_s][-2 * LEAST_SAMPLES :]
     rates = [one.rate_per_s for one in last if one.rate_per_s is not None and one.slo_met is False]
     if len(rates) < 2 * LEAST_SAMPLES:
         return None
@@ -252,10 +254,11 @@ def _hurt(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | No
 
 
 def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
-    """The objective was missed in most of a window that began after the plan."""
-    since_s = max(now_s - laws.slo_window_s, planned.at_s)
+    """The objective was missed in most of a window that began when what was planned was there."""
+    there_s = _there_s(planned, seen, laws)
+    since_s = max(now_s - laws.slo_window_s, there_s)
     told = [one.slo_met for one in seen.samples if one.slo_met is not None and since_s < one.at_s <= now_s]
-    if len(told) < LEAST_SAMPLES or now_s - planned.at_s < laws.slo_window_s:
+    if len(told) < LEAST_SAMPLES or now_s - there_s < laws.slo_window_s:
         return None
     missed = told.count(False) / len(told)
     if missed <= laws.slo_missed_ratio:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.capacity import capacity_per_s
 from controller.cluster import Hold, Node, Running
 from controller.demand import Fleet, faulty
 from controller.facts import Facts, facts
@@ -30,6 +31,7 @@ from planner.service import Bucket, ServiceSpec
 
 Object = Mapping[str, Any]
 _MOST_SAMPLES = 512
+_SHORT_RATIO = 0.98  # sums of shares are not exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Known:
         self.unranked: Mapping[str, str] = {}  # services without their PriorityClass, and why
         self.planning_failed = ""
         self.rates: dict[str, Mapping[Bucket, float]] = {}
+        self.short: dict[str, float] = {}  # when ready replicas last carried less than planned
         self.asked: dict[str, float] = {}  # rates that services were planned for in vain: nothing was cheaper
         self.overruns: Mapping[str, frozenset[str]] = {}  # that last, by service, as agents tell
         self.planned_over: dict[str, frozenset[str]] = {}  # those that the plan in force was made for
@@ -111,6 +114,13 @@ class Known:
         """The nodes of all groups, with what is held of them."""
         held = self._counting.held(self.items("pods"))
         return self._counting.nodes(self.items("nodes"), self.facts().groups, held)
+
+    def carried(self, key: str, planned_per_s: float) -> float:
+        """Requests/s that a service's ready replicas carry; where that is less than planned, the time is kept."""
+        found = capacity_per_s((one.kind, one.ready) for one in self.running(key))
+        if found < _SHORT_RATIO * planned_per_s:
+            self.short[key] = self.clock()
+        return found
 
     def running(self, key: str, out: Collection[str] = ()) -> list[Running]:
         """A service's kinds as they run. `out`: nodes with faults."""
@@ -209,6 +219,7 @@ class Known:
         self.errors.pop(key, None)
         self.rates.pop(key, None)
         self.asked.pop(key, None)
+        self.short.pop(key, None)
         self.planned_over.pop(key, None)
         self._specs.pop(key, None)
         self._made.pop(key, None)

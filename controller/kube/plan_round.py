@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from controller.capacity import Room
+from controller.cluster import Kind
 from controller.effect import effect
 from controller.kube.applier import Applier
 from controller.kube.known import Known
@@ -12,8 +14,10 @@ from controller.kube.planning import TOGETHER, Answer, Planner, Wanted, plan_of,
 from controller.kube.rest import ApiError
 from controller.kube.service_round import Tell
 from controller.plan_child import PlanningFailed
+from controller.plans import merged
+from controller.rollback import worth_it
 from controller.specs import key_of
-from controller.trigger import Reason, worth_it
+from controller.trigger import Reason
 from planner.service import ServiceSpec
 
 _SEEN_S = 5.0  # the caches show a write long before
@@ -91,7 +95,24 @@ class PlanRound:
             return True
         usd = sum(one.usd_per_hour for one in answer.allocations) if answer.infeasible is None else math.inf
         before = float(old["spec"].get("usdPerHour") or 0.0)
-        return worth_it(answer.wanted.reason.cause, before, usd, self._known.settings.laws)
+        cause = answer.wanted.reason.cause
+        if not worth_it(cause, before, usd, self._known.settings.laws):
+            return False
+        return cause != "rate_down" or self._startable(answer)
+
+    def _startable(self, answer: Answer) -> bool:
+        """Whether all that is new finds room beside what runs: a saving that waits for room is none."""
+        fleet, key = self._known.fleet(), answer.wanted.key
+        room = Room(self._known.nodes(), fleet.running)
+        there = {
+            (one.kind.recipe, one.kind.pool, one.kind.node_group): one.replicas for one in self._known.running(key)
+        }
+        for one in merged(answer.allocations):
+            kind = Kind("", key, str(one.recipe), one.pool, one.node_group, one.gpus_per_replica, 0.0)
+            new = one.replicas - there.get((kind.recipe, kind.pool, kind.node_group), 0)
+            if not all(room.take(kind) for _ in range(new)):
+                return False
+        return True
 
     def _keep(self, answer: Answer) -> None:
         """Nothing is cheaper for what comes now, so what runs goes on."""

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller import names
-from controller.capacity import capacity_per_s
 from controller.causes import Facts, Planning
 from controller.cluster import Hold, Kind, Target
 from controller.conditions import status
@@ -128,7 +127,8 @@ class ServiceRound:
             overruns=known.overruns.get(key, frozenset()) - known.planned_over.get(key, frozenset()),
             power=facts.power,
             mean_tokens=mean_tokens(spec) if isinstance(spec := known.spec(obj), ServiceSpec) else None,
-            carried_per_s=capacity_per_s((one.kind, one.ready) for one in known.running(key)) if samples else None,
+            carried_per_s=known.carried(key, before.rate_per_s) if samples and before is not None else None,
+            short_s=known.short.get(key, float("-inf")),
             asked_per_s=known.asked.get(key),
         )
         if infeasible and before is not None and seen.hardware != before.hardware:

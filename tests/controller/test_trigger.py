@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from controller.laws import Laws
-from controller.rollback import worse
-from controller.trigger import Planned, Sample, Seen, Verdict, judge, worth_it
+from controller.rollback import worse, worth_it
+from controller.trigger import Planned, Sample, Seen, Verdict, judge
 
 TICK_S, DAY_S = 15.0, 86_400.0
 
@@ -163,6 +163,13 @@ def test_a_fault_is_planned_for_at_what_comes_now_where_that_is_surely_less() ->
         verdict = judge(planned(at_s=3500.0), seen(*steady(rate, 3600.0), faulty=gpu), 3600.0)
         assert verdict.reason is not None
         assert (verdict.reason.cause, verdict.reason.rate_per_s) == ("fault", want)
+
+
+def test_a_miss_counts_from_when_what_was_planned_is_there_but_a_plan_that_is_held_is_not_waited_for() -> None:
+    samples = [Sample(at_s, 100.0, slo_met=False) for at_s in range(0, 3601, 15)]
+    assert cause(judge(planned(at_s=3200.0), seen(*samples), 3600.0)) == "slo_missed"
+    assert judge(planned(at_s=3200.0), seen(*samples, short_s=3400.0), 3600.0).reason is None
+    assert cause(judge(planned(at_s=2000.0), seen(*samples, short_s=3590.0), 3600.0)) == "slo_missed"
 
 
 def test_less_is_asked_for_once_and_again_when_still_less_comes() -> None:
