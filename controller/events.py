@@ -2,7 +2,8 @@
 
 `tell` only remembers, so that it can neither block nor break who calls it; `flush` writes, and `run` flushes until it
 is told to stop. What is told again meanwhile is counted, and written as the series of the same event; other words of
-the same reason wait for the minute to be over, the latest of them. Memory is bounded: what was told longest ago is
+the same reason wait for the minute to be over, the latest of them, but for decisions (`_EACH`), of which none is left
+out. Memory is bounded: what was told longest ago is
 forgotten first.
 """
 
@@ -50,6 +51,7 @@ REASONS: Mapping[str, str] = {  # reason -> type; people's alerts name them, so 
     "TelemetryStale": "Warning",
     "LeaderChanged": "Normal",
 }
+_EACH = ("Replanned", "MoveRolledBack", "NodeQuarantined", "NodeReturned")  # decisions: each is told, at once
 _EVERY_S = 60.0
 _FORGET_S = 600.0  # told again after that long, it is another event
 _WRITE_S = 2.0
@@ -65,7 +67,7 @@ class UnknownReason(MusterError):
 
 @dataclass(slots=True)
 class _Told:
-    """One (object, reason): the event that stands in the cluster for it, and what was told since."""
+    """What is counted together: the event that stands in the cluster for it, and what was told since."""
 
     about: Object
     reason: str
@@ -95,7 +97,7 @@ class Events:
         self._api, self._served, self._instance = api, served, instance[:128]
         self._clock, self._wall, self._most = clock, wall, most
         self._lock = threading.Lock()
-        self._told: OrderedDict[tuple[str, str], _Told] = OrderedDict()
+        self._told: OrderedDict[tuple[str, str, str], _Told] = OrderedDict()
         self.writes = self.failed = self.forgotten = 0
 
     def __len__(self) -> int:
@@ -107,7 +109,8 @@ class Events:
             raise UnknownReason(f"event: got reason {reason!r}, allowed: one of {', '.join(REASONS)}")
         note, now_s = hidden(note)[:_MOST_NOTE] or reason, self._clock()
         meta = about["metadata"]
-        key = (str(meta.get("uid") or f"{about.get('kind')}/{meta.get('namespace')}/{meta['name']}"), reason)
+        which = note if reason in _EACH else ""
+        key = (str(meta.get("uid") or f"{about.get('kind')}/{meta.get('namespace')}/{meta['name']}"), reason, which)
         with self._lock:
             one = self._told.pop(key, None)
             if one is None or (not one.pending and now_s - one.seen_s > _FORGET_S):

@@ -109,8 +109,12 @@ def main() -> None:
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         for line in sys.stdin.buffer:
-            answers.write(orjson.dumps(answer(line)) + b"\n")
-            answers.flush()
+            made = orjson.dumps(answer(line)) + b"\n"
+            try:
+                answers.write(made)
+                answers.flush()
+            except BrokenPipeError:
+                os._exit(0)  # who asked is dead
 
 
 if __name__ == "__main__":

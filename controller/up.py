@@ -29,6 +29,7 @@ STORE, TOKENS, SECRET = "cluster.db", "tokens.json", "secret"
 _STORY = "story"
 _LOOK_S = 0.1
 _CALL_S = 60.0
+_SECRET_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Embedded:
         self.world = World(Store(options.state / STORE), replace(rules, snapshots=options.state / "decisions"))
         self._tokens, self.token = tokens(options, self.world.clock())
         self.site = site_of(self.world, lambda: options.speed)
-        app = make_app(self.site, tokens=self._tokens)
+        app = make_app(self.site, tokens=self._tokens, metrics=self.world.loop.desk.metrics)
         mount(app, secret_of(options.state))
         self._server = WebServer(app, options.listen)
         self._stopped = threading.Event()
@@ -133,14 +134,15 @@ class Embedded:
 
 def secret_of(state: Path) -> str:
     """What cookies are signed with: made once, and kept where only its owner reads it."""
-    file = state / SECRET
-    try:
-        return file.read_text("ascii")
-    except FileNotFoundError:
-        made = token_urlsafe(32)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            stream.write(made)
+    file, fresh = state / SECRET, state / f"{SECRET}.new"
+    if file.exists() and len(made := file.read_text("ascii")) >= _SECRET_BYTES:
         return made
+    made = token_urlsafe(_SECRET_BYTES)
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(made)
+    fresh.replace(file)  # whole or not at all, whatever kills us
+    return made
 
 
 def tokens(options: Options, now_s: float) -> tuple[Tokens, str]:

@@ -90,6 +90,7 @@ def up(
     from controller.server import Listen as Reports
     from controller.up import Embedded, Options
     from controller.up_parts import beginning, chosen_story, gentle, hardware, midnight_s, narrate
+    from controller.web.access import is_loopback
     from controller.web.server import Listen
 
     host, port = _address("--listen", listen)
@@ -117,7 +118,7 @@ def up(
         listen=Listen(host, port, tls_certificate, tls_key),
         speed=speed or (1.0 if told is None else told.speed),
         seed=seed or 0,
-        auth=auth if auth is not None else told is None,
+        auth=auth if auth is not None else told is None or not is_loopback(host),
     )
     found, document = hardware(inventory, told)
     made = Embedded(options, Rules(start_s=midnight_s(), seed=seed or 0, nodes=gentle()), typer.echo)

@@ -62,7 +62,9 @@ class OnKubernetes:
         self._history = SeriesHistory(self._store)
         self.site = self._site()
         tokens: Tokens = Reviews(api) if options.auth else NoTokens(options.listen.host)
-        app = make_app(self.site, tokens=tokens, ready=lambda: self.controller.filled)
+        app = make_app(
+            self.site, tokens=tokens, metrics=self.controller.desk.metrics, ready=lambda: self.controller.filled
+        )
         mount(app, secret_of(options.state))
         self._server = WebServer(app, options.listen)
         self._stopped = threading.Event()

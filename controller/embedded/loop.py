@@ -117,6 +117,7 @@ class Loop:
             for key in sorted(due, key=_order):
                 self._due.pop(key, None)
                 self._tried(key)
+                self.events.flush()  # before anything else: a kill must not leave a decision that nobody is told of
         self.events.flush()
 
     def _tried(self, key: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from planner.spec.load import CATALOG, parse
 Object = Mapping[str, Any]
 
 WINDOW_S = 60.0
+_MOST_PER_S = 1e4
 LATENCIES = ("ttft", "tpot", "e2e")
 TRAFFIC = "traffic"  # the name under which the store keeps it: service -> its traffic
 
@@ -95,7 +96,7 @@ class Serving:
             spec, key = self._known.spec(obj), key_of(obj)
             if not isinstance(spec, ServiceSpec) or obj["metadata"].get("deletionTimestamp") or key not in self._open:
                 continue
-            made = requests(spec, self.traffic(key), start_s, end_s, self._seed)
+            made = requests(spec, _bounded(spec, self.traffic(key)), start_s, end_s, self._seed)
             self._windows.setdefault(key, _Window()).came.append((start_s, end_s, len(made.arrival_s)))
             self.fleet.submit(key, made.arrival_s, made.input_tokens, made.output_tokens, made.bucket)
         for key, ended in self.fleet.advance(end_s).items():
@@ -263,6 +264,12 @@ class Serving:
             table = self._known.cache.get("configmaps", meta["namespace"], table_name(meta["name"]))
             if table is not None and isinstance(spec, ServiceSpec):
                 self.fleet.weights(key, weights_of(table), list(spec.workload.rates_per_s))
+
+
+def _bounded(spec: ServiceSpec, traffic: Traffic) -> Traffic:
+    """Traffic of no more requests than a process can make: a spec may ask for a billion a second."""
+    most_per_s = traffic.mean_per_s(spec, traffic.peak_s)
+    return traffic if most_per_s <= _MOST_PER_S else replace(traffic, factor=traffic.factor * _MOST_PER_S / most_per_s)
 
 
 def _ills(one: Replica, ills: Mapping[str, Mapping[int, Ailment]]) -> list[Ailment]:

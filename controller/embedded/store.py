@@ -77,7 +77,9 @@ class Store:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """All writes inside are on disk together or not at all. Listeners are told after the outermost ends."""
+        """A kill leaves all writes inside on disk, or none. An error takes none back: what is in memory is on disk too.
+
+        Listeners are told after the outermost ends."""
         with self._lock:
             if self._depth == 0:
                 self._disk.execute("BEGIN")

@@ -65,7 +65,7 @@ class NoTokens:
 
     def __init__(self, host: str) -> None:
         if not is_loopback(host):
-            raise BadInput(f"--no-auth: got --host {host}, allowed: 127.0.0.1 or another loopback address")
+            raise BadInput(f"--no-auth: got {host} to listen on, allowed: 127.0.0.1 or another loopback address")
 
     def remembered(self, token: str) -> Caller | None:
         """Anyone."""

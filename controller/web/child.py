@@ -75,5 +75,9 @@ def serve(answer: Callable[[bytes], bytes]) -> None:
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         while size := sys.stdin.buffer.readline():
-            answers.write(answer(sys.stdin.buffer.read(int(size))) + b"\n")
-            answers.flush()
+            made = answer(sys.stdin.buffer.read(int(size))) + b"\n"
+            try:
+                answers.write(made)
+                answers.flush()
+            except BrokenPipeError:
+                os._exit(0)  # who asked is dead

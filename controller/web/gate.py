@@ -1,7 +1,8 @@
 """What every request of the API passes first: size, token, rate, its turn. Plain ASGI: a stream passes unbuffered.
 
-Only paths of the API are looked at; pages on the same application have guards of their own. Where no token is asked
-for, a browser's pages from elsewhere must not speak for the person before it, so Host and Origin must be ours.
+Only paths of the API are looked at, and forms that sign in; pages on the same application have guards of their own.
+Where no token is asked for, a browser's pages from elsewhere must not speak for the person before it, so Host and
+Origin must be ours.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ from controller.web.turns import Turns
 
 PREFIX = "/api/"
 METRICS = "/metrics"
+SIGN_IN = "/login"
+_FORM, _FORM_BYTES = "application/x-www-form-urlencoded", 32 * 2**10
 CLOCK = "Muster-Clock"  # Unix time of the cluster, which is not ours where it is simulated
 OPEN_PATHS = ("/api/v1/openapi.json",)
 _HOLD_S, _MOST_HELD = (0.5, 1.8), 2000  # who asks too often waits for the refusal, or would ask again at once
@@ -57,6 +60,9 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
+        if scope["type"] == "http" and scope["path"] == SIGN_IN and scope["method"] == "POST":
+            await self._sign_in(scope, receive, send)
+            return
         if scope["type"] != "http" or not _ours(scope["path"]):
             await self._app(scope, receive, send)
             return
@@ -81,6 +87,20 @@ class Gate:
             route = scope.get("route")
             path = getattr(route, "path", "") or "other"
             self._counts.add(scope["method"], path, status[0], time.perf_counter() - began_s)
+
+    async def _sign_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A form with a token: small, and not too many of one address, since each may be asked of the API server."""
+        headers = Headers(scope=scope)
+        try:
+            if not headers.get("content-type", "").startswith(_FORM):
+                raise Refused(415, "unsupported-media-type", f"the form: got another kind, allowed: {_FORM}")
+            if wait_s := self._unknown.wait_s((scope.get("client") or ("", 0))[0], time.monotonic()):
+                raise _slower(wait_s)
+            body = await _body(headers, receive, _FORM_BYTES)
+        except Refused as refused:
+            await answer(refused, scope["path"])(scope, receive, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)

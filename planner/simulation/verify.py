@@ -220,19 +220,28 @@ def _fluid(spec: ServiceSpec, factor: float) -> ServiceSpec:
 
 
 def trials(services: Sequence[ServiceSpec], trace: Path | None, seed: int = 0) -> list[Trial]:
-    """Poisson arrivals at the planned rate, and those of a trace, as fast as the rate was planned for."""
+    """Poisson arrivals at the planned rate, and those of a trace, as fast as the rate was planned for.
+
+    With a seed the trace's requests come at its times in another order, so that a plan is tried with what it has not
+    seen.
+    """
     slowest = min((one.workload.rate_per_s for one in services if one.workload.rate_per_s), default=1.0)
     beyond = min((max(1 - slo.percentile, 1e-3) for one in services for slo in one.slos), default=1.0)
     lasts_s = min(max(_LATE / beyond / slowest, _SHORT_S), _LONG_S)
     found = [Trial("Poisson arrivals", by_process(Traffic(), seed), lasts_s, seed)]
     if trace is not None:
-        read = read_trace(trace)
+        read = read_trace(trace) if not seed else _shuffled(read_trace(trace), seed)
         speeds = {one.name: speed_of(one, read) for one in services}
         played = {one.name: replayed(one, read, speeds[one.name], seed) for one in services}
         shown = " and ".join(dict.fromkeys(f"{speed:.3g}" for speed in speeds.values()))
         ends_s = max(float(one.arrival_s[-1]) for one in played.values()) + 1.0
         found.append(Trial(f"{trace.name}, {shown} times as fast", by_list(played), ends_s, seed, warm_s=0.0))
     return found
+
+
+def _shuffled(trace: Trace, seed: int) -> Trace:
+    order = np.random.default_rng(seed).permutation(len(trace))
+    return replace(trace, input_tokens=trace.input_tokens[order], output_tokens=trace.output_tokens[order])
 
 
 def speed_of(spec: ServiceSpec, trace: Trace) -> float:

@@ -56,10 +56,12 @@ class Seen:
     read_late_s: list[float] = field(default_factory=list)
 
 
-def main(port: int, token: str, count: int, seconds: float) -> None:
-    """Ask, and print what was seen."""
-    asks = [question(token, "GET", path) for path in READS]
-    write = question(token, "POST", "/services", json.dumps(a_spec("again")).encode())
+def main(port: int, tokens: list[str], seconds: float) -> None:
+    """Ask, each with a token of its own, and print what was seen."""
+    count = len(tokens)
+    asks = [[question(token, "GET", path) for path in READS] for token in tokens]
+    again = json.dumps(a_spec("again")).encode()
+    writes = [question(token, "POST", "/services", again) for token in tokens]
     picked, seen = selectors.DefaultSelector(), Seen()
     start_s = time.time() + 0.2
     line: list[tuple[float, int]] = []
@@ -73,8 +75,9 @@ def main(port: int, token: str, count: int, seconds: float) -> None:
         if now_s > end_s + _PATIENCE_S:
             break
         while line and line[0][0] <= now_s:
-            one = clients[heapq.heappop(line)[1]]
-            _send(one, write if one.turn % _WRITES == 0 else asks[one.turn % len(asks)], seen)
+            which = heapq.heappop(line)[1]
+            one = clients[which]
+            _send(one, writes[which] if one.turn % _WRITES == 0 else asks[which][one.turn % len(READS)], seen)
         wait_s = max(line[0][0] - time.time(), 0.0) if line else 0.1
         for key, _ in picked.select(min(wait_s, 0.1)):
             one = clients[key.data]
@@ -143,4 +146,4 @@ def _seconds(stamp: bytes) -> float:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    main(int(sys.argv[1]), sys.stdin.read().split(), float(sys.argv[2]))

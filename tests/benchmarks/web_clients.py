@@ -58,10 +58,11 @@ def main() -> None:
         server = Server(Path(folder))
         ends.callback(server.stop)
         ends.enter_context(_busy(chosen.busy))
-        attacker = _token(server)
+        attacker = _token(server, "attacker")
+        tokens = [_token(server, f"client-{index}") for index in range(chosen.clients)]
         for _ in range(chosen.rounds):
-            calm.append(_round(server, chosen, ""))
-            fired.append(_round(server, chosen, attacker))
+            calm.append(_round(server, chosen, tokens, ""))
+            fired.append(_round(server, chosen, tokens, attacker))
     print(
         f"{os.cpu_count()} processors, {chosen.busy} other processes busy; a fixed loop takes {reference():.2f} s now"
     )
@@ -81,14 +82,14 @@ def _judged(name: str, rounds: list[Round]) -> bool:
     )
 
 
-def _round(server: Server, chosen: argparse.Namespace, attacker: str) -> Round:
+def _round(server: Server, chosen: argparse.Namespace, tokens: list[str], attacker: str) -> Round:
     """One round, attacked where there is a token to attack with."""
     port = server.url.rpartition(":")[2]
     with ExitStack() as ends:
         told = ends.enter_context(_attack(port, attacker, chosen)) if attacker else {}
         cpu_s, began_s, busy_s = server.cpu_s(), time.monotonic(), _busy_s()
-        asking = _python("web_asking", port, server.token, str(chosen.clients), str(chosen.seconds))
-        seen = json.loads(asking.communicate()[0])
+        asking = _python("web_asking", port, str(chosen.seconds))
+        seen = json.loads(asking.communicate("\n".join(tokens))[0])
         passed_s = time.monotonic() - began_s
         share, used = (server.cpu_s() - cpu_s) / passed_s, (_busy_s() - busy_s) / passed_s
         load = os.getloadavg()[0]
@@ -149,10 +150,10 @@ def _busy_s() -> float:
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def _token(server: Server) -> str:
-    """A token of the attacker's own: it may read and write, as anybody's."""
+def _token(server: Server, name: str) -> str:
+    """A token of somebody's own: it may read and write, as anybody's."""
     headers = {"Authorization": f"Bearer {server.token}"}
-    body = {"name": "attacker", "scopes": ["read", "write"]}
+    body = {"name": name, "scopes": ["read", "write"]}
     answer = httpx.post(f"{server.url}/api/v1/tokens", headers=headers, json=body, timeout=30.0)
     return str(answer.raise_for_status().json()["token"])
 

@@ -117,6 +117,23 @@ def test_a_refusal_is_given_up_and_a_busy_server_is_asked_a_minute_later(status:
         assert (told.writes, told.failed) == (tries, tries)
 
 
+def test_of_decisions_none_is_left_out_and_none_waits_for_the_minute() -> None:
+    at, sent = Time(), list[str]()
+
+    class Server:
+        def request(self, method: str, path: str, body: Any = None, **_: Any) -> dict[str, Any]:
+            sent.append(body["note"])
+            return {}
+
+    told = Events(Server(), SERVED, "muster-0", clock=at.clock, wall=at.wall)
+    for second in range(3):
+        at.now_s += 5.0
+        told.tell(service(), "Replanned", f"plan {second}")
+        if second:
+            told.flush()
+    assert sent == ["plan 0", "plan 1", "plan 2"]
+
+
 def test_telling_never_waits_nor_fails_without_a_server() -> None:
     told = Events(an_api("http://127.0.0.1:1"), SERVED, "muster-0")
     stop = threading.Event()

@@ -8,7 +8,7 @@ import pytest
 from controller.embedded.world import World
 from controller.kube.rest import MERGE
 from planner.errors import BadInput
-from tests.controller.embedded.a_world import ready, run, status, submit, told
+from tests.controller.embedded.a_world import SERVICES, ready, run, status, submit, told
 
 Make = Callable[..., World]
 
@@ -156,3 +156,14 @@ def test_power_that_no_plan_can_do_with_is_told_with_the_way_out(a_world: Make) 
     world.api.request("PATCH", path, {"spec": {"budget": "200W"}}, content_type=MERGE)
     run(world, 60, lambda: bool(told(world, "PlanInfeasible")))
     assert "raise the power budget of rack" in told(world, "PlanInfeasible")[0]
+
+
+def test_a_rate_that_no_process_could_make_is_not_made(a_world: Make) -> None:
+    world = a_world()
+    submit(world, "chat")
+    run(world, 300, lambda: ready(world, "chat"))
+    path = f"{SERVICES}/chat"
+    world.api.request("PATCH", path, {"spec": {"workload": {"ratePerSecond": 1e9}}}, content_type=MERGE)
+    before = world.serving.fleet.account("default/chat").submitted
+    run(world, 10)
+    assert 0 < world.serving.fleet.account("default/chat").submitted - before < 2e5

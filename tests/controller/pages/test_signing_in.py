@@ -1,6 +1,7 @@
 """Who is let in to the pages, by which cookie, and what the API says beside them."""
 
 import re
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -62,6 +63,14 @@ def test_a_token_that_nobody_vouches_for_is_refused_in_words(client: httpx.Clien
 def test_a_form_that_was_sent_from_elsewhere_is_refused(up: Up, client: httpx.Client) -> None:
     answer = client.post("/login", data={"token": token(up)}, headers={"Origin": "https://elsewhere.example"})
     assert answer.status_code == 403
+
+
+def test_a_form_is_small_of_one_kind_and_not_sent_without_end(up: Up, client: httpx.Client) -> None:
+    assert client.post("/login", files={"token": b"x" * 100_000}).status_code == 415
+    assert client.post("/login", data={"token": "x" * 100_000}).status_code == 413
+    answers = [client.post("/login", data={"token": f"wrong {i}"}).status_code for i in range(80)]
+    assert {*answers} == {401, 429}
+    time.sleep(6.0)  # others of this address may go on
 
 
 def test_who_signs_out_is_a_stranger_again(up: Up, client: httpx.Client) -> None:

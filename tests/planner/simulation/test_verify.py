@@ -36,7 +36,13 @@ def test_arrivals_have_the_mean_and_the_bursts_that_are_asked_for() -> None:
 
 
 def test_traffic_that_makes_no_sense_is_refused_in_words() -> None:
-    for row, words in (({"rate": 1}, "got rate"), ({"factor": -1}, "factor"), ({"swing_ratio": 2}, "0 to 1")):
+    for row, words in (
+        ({"rate": 1}, "got rate"),
+        ({"factor": -1}, "factor"),
+        ({"swing_ratio": 2}, "0 to 1"),
+        ({"rate_per_s": 1e30}, "0 to 10000"),
+        ({"burst_cv": float("nan")}, "burst_cv"),
+    ):
         with pytest.raises(BadInput, match=words):
             read(row)
 
