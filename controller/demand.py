@@ -12,9 +12,22 @@ import orjson
 from controller import names
 from controller.cluster import Node, Running
 from controller.decision import snapshot
-from controller.hardware import Held, Offer, gpus_of, groups_of, held_by_service, holds, nodes_of, offer, total_held
+from controller.hardware import (
+    PRODUCT,
+    Held,
+    Offer,
+    gpus_of,
+    groups_of,
+    held_by_service,
+    holds,
+    nodes_of,
+    offer,
+    total_held,
+)
 from controller.plans import merged, uncapped
+from planner.catalog import gpu as catalogue
 from planner.plan import Allocation
+from planner.power import idle_w as at_rest_w
 
 Object = Mapping[str, Any]
 _AS_SAID: Mapping[str, tuple[float, float]] = MappingProxyType({})
@@ -102,6 +115,21 @@ def drawn_w(fleet: Fleet, planned: Collection[str]) -> dict[str, float]:
     return drawn
 
 
+def idle_w(fleet: Fleet) -> dict[str, float]:
+    """Power domain -> watts that GPUs draw at rest which nobody holds: budgets are of all that hangs on a domain."""
+    groups = groups_of(fleet.inventories)
+    held = total_held(held_by_service(fleet.pods) if fleet.held is None else fleet.held, ())
+    types = {one["metadata"]["name"]: (one["metadata"].get("labels") or {}).get(PRODUCT, "") for one in fleet.nodes}
+    found: dict[str, float] = {}
+    for one in nodes_of(fleet.nodes, groups, {}) if fleet.seen is None else fleet.seen:
+        group = groups.get(one.group, {})
+        gpu = group.get("gpu") or fleet.gpu_of_product(types.get(one.name, ""))
+        if (where := group.get("powerDomain")) is not None and gpu is not None:
+            rests = max(one.gpus - held.get(one.name, 0), 0)
+            found[where] = found.get(where, 0.0) + rests * at_rest_w(catalogue(gpu))
+    return found
+
+
 def ask(
     fleet: Fleet,
     services: Sequence[tuple[str, Object, float | None]],
@@ -114,8 +142,13 @@ def ask(
     """
     planned = {key for key, _, _ in services}
     gone = {*planned, *freed}
+    rest = idle_w(fleet)
+    drawn = {
+        name: rest.get(name, 0.0) + watts
+        for name, watts in {**dict.fromkeys(rest, 0.0), **drawn_w(fleet, gone)}.items()
+    }
     made = offer(
-        fleet.inventories, fleet.domains, fleet.nodes, taken(fleet, gone), drawn_w(fleet, gone),
+        fleet.inventories, fleet.domains, fleet.nodes, taken(fleet, gone), drawn,
         fleet.gpu_of_product, fleet.without, fleet.seen,
     )  # fmt: skip
     current = _current(fleet, planned, made)

@@ -1,8 +1,7 @@
 """Replicas of the embedded cluster serve: the simulator has those that are ready, and tells what came of requests."""
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from controller.embedded.agents import Ailment
 from controller.embedded.replicas import Replica, allocation_of, replicas
+from controller.embedded.seen import LATENCIES, Seen, Window, met, patience_s
 from controller.embedded.store import Store
 from controller.hardware import offer
 from controller.kube.cache import WORKLOADS
@@ -30,37 +30,8 @@ from planner.spec.load import CATALOG, parse
 
 Object = Mapping[str, Any]
 
-WINDOW_S = 60.0
 _MOST_PER_S = 1e4
-LATENCIES = ("ttft", "tpot", "e2e")
 TRAFFIC = "traffic"  # the name under which the store keeps it: service -> its traffic
-
-
-@dataclass
-class _Window:
-    """What ended and came within the last minute, in stretches."""
-
-    ended: deque[tuple[float, Finished]] = field(default_factory=deque)
-    came: deque[tuple[float, float, int]] = field(default_factory=deque)  # start, end, requests
-
-    def keep(self, now_s: float) -> None:
-        while self.ended and self.ended[0][0] < now_s - WINDOW_S:
-            self.ended.popleft()
-        while self.came and self.came[0][1] <= now_s - WINDOW_S:
-            self.came.popleft()
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A service in the last minute. Latencies by metric and quantile, in seconds; NaN-free."""
-
-    rate_per_s: float
-    finished: int
-    attained_ratio: float | None
-    goodput_per_s: float
-    input_tokens: float | None
-    output_tokens: float | None
-    latency_s: Mapping[tuple[str, float], float]
 
 
 class Serving:
@@ -75,7 +46,7 @@ class Serving:
         self.refused: dict[str, str] = {}  # replica -> why it cannot be simulated
         self._numbers: dict[tuple[str, int], str] = {}  # of replicas: service and number -> name
         self._served: dict[tuple[str, int, str], list[float]] = {}
-        self._windows: dict[str, _Window] = {}
+        self._windows: dict[str, Window] = {}
         self._open: set[str] = set()  # services that served once: nobody sends requests to one that never did
         self._paces: dict[tuple[object, ...], Pace | str] = {}
         self._seen: dict[str, tuple[object, Seen | None]] = {}
@@ -97,12 +68,15 @@ class Serving:
             if not isinstance(spec, ServiceSpec) or obj["metadata"].get("deletionTimestamp") or key not in self._open:
                 continue
             made = requests(spec, _bounded(spec, self.traffic(key)), start_s, end_s, self._seed)
-            self._windows.setdefault(key, _Window()).came.append((start_s, end_s, len(made.arrival_s)))
+            self._windows.setdefault(key, Window()).came.append((start_s, end_s, len(made.arrival_s)))
             self.fleet.submit(key, made.arrival_s, made.input_tokens, made.output_tokens, made.bucket)
         for key, ended in self.fleet.advance(end_s).items():
-            self._windows.setdefault(key, _Window()).ended.append((end_s, ended))
+            self._windows.setdefault(key, Window()).ended.append((end_s, ended))
             self._by_gpu(key, ended)
-        for window in self._windows.values():
+        for key, window in self._windows.items():
+            refused = self.fleet.account(key).refused
+            window.refused.append((end_s, refused - window.refused_before))
+            window.refused_before = refused
             window.keep(end_s)
         self.states = {name: self.fleet.state(name) for name in self.fleet.names()}
 
@@ -192,8 +166,9 @@ class Serving:
             return None
         passed_s = window.came[-1][1] - window.came[0][0]
         rate_per_s = sum(count for _, _, count in window.came) / passed_s
+        lost = sum(count for _, count in window.refused) + self.fleet.overdue(key, patience_s(spec))
         if not window.ended:
-            return Seen(rate_per_s, 0, None, 0.0, None, None, {})
+            return Seen(rate_per_s, 0, 0.0 if lost else None, 0.0, None, None, {})
         ended = [one for _, one in window.ended]
         columns = {name: np.concatenate([getattr(one, f"{name}_s") for one in ended]) for name in LATENCIES}
         bucket = np.concatenate([one.bucket for one in ended])
@@ -205,7 +180,7 @@ class Serving:
         return Seen(
             rate_per_s,
             len(bucket),
-            float(good.mean()),
+            float(good.sum()) / (len(good) + lost),
             float(good.sum()) / passed_s,
             float(np.mean(np.concatenate([one.input_tokens for one in ended]))),
             float(np.mean(np.concatenate([one.output_tokens for one in ended]))),
@@ -275,15 +250,3 @@ def _bounded(spec: ServiceSpec, traffic: Traffic) -> Traffic:
 def _ills(one: Replica, ills: Mapping[str, Mapping[int, Ailment]]) -> list[Ailment]:
     """What is wrong with a replica's GPUs."""
     return [ills[node][gpu] for node, gpus in one.gpus.items() for gpu in gpus if gpu in ills.get(node, {})]
-
-
-def met(spec: ServiceSpec, columns: Mapping[str, Any], bucket: Any) -> Any:
-    """Whether each request met the limits of its class. `columns`: seconds by latency; `bucket` counts in order."""
-    good = np.ones(len(bucket), dtype=bool)
-    buckets = list(spec.workload.rates_per_s)
-    for slo in spec.slos:
-        mine = np.isin(bucket, [i for i, one in enumerate(buckets) if one.slo_class == slo.name])
-        for name, values in columns.items():
-            if (limit_s := getattr(slo, f"{name}_s")) is not None:
-                good &= ~mine | np.isnan(values) | (values <= limit_s)
-    return good

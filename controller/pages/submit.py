@@ -9,7 +9,7 @@ import orjson
 from nicegui import events as given
 from nicegui import run, ui
 
-from controller.kube.rest import APPLY, ApiError
+from controller.kube.rest import ApiError
 from controller.pages import form, parts
 from controller.pages.context import Context
 from controller.pages.live import Html, static
@@ -42,6 +42,7 @@ class Seen:
 
     text: str
     key: str  # of the service that is changed; empty for a new one
+    base: Mapping[str, Any] | None = None  # that service as it was when the page was opened
 
 
 def load(made: Context, service: str) -> Seen:
@@ -49,7 +50,7 @@ def load(made: Context, service: str) -> Seen:
     found = made.site.known.service(service) if service else None
     if found is None or not made.viewer.may("get", "gpuservices", service.partition("/")[0]):
         return Seen(form.START, "")
-    return Seen(form.editable(found), service)
+    return Seen(form.editable(found), service, found)
 
 
 def build(made: Context, first: Seen) -> Callable[[Seen], None]:
@@ -114,7 +115,7 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
 
     async def apply_it() -> None:
         if draft.plain is not None and draft.obj is not None:
-            said = await run.io_bound(_apply, made, draft.plain, draft.obj)
+            said = await run.io_bound(_apply, made, draft.plain, draft.obj, first.base)
             if said:
                 wrong.show(parts.badge("bad", said))
                 send(made)
@@ -206,23 +207,31 @@ def _marks(errors: tuple[FieldError, ...]) -> str:
     return f"muster.faults({orjson.dumps(rows).decode()})"
 
 
-def _apply(made: Context, plain: Mapping[str, Any], obj: Mapping[str, Any]) -> str:
-    """Have the cluster want what was written, without the defaults that were filled in; what it said against it."""
+def _apply(made: Context, plain: Mapping[str, Any], obj: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
+    """Have the cluster want what was written, without the defaults that were filled in; what it said against it.
+
+    A service that was changed since the page was opened is left as it is: nobody saw that change here.
+    """
     meta = obj["metadata"]
     space, name = str(meta["namespace"]), str(meta["name"])
-    if not made.viewer.may("patch", "gpuservices", space, name):
-        return f"Your token may not change services in {space}."
-    kept = {key: plain["metadata"][key] for key in ("labels", "annotations") if key in plain["metadata"]}
-    wanted = {
-        "apiVersion": obj["apiVersion"],
-        "kind": obj["kind"],
-        "metadata": {"name": name, "namespace": space, **kept},
-        "spec": plain["spec"],
-    }
-    path = made.site.served.need("gpuservices").path(space, name)
-    query = {"fieldManager": "muster-pages", "force": "true"}
+    same = base is not None and (base["metadata"]["namespace"], base["metadata"]["name"]) == (space, name)
+    if not made.viewer.may("update" if same else "create", "gpuservices", space, name if same else ""):
+        return f"Your token may not {'change' if same else 'make'} services in {space}."
+    kept = {key: plain["metadata"].get(key) or {} for key in ("labels", "annotations") if key in plain["metadata"]}
+    wanted = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "spec": plain["spec"]}
+    resource, query = made.site.served.need("gpuservices"), {"fieldManager": "muster-pages"}
     try:
-        made.site.objects.request("PATCH", path, wanted, query=query, content_type=APPLY)
+        if same and base is not None:
+            had = {key: value for key, value in base["metadata"].items() if key != "managedFields"}
+            body = {**wanted, "metadata": {**had, "labels": {}, **kept}}
+            made.site.objects.request("PUT", resource.path(space, name), body, query=query)
+        else:
+            body = {**wanted, "metadata": {"name": name, "namespace": space, **kept}}
+            made.site.objects.request("POST", resource.path(space), body, query=query)
     except ApiError as error:
-        return str(error)
+        if error.status != 409:
+            return str(error)
+        if same:
+            return "Somebody changed it since this page was opened, so nothing was applied. Open it again to see how."
+        return f"There is a service {name} in {space} already, so nothing was applied. Open that one to change it."
     return ""

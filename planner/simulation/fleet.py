@@ -123,6 +123,11 @@ class Fleet:
         busy_ratio, power_w = engine.used(self.now_s)
         return State(engine.running, engine.waiting, engine.kv_ratio, busy_ratio, power_w)
 
+    def overdue(self, service: str, longest_s: float) -> int:
+        """Requests of a service that have waited for a replica for longer than that."""
+        router = self._routers.get(service)
+        return 0 if router is None else sum(self.now_s - one.arrival_s > longest_s for _, one in router.waiting)
+
     def account(self, service: str) -> Account:
         """Where a service's requests are."""
         router = self._routers.get(service)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from controller.embedded.serving import LATENCIES, met
+from controller.embedded.seen import LATENCIES, met
 from controller.embedded.world import World
 from controller.plans import merged
 from planner.service import ServiceSpec

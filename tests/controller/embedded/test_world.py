@@ -7,7 +7,9 @@ import pytest
 
 from controller.embedded.world import World
 from controller.kube.rest import MERGE
+from planner.catalog import gpu as catalogue
 from planner.errors import BadInput
+from planner.power import idle_w
 from tests.controller.embedded.a_world import SERVICES, ready, run, status, submit, told
 
 Make = Callable[..., World]
@@ -91,8 +93,10 @@ def test_less_power_is_planned_for_at_once_and_never_drawn_over_in_plans(a_world
     submit(world, "chat", 80.0)
     run(world, 300, lambda: ready(world, "chat"))
     drawn_w = status(world, "chat")["powerW"]
+    held = sum(len(gpus) for one in world.serving.replicas.values() for gpus in one.gpus.values())
+    rest_w = (8 - held) * idle_w(catalogue("H100-SXM"))  # the others hang on the rack too
     path = "/apis/muster.dev/v1alpha1/powerdomains/rack"
-    world.api.request("PATCH", path, {"spec": {"budget": f"{0.995 * drawn_w:.0f}W"}}, content_type=MERGE)
+    world.api.request("PATCH", path, {"spec": {"budget": f"{0.995 * drawn_w + rest_w:.0f}W"}}, content_type=MERGE)
     run(world, 60, lambda: any("budget of a power domain" in note for note in told(world, "Replanned")))
     run(world, 600, lambda: ready(world, "chat"))
     assert status(world, "chat")["powerW"] <= 0.995 * drawn_w + 1
@@ -167,3 +171,22 @@ def test_a_rate_that_no_process_could_make_is_not_made(a_world: Make) -> None:
     before = world.serving.fleet.account("default/chat").submitted
     run(world, 10)
     assert 0 < world.serving.fleet.account("default/chat").submitted - before < 2e5
+
+
+def test_requests_that_nobody_serves_are_missed_ones_and_goodput_is_no_more_than_what_came(a_world: Make) -> None:
+    world = a_world()
+    submit(world, "chat")
+    run(world, 300, lambda: ready(world, "chat"))
+    run(world, 600)
+    seen = world.serving.seen("default/chat")
+    assert seen is not None
+    assert seen.goodput_per_s <= 1.03 * seen.rate_per_s
+    for name in world.serving.fleet.names("default/chat"):
+        world.serving.fleet.remove(name, kill=True)
+    world.serving.replicas = {}
+    start_s = world.now_s
+    world.serving.go_on(start_s, start_s + 100.0)
+    world.now_s = start_s + 100.0
+    left = world.serving.seen("default/chat")
+    assert left is not None
+    assert left.attained_ratio == 0.0
