@@ -20,10 +20,13 @@ from controller.pages.submit_plan import Preview
 from controller.pages.words import short, some
 from controller.specs import key_of
 from controller.web.problems import FieldError, Refused
+from controller.web.site import Objects
 from planner.catalog import models
 from planner.yaml_text import dump
 
 _PAUSE_S = 0.3
+_TRIES = 5
+_MANAGER = {"fieldManager": "muster-pages"}
 
 
 @dataclass
@@ -208,10 +211,7 @@ def _marks(errors: tuple[FieldError, ...]) -> str:
 
 
 def _apply(made: Context, plain: Mapping[str, Any], obj: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
-    """Have the cluster want what was written, without the defaults that were filled in; what it said against it.
-
-    A service that was changed since the page was opened is left as it is: nobody saw that change here.
-    """
+    """Have the cluster want what was written, without the defaults that were filled in; what it said against it."""
     meta = obj["metadata"]
     space, name = str(meta["namespace"]), str(meta["name"])
     same = base is not None and (base["metadata"]["namespace"], base["metadata"]["name"]) == (space, name)
@@ -219,19 +219,36 @@ def _apply(made: Context, plain: Mapping[str, Any], obj: Mapping[str, Any], base
         return f"Your token may not {'change' if same else 'make'} services in {space}."
     kept = {key: plain["metadata"].get(key) or {} for key in ("labels", "annotations") if key in plain["metadata"]}
     wanted = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "spec": plain["spec"]}
-    resource, query = made.site.served.need("gpuservices"), {"fieldManager": "muster-pages"}
+    resource, objects = made.site.served.need("gpuservices"), made.site.objects
     try:
         if same and base is not None:
-            had = {key: value for key, value in base["metadata"].items() if key != "managedFields"}
-            body = {**wanted, "metadata": {**had, "labels": {}, **kept}}
-            made.site.objects.request("PUT", resource.path(space, name), body, query=query)
-        else:
-            body = {**wanted, "metadata": {"name": name, "namespace": space, **kept}}
-            made.site.objects.request("POST", resource.path(space), body, query=query)
+            return _changed(objects, resource.path(space, name), wanted, {"labels": {}, **kept}, base)
+        body = {**wanted, "metadata": {"name": name, "namespace": space, **kept}}
+        objects.request("POST", resource.path(space), body, query=_MANAGER)
     except ApiError as error:
         if error.status != 409:
             return str(error)
-        if same:
-            return "Somebody changed it since this page was opened, so nothing was applied. Open it again to see how."
         return f"There is a service {name} in {space} already, so nothing was applied. Open that one to change it."
     return ""
+
+
+def _changed(
+    objects: Objects, path: str, wanted: Mapping[str, Any], kept: Mapping[str, Any], base: Mapping[str, Any]
+) -> str:
+    """Change a service, unless somebody did so since the page was opened: nobody saw that change here.
+
+    Its status is written all the time, so versions say nothing; the generation counts changes of the spec.
+    """
+    for _ in range(_TRIES):
+        live = objects.request("GET", path)["metadata"]
+        if (live["uid"], live.get("generation")) != (base["metadata"]["uid"], base["metadata"].get("generation")):
+            break
+        had = {key: value for key, value in live.items() if key != "managedFields"}
+        try:
+            objects.request("PUT", path, {**wanted, "metadata": {**had, **kept}}, query=_MANAGER)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        else:
+            return ""
+    return "Somebody changed it since this page was opened, so nothing was applied. Open it again to see how."

@@ -282,7 +282,29 @@ def test_a_service_is_submitted_by_the_form_and_by_yaml(page: Page, up: Up) -> N
     page.get_by_role("button", name="Apply").click()
     expect(page).to_have_url(re.compile("/services/default/by-form"), timeout=15_000)
     until(lambda: up.ask("GET", "/api/v1/services/default/by-form")["spec"]["priority"] == 3, 20)
+    _is_not_written_over(page, up)
     up.ask("DELETE", "/api/v1/services/default/by-form")
+
+
+def _is_not_written_over(page: Page, up: Up) -> None:
+    """What somebody else changed while the page was open stays."""
+    page.goto("/submit?service=default/by-form&by=yaml")
+    ready(page)
+    expect(page.locator(".cm-content")).to_contain_text("priority: 3")
+    merge = {"Content-Type": "application/merge-patch+json"}
+    version = up.ask("GET", "/api/v1/services/default/by-form")["metadata"]["resourceVersion"]
+    up.ask(
+        "PATCH", "/api/v1/services/default/by-form", {"spec": {"priority": 7}}, {**merge, "If-Match": f'"{version}"'}
+    )
+    page.locator(".cm-content").click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("  approval: Manual")
+    page.keyboard.press("Escape")
+    expect(sound(page)).to_be_visible()
+    page.wait_for_timeout(1200)
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_text("Somebody changed it since this page was opened")).to_be_visible()
+    assert up.ask("GET", "/api/v1/services/default/by-form")["spec"]["priority"] == 7
 
 
 def test_what_other_limits_would_cost_is_worked_out_and_kept(page: Page) -> None:

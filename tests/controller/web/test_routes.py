@@ -58,9 +58,18 @@ def test_a_service_of_higher_priority_takes_the_places_of_others(client: httpx.C
     assert answer["outcome"]["gpus"] == 4
 
 
+def complete(client: httpx.Client, path: str) -> Any:
+    """An answer that had the time it takes: a busy machine gives a part of it at first."""
+    for _ in range(12):
+        answer = client.get(path)
+        if answer.status_code == 200 and answer.json()["complete"]:
+            return answer.json()
+        assert answer.status_code in (200, 503)
+    raise AssertionError("never complete")
+
+
 def test_curves_never_cost_less_for_more_or_for_stricter(client: httpx.Client) -> None:
-    found = client.get("/services/default/chat/curves").json()
-    assert found["complete"]
+    found = complete(client, "/services/default/chat/curves")
     rates = [row["usd_per_hour"] for row in found["by_rate"]]
     slos = [row["usd_per_hour"] for row in found["by_slo"]]
     slack = 1.005  # each plan is within half a percent of its own best
@@ -69,7 +78,7 @@ def test_curves_never_cost_less_for_more_or_for_stricter(client: httpx.Client) -
 
 
 def test_a_loosened_limit_saves_the_difference_of_two_plans(client: httpx.Client) -> None:
-    found = client.get("/plans/default/chat/explain").json()
+    found = complete(client, "/plans/default/chat/explain")
     assert {row["kind"] for row in found["savings"]} == {"gpu", "slo", "power"}
     for row in found["savings"]:
         assert row["saves_usd_per_hour"] == pytest.approx(found["usd_per_hour"] - row["usd_per_hour"])
