@@ -4,6 +4,7 @@ Times count from the story's start, in the cluster's own time. A story that was 
 next step is kept with the cluster, and a call that was made already is answered with a conflict, which is well.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +21,7 @@ Method = Literal["POST", "PUT", "PATCH", "DELETE"]
 Ask = Callable[[Method, str, Mapping[str, Any] | None, str], int]
 """Makes a call (method, path, body, idempotency key); gives its status."""
 
-_DONE_ALREADY = (404, 409)
+_TRIES, _AGAIN_S, _LONGEST_S = 6, 0.2, 2.0
 
 
 class _Shape(BaseModel):
@@ -109,7 +110,23 @@ def play(story: Story, begun: int, now_s: float, ask: Ask) -> Iterator[tuple[int
             return
         refused = []
         for place, call in enumerate(step.calls):
-            status = ask(call.method, call.path, call.body, f"{story.name}-{index}-{place}"[:128])
-            if status >= 400 and status not in _DONE_ALREADY:
+            status = _asked(ask, call, f"{story.name}-{index}-{place}"[:128])
+            if status >= 400 and not _done_already(call, status):
                 refused.append(f"{call.method} {call.path}: {status}")
         yield index + 1, step, refused
+
+
+def _asked(ask: Ask, call: CallShape, key: str) -> int:
+    """What a call is answered; one that came too soon, or met a server in trouble, is made again under its key."""
+    status = 0
+    for attempt in range(_TRIES):
+        status = ask(call.method, call.path, call.body, key)
+        if status != 429 and status < 500:
+            break
+        time.sleep(min(_AGAIN_S * 2**attempt, _LONGEST_S))
+    return status
+
+
+def _done_already(call: CallShape, status: int) -> bool:
+    """Whether a refusal says that a kill came between the deed and our note of it."""
+    return status == 409 or (status == 404 and call.method == "DELETE")

@@ -94,9 +94,10 @@ class ServiceRound:
             return plan
         seen = Seen(before.generation, before.hardware, before.prices, self._known.samples(key))
         why = worse(before, seen, self._known.clock(), self._known.settings.laws)
-        was = (plan["spec"]["previous"].get("planned") or {}).get("generation")
-        if not why or not was == before.generation == obj["metadata"].get("generation"):
-            return plan  # what ran before was made for another spec
+        was, now = plan["spec"]["previous"].get("planned") or {}, plan["spec"]["planned"]
+        same = all(was.get(part) == now.get(part) for part in ("generation", "faulty", "power"))
+        if not why or not same or before.generation != obj["metadata"].get("generation"):
+            return plan  # what ran before was made for another spec, or with what is faulty now
         have = self._known.running(key)
         back = gone_back(obj, plan, why, have, self._known.clock(), self._applier.epoch)
         self._tell(obj, "MoveRolledBack", why)

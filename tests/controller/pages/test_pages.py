@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -286,16 +287,25 @@ def test_a_service_is_submitted_by_the_form_and_by_yaml(page: Page, up: Up) -> N
     up.ask("DELETE", "/api/v1/services/default/by-form")
 
 
+def _raised(up: Up) -> bool:
+    """A change by somebody else; False where the service's status was written in between."""
+    path, kind = "/api/v1/services/default/by-form", "application/merge-patch+json"
+    version = up.ask("GET", path)["metadata"]["resourceVersion"]
+    try:
+        up.ask("PATCH", path, {"spec": {"priority": 7}}, {"Content-Type": kind, "If-Match": f'"{version}"'})
+    except urllib.error.HTTPError as error:
+        if error.code != 412:
+            raise
+        return False
+    return True
+
+
 def _is_not_written_over(page: Page, up: Up) -> None:
     """What somebody else changed while the page was open stays."""
     page.goto("/submit?service=default/by-form&by=yaml")
     ready(page)
     expect(page.locator(".cm-content")).to_contain_text("priority: 3")
-    merge = {"Content-Type": "application/merge-patch+json"}
-    version = up.ask("GET", "/api/v1/services/default/by-form")["metadata"]["resourceVersion"]
-    up.ask(
-        "PATCH", "/api/v1/services/default/by-form", {"spec": {"priority": 7}}, {**merge, "If-Match": f'"{version}"'}
-    )
+    until(lambda: _raised(up), 20)
     page.locator(".cm-content").click()
     page.keyboard.press("Control+End")
     page.keyboard.type("  approval: Manual")
