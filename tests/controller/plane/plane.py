@@ -233,6 +233,7 @@ class Plane:
                 f"--service-account-signing-key-file={at}/sa.key", f"--service-account-key-file={at}/sa.key",
                 "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
                 "--allow-privileged=true", f"--audit-policy-file={at}/audit.yaml", f"--audit-log-path={self.audit_log}",
+                "--audit-log-maxsize=100000",
                 *fairness,
             ],
             "manager": [
