@@ -6,15 +6,16 @@ import shutil
 import signal
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from planner.errors import BadInput
 
 if TYPE_CHECKING:
-    from controller.up_kube import Options as KubeOptions
+    from controller.web.server import Listen
 
 FAILED = 4
 
@@ -34,7 +35,11 @@ def up(
     story: Annotated[Path | None, typer.Option("--story", help="Play another story.", dir_okay=False)] = None,
     state: Annotated[
         Path | None,
-        typer.Option(help="Folder of all that is kept.", file_okay=False, show_default="~/.local/state/muster"),
+        typer.Option(
+            help="Folder of all that is kept (of Kubernetes: what pages draw, and decisions).",
+            file_okay=False,
+            show_default="in ~/.local/state/muster",
+        ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what is kept, and begin anew.")] = False,
     listen: Annotated[str, typer.Option(help="HOST:PORT of API and pages.")] = "127.0.0.1:8080",
@@ -51,7 +56,8 @@ def up(
     seed: Annotated[int | None, typer.Option(help="Decides chance: arrivals and routing.", show_default="0")] = None,
     exit_after: Annotated[bool, typer.Option("--exit-after-story", help="End when the story has been played.")] = False,
     kubeconfig: Annotated[
-        Path | None, typer.Option("--kubeconfig", help="Run on this cluster, not on one inside.", dir_okay=False)
+        Path | None,
+        typer.Option("--kubeconfig", help="Run on this cluster, not on one inside; no traffic.", dir_okay=False),
     ] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.", show_default="current")] = None,
     namespace: Annotated[str | None, typer.Option(help="Namespace of the lease.", show_default="muster-system")] = None,
@@ -69,7 +75,10 @@ def up(
     survives a kill: start again to go on. Ctrl-C ends it.
 
     With --kubeconfig it is the controller of that cluster, which needs Muster's custom resources (muster install).
-    Nothing is simulated and no traffic is played; callers sign in with the cluster's tokens and may what its roles say.
+    Nothing is simulated, no traffic and no faults are played; callers sign in with the cluster's tokens and may what
+    its roles say. Where another leads, such as a controller in the cluster, it shows what there is and stands by.
+
+    Exit codes: 0 ended, 2 bad input, 3 the lease was lost (start it again), 4 failed: no cluster, no port, no rights.
 
     Examples: muster up --demo
               muster up --inventory deploy/examples/cluster.yaml --speed 60
@@ -86,51 +95,57 @@ def up(
             "--prometheus-token-file": prometheus_token_file, "--reports": reports,
         },
     )  # fmt: skip
+    from controller.web.server import Listen
+
+    if (tls_certificate is None) != (tls_key is None):
+        raise BadInput("--tls-certificate, --tls-key: got one without the other")
+    served = Listen(*_address("--listen", listen), tls_certificate, tls_key)
+    if kubeconfig is None:
+        _embedded(served, inventory, demo, story, state, fresh, auth, speed, seed or 0, exit_after)
+    else:
+        agents = None if reports is None else _address("--reports", reports)
+        more = {"namespace": namespace, "prometheus": prometheus, "prometheus_token_file": prometheus_token_file}
+        given = {key: value for key, value in more.items() if value is not None}
+        _on_kubernetes(kubeconfig, context, state, served, agents, auth is not False, given)
+
+
+def _embedded(
+    listen: "Listen",
+    inventory: Path | None,
+    demo: bool,
+    story: Path | None,
+    state: Path | None,
+    fresh: bool,
+    auth: bool | None,
+    speed: float | None,
+    seed: int,
+    exit_after: bool,
+) -> None:
     from controller.embedded.world import Rules
-    from controller.server import Listen as Reports
     from controller.up import Embedded, Options
     from controller.up_parts import beginning, chosen_story, gentle, hardware, midnight_s, narrate
     from controller.web.access import is_loopback
-    from controller.web.server import Listen
 
-    host, port = _address("--listen", listen)
-    if (tls_certificate is None) != (tls_key is None):
-        raise BadInput("--tls-certificate, --tls-key: got one without the other")
-    if kubeconfig is not None:
-        from controller.up_kube import Options as KubeOptions
-
-        pair = tls_certificate, tls_key
-        _on_kubernetes(
-            kubeconfig, context,
-            KubeOptions(
-                state or _folder("kubernetes"), Listen(host, port, *pair), auth is not False,
-                namespace or "muster-system", prometheus or "", prometheus_token_file,
-                None if reports is None else Reports(*_address("--reports", reports), *pair),
-            ),
-        )  # fmt: skip
-        return
     told = chosen_story(story, demo)
     folder = state or _folder("demo" if told is not None else "up")
     if fresh and folder.exists():
         shutil.rmtree(folder)
     options = Options(
         state=folder,
-        listen=Listen(host, port, tls_certificate, tls_key),
+        listen=listen,
         speed=speed or (1.0 if told is None else told.speed),
-        seed=seed or 0,
-        auth=auth if auth is not None else told is None or not is_loopback(host),
+        seed=seed,
+        auth=auth if auth is not None else told is None or not is_loopback(listen.host),
     )
     found, document = hardware(inventory, told)
-    made = Embedded(options, Rules(start_s=midnight_s(), seed=seed or 0, nodes=gentle()), typer.echo)
+    made = Embedded(options, Rules(start_s=midnight_s(), seed=seed, nodes=gentle()), typer.echo)
     made.furnish(found, document)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    ended = _told_to_end()
     try:
         made.start()
     except OSError as error:
         made.stop()
-        typer.echo(f"muster up: {listen}: {error}", err=True)
+        typer.echo(f"muster up: {listen.host}:{listen.port}: {error}", err=True)
         raise typer.Exit(FAILED) from None
     for line in beginning(made):
         typer.echo(line)
@@ -144,26 +159,60 @@ def up(
     typer.echo(f"ended; all is kept in {folder}, start again to go on")
 
 
-def _on_kubernetes(kubeconfig: Path, context: str | None, options: "KubeOptions") -> None:
+def _on_kubernetes(
+    kubeconfig: Path,
+    context: str | None,
+    state: Path | None,
+    listen: "Listen",
+    agents: tuple[str, int] | None,
+    auth: bool,
+    given: Mapping[str, Any],
+) -> None:
     from controller.kube.rest import ApiError, connect
-    from controller.up_kube import OnKubernetes
+    from controller.server import Listen as Reports
+    from controller.up_fit import Unfit, check, check_prometheus, cluster_id
+    from controller.up_kube import OnKubernetes, Options
+    from controller.web.access import NoTokens
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    reports = None if agents is None else Reports(*agents, listen.certificate, listen.key)
     api = connect(kubeconfig, context)
     try:
+        options = Options(Path(), listen, auth, reports=reports, **given)
+        if not auth:
+            NoTokens(listen.host)
+        check_prometheus(options.prometheus, options.prometheus_token_file)
+        check(api, options.namespace, auth)
+        options = replace(options, state=state or _folder(f"kubernetes-{cluster_id(api)}"))
+        ended = _told_to_end()
         made = OnKubernetes(api, options)
         made.start()
-    except (ApiError, OSError) as error:
-        typer.echo(f"muster up: {api.server}: {error}", err=True)
+    except (Unfit, ApiError) as error:
+        typer.echo(f"muster up: {api.server} of {kubeconfig}: {error}", err=True)
         raise typer.Exit(FAILED) from None
+    except OSError as error:
+        typer.echo(f"muster up: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    typer.echo(f"cluster {api.server}, context {context or 'as the kubeconfig has it'}: services of all namespaces")
     for line in made.beginning():
         typer.echo(line)
     made.narrate(ended, typer.echo)
-    made.stop()
-    typer.echo("ended; what was planned stays in the cluster, and runs on")
+    released = made.stop()
+    how = "the lease is released, and what was planned" if released else "what was planned"
+    typer.echo(f"ended; {how} stays in the cluster and runs on")
+
+
+def _told_to_end() -> threading.Event:
+    """Set by SIGTERM and by Ctrl-C. A second one ends the process as it stands, should something hang."""
+    ended = threading.Event()
+
+    def told(number: int, _: object) -> None:
+        ended.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, told)
+    return ended
 
 
 def _one_kind(kubernetes: bool, of_ours: Mapping[str, object], of_kubernetes: Mapping[str, object]) -> None:

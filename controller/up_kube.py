@@ -3,18 +3,21 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.embedded.history import SeriesHistory
 from controller.embedded.store import Store
+from controller.kube.cache import Unsynced
 from controller.kube.rest import Api, ApiError
-from controller.kube.run import Controller
+from controller.kube.run import LEASE, Controller
 from controller.kube.run import Options as ControllerOptions
 from controller.pages import mount
+from controller.rates import Heard, ServiceKey
 from controller.server import Listen as Reports
 from controller.up import secret_of
+from controller.up_fit import Unfit
 from controller.up_recording import QUANTILES, rows
 from controller.web.access import NoTokens, Tokens
 from controller.web.app import make_app
@@ -26,6 +29,7 @@ from controller.web.site import Site
 HISTORY = "history.db"
 _RECORD_S = 15.0
 _ASK_S = 5.0  # events are asked of the API server
+_LOOK_S = 0.5
 _LOG = logging.getLogger("muster")
 
 
@@ -72,19 +76,32 @@ class OnKubernetes:
         self.port = 0
 
     def start(self) -> None:
-        """Fill the caches, stand for election, and serve. Raises ApiError, OSError, MusterError."""
-        self.controller.start()
-        self.port = self._server.start()
+        """Fill the caches, stand for election, and serve. Raises Unfit, OSError."""
+        listen, reports = self.options.listen, self.options.reports
+        try:
+            self.controller.start()
+        except Unsynced as error:
+            raise Unfit(str(error)) from None
+        except OSError as error:
+            where = "" if reports is None else f"--reports {reports.host}:{reports.port}: "
+            raise OSError(f"{where}{error}") from None
+        try:
+            self.port = self._server.start()
+        except OSError as error:
+            self.controller.stop()  # it may lead by now: nobody should have to wait for its lease to run out
+            raise OSError(f"--listen {listen.host}:{listen.port}: {error}") from None
         self._recorder.start()
 
-    def stop(self) -> None:
-        """End; another may lead at once."""
+    def stop(self) -> bool:
+        """End; another may lead at once. Whether this process led, and could say that it does no more."""
+        led = self.controller.elector.may_write() and not self.controller.elector.failing
         self._stopped.set()
         self._server.stop()
         self.controller.stop()
         if self._recorder.is_alive():
             self._recorder.join(timeout=10.0)
         self._store.close()
+        return led
 
     @property
     def address(self) -> str:
@@ -95,7 +112,6 @@ class OnKubernetes:
     def beginning(self) -> Iterator[str]:
         """What is said once it serves."""
         yield f"Muster is at {self.address}"
-        yield f"cluster {self._api.server}; the lease is in namespace {self.options.namespace}"
         if self.options.auth:
             yield "sign in with a token of the cluster, such as: kubectl create token ACCOUNT --namespace NAMESPACE"
         else:
@@ -104,30 +120,42 @@ class OnKubernetes:
             yield "no Prometheus was given (--prometheus), so nobody hears rates and latencies"
         if self.options.reports is None:
             yield "agents have nowhere to report to (--reports), so pages show no watts and no faults of GPUs"
+        else:
+            yield f"agents report to {self.options.reports.host}:{self.controller.port}"
 
     def narrate(self, ended: threading.Event, say: Callable[[str], None]) -> None:
-        """Say who leads and what happens, until it is to end."""
-        feed, seen, led = Feed(self.site, every_s=0.0), 0, ""
-        try:
-            seen = max((row.version for row in feed.rows()), default=0)
-        except ApiError as error:
-            say(f"events: {error}")
-        while not ended.wait(0.0 if not led else _ASK_S):
+        """Say who leads and what happens, until it is to end. What goes on for long is said once."""
+        feed, seen, led, trouble = Feed(self.site, every_s=0.0), -1, "", ""
+        next_s = 0.0
+        while not ended.wait(_LOOK_S if led else 0.0):
             if (now := self._leads()) != led:
                 led = now
                 say(f"{_time(time.time())}  {now}")
+            if time.monotonic() < next_s:
+                continue
+            next_s = time.monotonic() + _ASK_S
             try:
-                for row in feed.after(seen):
-                    seen = row.version
-                    say(f"{_time(row.last_s)}  {row.reason:<16}  {row.about}: {row.note}")
+                rows = feed.after(seen)
             except ApiError as error:
-                _LOG.warning("events: %s", error)
+                if not trouble:
+                    say(f"{_time(time.time())}  events can't be had now: {error}")
+                trouble = str(error)
+                continue
+            trouble = ""
+            for row in rows if seen >= 0 else ():  # what happened before is on the page of events
+                say(f"{_time(row.last_s)}  {row.reason:<16}  {row.about}: {row.note}")
+            seen = max((row.version for row in rows), default=max(seen, 0))
 
     def _leads(self) -> str:
+        lease = f"lease {self.options.namespace}/{LEASE}"
         if self.controller.elector.may_write():
-            return "this process leads"
+            return f"{lease}: this process leads"
         holder = self.controller.elector.holder
-        return f"stands by: {holder} leads" if holder else "nobody leads yet"
+        if holder == self.controller.options.identity:
+            return f"{lease}: this process cannot renew it"
+        if holder:
+            return f"{lease}: stands by, {holder} leads"
+        return f"{lease}: nobody leads yet" + (", it can't be had" if self.controller.elector.failing else "")
 
     def _site(self) -> Site:
         controller = self.controller
@@ -145,10 +173,17 @@ class OnKubernetes:
         """Keep what is known now and then."""
         while not self._stopped.wait(_RECORD_S if self._history.latest("gpus_total") else 0.5):
             try:
-                heard = {} if self.controller.listening is None else self.controller.listening.last
-                self._history.record(time.time(), rows(self.site, heard), whole=True)
+                self._history.record(time.time(), rows(self.site, self._heard()), whole=True)
             except Exception:  # pages lack a point, and the controller goes on
                 _LOG.exception("recording")
+
+    def _heard(self) -> Mapping[ServiceKey, Heard]:
+        """What engines told. The leader listens as it is; who stands by does it for the pages, and to be ready."""
+        if (listening := self.controller.listening) is None:
+            return {}
+        if not self.controller.elector.may_write():
+            listening.listen()
+        return listening.last
 
 
 def _time(at_s: float) -> str:

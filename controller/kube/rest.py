@@ -5,6 +5,7 @@ a connection that is half open.
 """
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 _CONNECTIONS = 32
 _CONNECT_S = 2.0
 _MOST_MESSAGE = 2000
+_ALLOWED = "a file with a server and a current context, or one that --context names"
 _REFRESH_S = 1.0  # credentials are read again at most so often
 
 
@@ -198,8 +200,14 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> Api:
                 config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=file, context=context, client_configuration=found
                 )
+            why = "" if found.host else "got no server"
         except (ConfigException, OSError, ValueError) as error:
-            raise BadInput(f"kubeconfig {kubeconfig or '(default)'}: {_why(error)}") from None
+            there = kubeconfig is None or os.path.exists(kubeconfig)
+            why = _why(error).rstrip(".") if there else "got a file that is not there"
+        except Exception:  # in a file of another shape the official client stumbles on whatever comes
+            why = "got something else"
+        if why:
+            raise BadInput(f"kubeconfig {kubeconfig or '(default)'}: {why}, allowed: {_ALLOWED}")
         return found
 
     return Api(configure)

@@ -42,6 +42,7 @@ from controller.specs import key_of, service_of
 from controller.when import steady
 
 Object = Mapping[str, Any]
+LEASE = "muster-controller"
 LOST = 3  # exit code of a leader that lost its lease
 _LOG = logging.getLogger("muster")
 _FLEET, _PLAN, _NODES, _SUPPLY = "fleet", "plan", "nodes", "supply"
@@ -87,7 +88,7 @@ class Controller:
         settings = replace(options.settings, hears=bool(options.prometheus))
         self.known = Known(self.cache, self.served, steady(), settings)
         self.elector = Elector(
-            api, self.served.need("leases"), options.namespace, "muster-controller", options.identity,
+            api, self.served.need("leases"), options.namespace, LEASE, options.identity,
             terms=options.terms, on_led=self._led, on_lost=self._lost,
         )  # fmt: skip
         self.applier = Applier(api, self.served, self.elector)
