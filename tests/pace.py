@@ -8,19 +8,19 @@ from functools import cache
 # Two reference operations on an otherwise idle core of a two-core virtual machine: one that only computes, and one
 # that touches as much memory as starting a command does.
 NOMINAL_LOOP_S, NOMINAL_IMPORTS_S = 0.30, 0.25
-SLACK = 1.5  # on a machine that is slowed down: what touches much memory suffers more than either of the two
+SLACK = 1.5  # what touches much memory suffers more than either of the two, and a host may be slow for a moment only
 _IMPORTS = "import time, numpy, pydantic.main, yaml; print(time.process_time())"
 
 
 @cache
 def pace() -> float:
-    """Limits on CPU seconds are multiplied by this: 1 where the machine is as fast or faster.
+    """Limits on CPU seconds are multiplied by this: at least 1, and 1.5 on a machine as fast as that one.
 
     Timed in the same run, as CPU seconds too depend on what else runs on the host.
     """
     loop, imports = (sorted(each() for _ in range(3))[1] for each in (_loop_s, _imports_s))
     slower = max(loop / NOMINAL_LOOP_S, imports / NOMINAL_IMPORTS_S)
-    return SLACK * slower if slower > 1.0 else 1.0
+    return max(SLACK * slower, 1.0)
 
 
 def _loop_s() -> float:

@@ -3,10 +3,7 @@
 from tests.benchmarks.node_health import run
 from tests.controller.plane.nodes import Nodes
 from tests.controller.plane.plane import Plane
-from tests.pace import pace
 
 
 def test_two_hundred_agents_report_and_eighty_nodes_fail_at_once(plane: Plane, nodes: Nodes) -> None:
-    rate, *others = run(plane, nodes, 200, 5.0, 20)
-    assert all(others)
-    assert rate or pace() > 1.0  # a host that is slow now serves fewer a second, in whatever order
+    assert all(run(plane, nodes, 200, 5.0, 20, least=0.8))  # the rate depends on what else the host does
