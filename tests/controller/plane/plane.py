@@ -31,6 +31,7 @@ USERS: Mapping[str, tuple[str, ...]] = {
     "tenant-a": ("team-a",),
     "tenant-b": ("team-b",),
 }
+_GOGC = "400"  # memory for processor time, of which two cores have less: a sixth of an API server's at 100 writes/s
 AUDIT_POLICY = """
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -130,7 +131,8 @@ class Plane:
         """Start one program and wait until it answers; what it wrote before is still there."""
         with (self.folder / f"{name}.log").open("ab") as log:
             words = ["setpriv", "--pdeathsig", "KILL", *map(str, self._words(name))]
-            self.processes[name] = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            env = {"GOGC": _GOGC, **os.environ}
+            self.processes[name] = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
         if name in ("etcd", "apiserver"):
             self.await_ready(name)
 
