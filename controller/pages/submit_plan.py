@@ -42,11 +42,14 @@ class Preview:
             with self._old:
                 static(parts.banner("soft", "Out of date", "The service was changed since this dry run."))
 
+    def _sees(self, namespace: str) -> bool:
+        return self._made.viewer.may("list", "gpuservices", namespace)
+
     async def of(self, obj: dict[str, Any]) -> None:
         """Plan it, and show what came of it; then what it would cost otherwise."""
         self._turn = turn = self._turn + 1
         explorer, site = self._made.web.explorer, self._made.site
-        found = await self._watched("Planning", lambda: explorer.dry_run(site, obj))
+        found = await self._watched("Planning", lambda: explorer.dry_run(site, obj, self._sees))
         if found is None or turn != self._turn:
             return
         self._shown = obj
@@ -103,10 +106,9 @@ def _outcome(found: DryRun) -> None:
         f'<span>{watts(made.power_w)} <span class="m-soft">at full load</span></span>{parts.badge(state, proof)}'
         f'<span class="m-note" style="margin-left:auto">in {duration(found.took_s)}; nothing is applied</span></div>'
     )
-    if found.displaces:
-        static(
-            parts.banner("warn", "Takes places", f"{', '.join(found.displaces)} would be planned anew on what is left.")
-        )
+    more = [f"{some(found.displaces_unseen, 'service')} of other namespaces"] if found.displaces_unseen else []
+    if taken := [*found.displaces, *more]:
+        static(parts.banner("warn", "Takes places", f"{', '.join(taken)} would be planned anew on what is left."))
     static(allocations(made))
     if found.diff is not None:
         static(f'<div><div class="m-head">Against the plan in force</div>{changes(found.diff)}</div>')

@@ -54,7 +54,8 @@ class DryRun:
     """The plan that a service would get now, after `took_s` wall-clock seconds; nothing is applied.
 
     `diff`: against the plan in force (None: there is none, or no plan exists). `displaces`: services of lower priority
-    that would be planned anew on what is left, since it only fits in their places.
+    that would be planned anew on what is left, since it only fits in their places; `displaces_unseen`: how many more,
+    in namespaces that the caller may not list.
     """
 
     key: str
@@ -64,6 +65,7 @@ class DryRun:
     diff: PlanDiff | None
     infeasible: NoPlan | None
     displaces: tuple[str, ...]
+    displaces_unseen: int
     refused: tuple[RefusalRow, ...]
     took_s: float
 
@@ -133,8 +135,16 @@ class Explorer:
         self._plans.stop()
         self._child.stop()
 
-    def dry_run(self, site: Site, obj: Object, rate_per_s: float | None = None, longest_s: float = LONGEST_S) -> DryRun:
-        """The plan for a service that was checked, its defaults filled in. Raises Busy, PlanningFailed."""
+    def dry_run(
+        self,
+        site: Site,
+        obj: Object,
+        sees: Callable[[str], bool],
+        rate_per_s: float | None = None,
+        longest_s: float = LONGEST_S,
+    ) -> DryRun:
+        """The plan for a service that was checked, its defaults filled in. `sees`: whether the caller may know of the
+        services of a namespace. Raises Busy, PlanningFailed."""
         with self._question(longest_s) as (began_s, end_s):
             key, fleet = key_of(obj), site.known.fleet()
             lower = self._lower(site, obj)
@@ -148,9 +158,11 @@ class Explorer:
             change = None
             if old is not None and found.outcome is not None:
                 change = diff(key, outcome(old["spec"]), found.outcome)
+            seen = {space: sees(space) for space in {one.partition("/")[0] for one in displaced}}
+            named = tuple(one for one in displaced if seen[one.partition("/")[0]])
             return DryRun(
-                key, found.status, found.outcome, found.bound_usd_per_hour, change, found.infeasible, displaced,
-                found.refused, self._clock() - began_s,
+                key, found.status, found.outcome, found.bound_usd_per_hour, change, found.infeasible, named,
+                len(displaced) - len(named), found.refused, self._clock() - began_s,
             )  # fmt: skip
 
     def curves(

@@ -82,7 +82,8 @@ def plan_service(ask: Asked) -> Response:
     """The plan that a service would get now, on what the others leave; nothing is stored or applied."""
     obj = sound(ask, SERVICE, ask.body())
     ask.need("get", SERVICE.plural, obj["metadata"]["namespace"])
-    return answered(explored(lambda: ask.web.explorer.dry_run(ask.site, obj, longest_s=ANSWER_S)))
+    sees = lambda namespace: ask.may("list", SERVICE.plural, namespace)  # noqa: E731
+    return answered(explored(lambda: ask.web.explorer.dry_run(ask.site, obj, sees, longest_s=ANSWER_S)))
 
 
 @router.post(

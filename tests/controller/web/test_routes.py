@@ -11,6 +11,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+from controller.web.access import Access, Caller, NoTokens
 from controller.web.explore import Explorer
 from tests.controller.web.cluster import START_S, a_spec
 from tests.controller.web.served import Served, served
@@ -46,6 +47,28 @@ def test_a_dry_run_of_what_fits_nowhere_names_the_way_out(client: httpx.Client) 
     assert (answer["status"], answer["outcome"]) == ("infeasible", None)
     assert answer["infeasible"]["why"]
     assert answer["infeasible"]["changes"]
+
+
+class _OneSpace(NoTokens):
+    """Everyone may do everything, but list the services of one namespace alone."""
+
+    open = False
+
+    def may(self, caller: Caller, access: Access) -> bool:
+        return access.verb != "list" or access.namespace == "theirs"
+
+
+def test_services_that_are_displaced_are_named_to_those_alone_who_may_know_of_them() -> None:
+    tight = {"techniques": ["fp8"], "gpuTypes": {"allowed": ["L4"]}, "minReplicas": 4}
+    slo = [{"name": "chat", "ttft": "2s", "tpot": "80ms"}]
+    with served(_OneSpace("127.0.0.1")) as other:
+        other.cluster.service(constraints={"techniques": ["fp8"], "gpuTypes": {"allowed": ["L4"]}})
+        other.cluster.passes(60)
+        vip = a_spec("vip", namespace="theirs", priority=9, constraints=tight, slos=slo)
+        with other.client("any") as client:
+            answer = client.post("/services/plan", json=vip).json()
+    assert answer["outcome"]["gpus"] == 4
+    assert (answer["displaces"], answer["displaces_unseen"]) == ([], 1)
 
 
 def test_a_service_of_higher_priority_takes_the_places_of_others(client: httpx.Client) -> None:
