@@ -227,6 +227,7 @@ class World:
             self.loop.desk.hear(report, name)
             desk = self.loop.desk
             agent.take(orjson.dumps({"caps": desk.caps(report), "allotments": desk.allotments(report)}), self.now_s)
+        self.serving.limit({name: agent.limits_w for name, agent in self._agents.items()})
 
 
 def _ailment(kind: str, xid: int | None, factor: float | None) -> Ailment | None:
