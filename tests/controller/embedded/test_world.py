@@ -139,6 +139,18 @@ def test_a_steady_noisy_stretch_moves_nothing(a_world: Make) -> None:
     assert len(told(world, "Replanned")) == 1
 
 
+def test_a_place_is_a_gpu_of_a_replica_that_serves(a_world: Make) -> None:
+    world = a_world()
+    submit(world, "chat")
+    assert world.place("default/chat") is None
+    run(world, 300, lambda: ready(world, "chat"))
+    place = world.place("default/chat")
+    assert place is not None
+    node, gpu = place
+    assert any(gpu in one.gpus.get(node, ()) for one in world.serving.replicas.values() if one.ready)
+    assert world.place("default/chat", "nowhere") is None
+
+
 def test_faults_that_make_no_sense_are_refused_in_words(a_world: Make) -> None:
     world = a_world()
     for about, words in (
