@@ -16,6 +16,7 @@ from controller.hardware import (
     PRODUCT,
     Held,
     Offer,
+    free_of,
     gpus_of,
     groups_of,
     held_by_service,
@@ -115,18 +116,22 @@ def drawn_w(fleet: Fleet, planned: Collection[str]) -> dict[str, float]:
     return drawn
 
 
-def idle_w(fleet: Fleet) -> dict[str, float]:
-    """Power domain -> watts that GPUs draw at rest which nobody holds: budgets are of all that hangs on a domain."""
+def idle_w(fleet: Fleet, held: Mapping[str, int]) -> dict[str, float]:
+    """Power domain -> watts that GPUs draw at rest which are not offered and which nobody holds or waits for.
+
+    Budgets are of all that hangs on a domain; those that are offered the planner counts itself. `held`: as `taken`.
+    """
     groups = groups_of(fleet.inventories)
-    held = total_held(held_by_service(fleet.pods) if fleet.held is None else fleet.held, ())
+    there = total_held(held_by_service(fleet.pods) if fleet.held is None else fleet.held, ())
     types = {one["metadata"]["name"]: (one["metadata"].get("labels") or {}).get(PRODUCT, "") for one in fleet.nodes}
     found: dict[str, float] = {}
     for one in nodes_of(fleet.nodes, groups, {}) if fleet.seen is None else fleet.seen:
         group = groups.get(one.group, {})
         gpu = group.get("gpu") or fleet.gpu_of_product(types.get(one.name, ""))
-        if (where := group.get("powerDomain")) is not None and gpu is not None:
-            rests = max(one.gpus - held.get(one.name, 0), 0)
-            found[where] = found.get(where, 0.0) + rests * at_rest_w(catalogue(gpu))
+        if free_of(one, held, fleet.without) or gpu is None or (where := group.get("powerDomain")) is None:
+            continue
+        rests = max(one.gpus - max(there.get(one.name, 0), held.get(one.name, 0)), 0)
+        found[where] = found.get(where, 0.0) + rests * at_rest_w(catalogue(gpu))
     return found
 
 
@@ -142,13 +147,11 @@ def ask(
     """
     planned = {key for key, _, _ in services}
     gone = {*planned, *freed}
-    rest = idle_w(fleet)
-    drawn = {
-        name: rest.get(name, 0.0) + watts
-        for name, watts in {**dict.fromkeys(rest, 0.0), **drawn_w(fleet, gone)}.items()
-    }
+    held = taken(fleet, gone)
+    rest, others = idle_w(fleet, held), drawn_w(fleet, gone)
+    drawn = {name: rest.get(name, 0.0) + others.get(name, 0.0) for name in {**rest, **others}}
     made = offer(
-        fleet.inventories, fleet.domains, fleet.nodes, taken(fleet, gone), drawn,
+        fleet.inventories, fleet.domains, fleet.nodes, held, drawn,
         fleet.gpu_of_product, fleet.without, fleet.seen,
     )  # fmt: skip
     current = _current(fleet, planned, made)

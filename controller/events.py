@@ -47,6 +47,7 @@ REASONS: Mapping[str, str] = {  # reason -> type; people's alerts name them, so 
     "BurnInPassed": "Normal",
     "BurnInFailed": "Warning",
     "PowerCapApplied": "Normal",
+    "PowerLimitsOverBudget": "Warning",
     "OverrunDetected": "Warning",
     "TelemetryStale": "Warning",
     "LeaderChanged": "Normal",

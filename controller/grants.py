@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from controller.caps import Capped, grants
+from controller.caps import Capped, Shares, drawn_w, grants, shared
 
 LEASE_S = 60.0
 EVERY_S = 0.5
@@ -37,6 +37,7 @@ class Grants:
         self._making = False
         self._lock, self._one = threading.Lock(), threading.Lock()
         self.over_w: Mapping[str, float] = {}  # domain -> watts by which what may be drawn is over its budget
+        self.shares: Mapping[str, Shares] = {}  # domain -> what its GPUs are to have at last
 
     def reply(self, gpus: Sequence[str]) -> list[dict[str, object]]:
         """The caps for some GPUs, each with its lease."""
@@ -79,9 +80,9 @@ class Grants:
                 self._making = True
                 granted, now_s = dict(self._granted), self._clock()
             try:
-                sent, over_w = self._made(granted, now_s)
+                sent, over_w, shares = self._made(granted, now_s)
                 with self._lock:
-                    self._sent, self.over_w, self._made_s = sent, over_w, now_s
+                    self._sent, self.over_w, self.shares, self._made_s = sent, over_w, shares, now_s
                     self._granted = {uuid: one for uuid, one in self._granted.items() if one[1] > now_s}
             finally:
                 with self._lock:
@@ -97,19 +98,24 @@ class Grants:
 
     def _made(
         self, granted: Mapping[str, tuple[float, float]], now_s: float
-    ) -> tuple[dict[str, float], dict[str, float]]:
+    ) -> tuple[dict[str, float], dict[str, float], dict[str, Shares]]:
         sent: dict[str, float] = {}
         over_w: dict[str, float] = {}
+        shares: dict[str, Shares] = {}
         running = {uuid: watts for uuid, (watts, until_s) in granted.items() if until_s > now_s}
         for domain in self._domains():
             known = [_with_grant(one, running) for one in domain.gpus]
-            sent |= grants(known, domain.budget_w)
-            over_w[domain.name] = max(sum(one.counts_w for one in known) - domain.budget_w, 0.0)
-        return sent, over_w
+            found = shares[domain.name] = shared(known, domain.budget_w)
+            sent |= grants(known, domain.budget_w, found)
+            over_w[domain.name] = max(drawn_w(known, found) - domain.budget_w, 0.0)
+        return sent, over_w, shares
 
 
 def _with_grant(one: Capped, running: Mapping[str, float]) -> Capped:
     watts = running.get(one.gpu)
     if watts is None:
         return one
-    return Capped(one.gpu, one.wanted_w, one.reported_w, one.safe_w, watts, one.fresh)
+    return Capped(
+        one.gpu, one.wanted_w, one.reported_w, one.safe_w, watts, one.fresh, one.least_w, one.needs_w, one.idle_w,
+        one.rests,
+    )  # fmt: skip

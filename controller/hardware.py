@@ -146,6 +146,11 @@ def nodes_of(nodes: Iterable[Object], groups: Mapping[str, Object], held: Mappin
     return tuple(sorted(found, key=lambda one: one.name))
 
 
+def free_of(node: Node, taken: Mapping[str, int], without: Collection[str]) -> int:
+    """GPUs of a node that may be planned on: it is open, not `without`, and has some that are not `taken`."""
+    return max(node.gpus - taken.get(node.name, 0), 0) if node.open and node.name not in without else 0
+
+
 def offer(
     inventories: Sequence[Object],
     domains: Sequence[Object],
@@ -166,8 +171,7 @@ def offer(
     counted: dict[tuple[str, int], list[Object]] = {}
     found = {node["metadata"]["name"]: node for node in nodes}
     for one in nodes_of(nodes, groups, {}) if seen is None else seen:
-        free = one.gpus - taken.get(one.name, 0)
-        if free > 0 and one.open and one.name not in without:
+        if free := free_of(one, taken, without):
             counted.setdefault((one.group, free), []).append(found[one.name])
     rows: list[dict[str, Any]] = []
     backs: dict[str, str] = {}

@@ -27,7 +27,7 @@ _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunC
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why something does not serve: a key of `controller.crds.kinds.REASONS`, and a sentence. `of`: whose it is."""
+    """Why something does not serve: a key of `controller.crds.reasons.REASONS`, and a sentence. `of`: whose it is."""
 
     reason: str
     text: str

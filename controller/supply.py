@@ -6,6 +6,7 @@ As in `controller.conditions`, equal facts give an equal status, and every key i
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controller.caps import Shares
 from controller.crds.rules import broken
 from controller.hardware import group_of, groups_of, node_gpus
 from controller.when import text
@@ -48,15 +49,33 @@ def _unknown(name: str) -> str:
 
 
 def domain_status(
-    domain: Object, limits_w: Mapping[str, float], fed: Mapping[str, Sequence[Object]], now_s: float
+    domain: Object,
+    limits_w: Mapping[str, float],
+    fed: Mapping[str, Sequence[Object]],
+    now_s: float,
+    shares: Shares | None = None,
 ) -> Object:
-    """Of a domain. `limits_w`: node -> sum of its limits as last read back; `fed`: domain -> its nodes."""
+    """Of a domain. `limits_w`: node -> sum of its limits as last read back; `fed`: domain -> its nodes.
+
+    `shares`: what its GPUs are to have; None where nobody has worked that out yet.
+    """
     nodes = fed.get(domain["metadata"]["name"], ())
     silent = sum(node["metadata"]["name"] not in limits_w for node in nodes)
     said = f"feeds {len(nodes)} nodes" + (f", of which {silent} tell nothing" if silent else "")
     capped_w = sum(limits_w.get(node["metadata"]["name"], 0.0) for node in nodes)
     gpus = sum(map(node_gpus, nodes))
-    return {**_status(domain, (), said, now_s), "cappedW": round(capped_w), "gpus": gpus}
+    status = _status(domain, (), said, now_s)
+    within = _condition(domain, "WithinBudget", *_within(shares), now_s)
+    return {**status, "conditions": [*status["conditions"], within], "cappedW": round(capped_w), "gpus": gpus}
+
+
+def _within(shares: Shares | None) -> tuple[str, str, str]:
+    """Whether the limits of a domain's GPUs keep its budget: status, reason and words."""
+    if shares is None:
+        return "Unknown", "NotReported", "no agent has reported yet"
+    if not shares.short:
+        return "True", "LimitsFit", "the limits that its GPUs are to have come to no more than the budget"
+    return "False", "BudgetTooSmall" if shares.beyond else "LimitsAboveBudget", shares.short
 
 
 def fed_by(nodes: Sequence[Object], inventories: Sequence[Object]) -> dict[str, list[Object]]:
@@ -69,20 +88,25 @@ def fed_by(nodes: Sequence[Object], inventories: Sequence[Object]) -> dict[str, 
 
 
 def _status(obj: Object, problems: Sequence[str], said: str, now_s: float) -> dict[str, Any]:
-    generation = int(obj["metadata"].get("generation") or 0)
     state, reason = ("False", "InvalidSpec") if problems else ("True", "Valid")
+    words = "; ".join(problems) or said or "no node belongs to it"
+    row = _condition(obj, "Accepted", state, reason, words, now_s)
+    return {"observedGeneration": row["observedGeneration"], "conditions": [row]}
+
+
+def condition(obj: Object, kind: str) -> Object:
+    """A condition that an object has; empty where it has none of that type."""
     rows = (obj.get("status") or {}).get("conditions") or ()
-    old: Object = next((row for row in rows if row["type"] == "Accepted"), {})
+    return next((row for row in rows if row["type"] == kind), {})
+
+
+def _condition(obj: Object, kind: str, state: str, reason: str, words: str, now_s: float) -> Object:
+    old = condition(obj, kind)
     return {
-        "observedGeneration": generation,
-        "conditions": [
-            {
-                "type": "Accepted",
-                "status": state,
-                "observedGeneration": generation,
-                "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == state else text(now_s),
-                "reason": reason,
-                "message": ("; ".join(problems) or said or "no node belongs to it")[:_MOST_MESSAGE],
-            }
-        ],
+        "type": kind,
+        "status": state,
+        "observedGeneration": int(obj["metadata"].get("generation") or 0),
+        "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == state else text(now_s),
+        "reason": reason,
+        "message": words[:_MOST_MESSAGE],
     }

@@ -16,7 +16,7 @@ from controller.embedded.site import site_of
 from controller.embedded.store import Store
 from controller.embedded.world import Rules, World
 from controller.pages import mount
-from controller.story import Method, Story, play
+from controller.story import Method, Place, PlaceShape, Story, play
 from controller.web.access import NoTokens, Tokens
 from controller.web.app import make_app
 from controller.web.server import Listen, WebServer
@@ -114,10 +114,23 @@ class Embedded:
         self.world.store.say(_STORY, state)
         while not self._stopped.wait(_LOOK_S) and state["next"] < len(story.steps):
             now_s = self.world.now_s - state["start_s"]
-            for index, step, refused in play(story, state["next"], now_s, self._ask):
-                state = {**state, "next": index}
+            for index, step, refused in play(story, state["next"], now_s, self._ask, self._choose):
+                state = {**(self.world.store.said(_STORY) or state), "next": index}
                 self.world.store.say(_STORY, state)
                 self._said(f"{step.say}" + (f" REFUSED: {'; '.join(refused)}" if refused else ""))
+
+    def _choose(self, name: str, wanted: PlaceShape) -> Place | None:
+        """Kept before anything is done there: whatever kills us, the GPU that was broken is the one that is mended."""
+        state = self.world.store.said(_STORY) or {}
+        places = state.get("places", {})
+        if name not in places:
+            found = self.world.place(wanted.service, wanted.group)
+            if found is None:
+                return None
+            places = {**places, name: list(found)}
+            self.world.store.say(_STORY, {**state, "places": places})
+        node, gpu = places[name]
+        return str(node), int(gpu)
 
     def _ask(self, method: Method, path: str, body: Mapping[str, Any] | None, key: str) -> int:
         """A call of our own API, as anyone else makes it."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from planner.hardware import Inventory, NodeGroup
 from planner.options import anywhere, site_of, zones_wanted
 from planner.plan import Allocation, Plan, PoolProfile, Profile, Recipe
+from planner.power import idle_w
 from planner.seating import Kind, seats
 from planner.service import ServiceSpec
 
@@ -155,9 +156,13 @@ def _supply(plan: Plan, inventory: Inventory) -> list[str]:
                 out.append(f"{group.name}: no node has room for {left} of {a.replicas} replicas of {a.recipe}")
     groups = {group.name: group for group in inventory.node_groups}
     for domain in inventory.power_domains:
-        drawn = sum(a.power_w for a in plan.allocations if groups[a.node_group].power_domain == domain.name)
-        if drawn > domain.budget_w * (1 + _TOLERANCE):
-            out.append(f"{domain.name}: {drawn:.0f} W planned, {domain.budget_w:.0f} W allowed")
+        here = [a for a in plan.allocations if groups[a.node_group].power_domain == domain.name]
+        drawn = sum(a.power_w for a in here)
+        rest = sum(g.gpus * idle_w(g.gpu) for g in inventory.node_groups if g.power_domain == domain.name)
+        rest -= sum(a.replicas * a.gpus_per_replica * idle_w(groups[a.node_group].gpu) for a in here)
+        if here and drawn + rest > domain.budget_w * (1 + _TOLERANCE):
+            words = f"{drawn:.0f} W planned and {rest:.0f} W of the other GPUs at rest"
+            out.append(f"{domain.name}: {words}, {domain.budget_w:.0f} W allowed")
     return out
 
 

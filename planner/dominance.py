@@ -1,9 +1,10 @@
 """Profiles that no plan needs, because another of the same GPU type does everything they do at no more cost.
 
 One profile beats another when some number of its replicas carry at least as much of every bucket as one of the other,
-on no more GPUs and, where watts count, for no more watts. GPUs of a type cost the same whatever runs on them, so a plan
-that uses the loser can be rewritten to use the winner, node by node. A capped recipe may run only behind a breaker: it
-beats none without a cap. Of recipes with several pools, each pool must be beaten by its like.
+on no more GPUs and, where watts count, for no more watts, those of GPUs that it leaves at rest included. GPUs of a type
+cost the same whatever runs on them, so a plan that uses the loser can be rewritten to use the winner, node by node. A
+capped recipe may run only behind a breaker: it beats none without a cap. Of recipes with several pools, each pool must
+be beaten by its like.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,17 +19,22 @@ _SAME = 1e-9  # ratio within which two loads or powers are equal
 
 
 def undominated(
-    made: Sequence[Profile], copies: bool = True, watts: bool = True, running: Collection[str] = ()
+    made: Sequence[Profile],
+    copies: bool = True,
+    watts: bool = True,
+    running: Collection[str] = (),
+    rest_w: float = 0.0,
 ) -> tuple[list[Profile], list[Refusal]]:
     """What remains, in the given order, and a refusal for each of the rest. Profiles of one service.
 
     `copies` False where the number of replicas is limited: one replica must then be beaten by one. `watts` False where
-    they are neither limited nor paid for. Recipes that are `running` (as shown) remain: to replace them has a price.
+    they are neither limited nor paid for; `rest_w`: of a GPU at rest, where budgets hold those too. Recipes that are
+    `running` (as shown) remain: to replace them has a price.
     """
     losers: dict[int, Profile] = {}
     for gpu, pools in {(profile.recipe.gpu, len(profile.pools)) for profile in made}:
         rows = [i for i, p in enumerate(made) if (p.recipe.gpu, len(p.pools)) == (gpu, pools)]
-        for row, winner in _beaten([made[i] for i in rows], copies, watts).items():
+        for row, winner in _beaten([made[i] for i in rows], copies, watts, rest_w).items():
             if str(made[rows[row]].recipe) not in running:
                 losers[rows[row]] = made[rows[winner]]
     kept = [profile for i, profile in enumerate(made) if i not in losers]
@@ -38,11 +44,11 @@ def undominated(
     return kept, refused
 
 
-def _beaten(made: Sequence[Profile], copies: bool, watts: bool) -> dict[int, int]:
+def _beaten(made: Sequence[Profile], copies: bool, watts: bool, rest_w: float) -> dict[int, int]:
     """Row -> the row that beats it. Equals keep the earlier one."""
     beats = np.ones((len(made), len(made)), dtype=bool)
     for pool in range(len(made[0].pools)):
-        beats &= _outdone([profile.pools[pool] for profile in made], copies, watts)
+        beats &= _outdone([profile.pools[pool] for profile in made], copies, watts, rest_w)
     capped = np.array([profile.recipe.power_cap_w is not None for profile in made])
     beats &= ~capped[:, None] | capped
     order = np.arange(len(made))
@@ -52,7 +58,7 @@ def _beaten(made: Sequence[Profile], copies: bool, watts: bool) -> dict[int, int
     return {int(loser): int(beats[:, loser].argmax()) for loser in np.flatnonzero(lost)}
 
 
-def _outdone(pools: Sequence[PoolProfile], copies: bool, watts: bool) -> NDArray[np.bool_]:
+def _outdone(pools: Sequence[PoolProfile], copies: bool, watts: bool, rest_w: float) -> NDArray[np.bool_]:
     """[winner, loser]: whether some number of the winner's replicas does all that one of the loser's does."""
     buckets = sorted({bucket for pool in pools for bucket in pool.load})
     load = np.array([[pool.load.get(bucket, np.inf) for bucket in buckets] for pool in pools])
@@ -65,5 +71,6 @@ def _outdone(pools: Sequence[PoolProfile], copies: bool, watts: bool) -> NDArray
     needed = np.maximum(np.ceil(slower - _SAME), 1.0)  # winners in place of one loser
     beats: NDArray[np.bool_] = (needed * gpus[:, None] <= gpus) & (copies | (needed <= 1))
     if watts:
-        beats &= needed * power_w[:, None] <= power_w * (1 + _SAME)
+        rests = gpus - needed * gpus[:, None]
+        beats &= needed * power_w[:, None] + np.maximum(rests, 0.0) * rest_w <= power_w * (1 + _SAME)
     return beats

@@ -136,7 +136,7 @@ def _hopeless(program: Program) -> Infeasible:
 def _loosened(model: LinearModel, program: Program) -> LinearModel:
     """The program with a priced column for every knob; its own costs count a thousandth."""
     knobs, count = program.loosenings, len(model.cost)
-    terms = [(row, count + at, value) for at, knob in enumerate(knobs) for row, value in knob.terms]
+    terms = [(row, count + at, value) for at, knob in enumerate(knobs) for row, value in (*knob.terms, *knob.takes)]
     column = np.repeat(np.arange(count), np.diff(model.matrix.start))
     plain_row, plain_column, plain_value, plain = _plain_capacity(model, program, column)
     most = [knob.most if plain or not _spare(knob) else 0.0 for knob in knobs]
@@ -197,7 +197,7 @@ def _way_out(program: Program, loose: LinearModel, relaxed: Solution, search: Se
 def _change(knob: Loosening, units: float) -> Change:
     """The knob's new value, rounded to what people write: whole units, cents, watts, percent."""
     step = {"budget": 0.01, "max_zone_share": 0.01, "max_spot_share": 0.01}.get(knob.kind, 1.0)
-    value = knob.now + knob.sign * units
+    value = knob.now + knob.sign * (knob.idle + units)
     whole = math.ceil(value / step - _ENOUGH) if knob.sign > 0 else math.floor(value / step + _ENOUGH)
     return Change(knob.kind, knob.target, round(whole * step, 6))
 

@@ -15,7 +15,7 @@ import numpy as np
 from planner.calibration import HBM_POWER_RATIO, IDLE_POWER_RATIO
 from planner.catalog.gpus import is_slice
 from planner.cost import Figure
-from planner.hardware import GPUType
+from planner.hardware import GPUType, Inventory
 from planner.perf.clocks import DECODE_HBM_RATIO, clock_ratio, draw_w, rated_prefill_clock, slowdown, slowdown_at
 
 
@@ -35,6 +35,11 @@ class Capped:
 def idle_w(gpu: GPUType) -> float:
     """Watts at rest: the catalogue's, else the usual share of the rated power."""
     return gpu.tdp_w * IDLE_POWER_RATIO if gpu.idle_w is None else gpu.idle_w
+
+
+def rest_w(inventory: Inventory, domain: str) -> float:
+    """Watts of a power domain with nothing running on any of its GPUs: no plan draws less there."""
+    return sum(group.gpus * idle_w(group.gpu) for group in inventory.node_groups if group.power_domain == domain)
 
 
 def cap_objection(gpu: GPUType, cap_w: float) -> str | None:

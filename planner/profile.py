@@ -39,6 +39,7 @@ from planner.mixing import mixed
 from planner.perf.conformal import COVERAGE
 from planner.plan import Profile, Recipe, Refusal
 from planner.pools import contradiction, operate_pools
+from planner.power import idle_w
 from planner.recipes import gpu_of, recipes
 from planner.refusals import distinct, too_large, too_slow, too_slow_together
 from planner.roofline import memory_bytes
@@ -87,7 +88,8 @@ def profiles(
     known: Known = {}
     measured = anchored(service, tried, inventory, corrections)
     watts = bool(inventory.power_domains) or inventory.usd_per_joule > 0
-    for _, of_one_type in groupby(tried, lambda recipe: recipe.gpu):
+    rests = {g.gpu.name: idle_w(g.gpu) for g in inventory.node_groups} if inventory.power_domains else {}
+    for name, of_one_type in groupby(tried, lambda recipe: recipe.gpu):
         made: list[Profile] = []
         drawn_w: dict[Recipe, float] = {}
         for recipe in of_one_type:
@@ -105,7 +107,7 @@ def profiles(
                     drawn_w[recipe] = answer.pools[0].power_w / recipe.gpus
             else:
                 refused.append(answer)
-        best, beaten = undominated(made, service.constraints.max_replicas is None, watts, running)
+        best, beaten = undominated(made, service.constraints.max_replicas is None, watts, running, rests.get(name, 0.0))
         kept += best
         dominated += beaten
     return kept, distinct(refused + dominated)

@@ -7,7 +7,7 @@ Minimise    $/h of GPUs beyond commitments + $/h of energy on owned nodes + the 
 Subject to  carry       sum_r,z x[r, z, b] = 1                               every request is carried
             capacity    sum_b rate[b] load[p, b] x[r, z, b] <= sum_i n[i]    no pool carries more than it can at the SLO
             gpus        sum_i gpus[i] n[i] <= GPUs of the node group, and whole replicas in whole nodes
-            power       sum_i watts[i] n[i] <= budget of the power domain    at full load
+            power       sum_i (watts[i] - watts of its GPUs at rest) n[i] <= budget - watts of all GPUs at rest
             what each owner demands (`planner.demands`), commitments, budgets and the price of change
             (`planner.billing`), hardware (`planner.supply`)
 

@@ -16,7 +16,8 @@ class Loosening:
     """A knob of the user's: turning it by one unit adds `terms` (row, coefficient) to the program.
 
     `now` is what it stands at; it moves in the direction of `sign`, by whole units if `whole`, at most `most` units.
-    `usd_per_unit` only ranks ways out of an infeasible problem.
+    `usd_per_unit` only ranks ways out of an infeasible problem. `takes`: what a unit adds to rows that it makes no
+    looser. `idle`: units that it must move before any of this begins.
     """
 
     kind: ChangeKind
@@ -27,6 +28,8 @@ class Loosening:
     terms: tuple[tuple[int, float], ...]
     whole: bool = True
     most: float = 1e9
+    takes: tuple[tuple[int, float], ...] = ()
+    idle: float = 0.0
 
 
 @dataclass(slots=True)

@@ -1,14 +1,21 @@
-"""What hardware there is, as rows of the fleet program: GPUs and nodes of each group, watts of each power domain."""
+"""What hardware there is, as rows of the fleet program: GPUs and nodes of each group, watts of each power domain.
+
+A GPU that a plan leaves alone hangs on its power domain all the same. So a budget has to hold the watts of all GPUs at
+rest, and of each replica what it draws on top of those of its GPUs.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
-from planner.hardware import Inventory, NodeGroup
+from planner.hardware import Inventory, NodeGroup, PowerDomain
+from planner.power import idle_w, rest_w
 from planner.program_rows import Loosening, Program
 
 Seats = Literal["by node", "by size"]
 _UNPRICED_USD_PER_HOUR = 3.0  # only to compare ways out of an infeasible problem
 _WATT_USD = 0.005
+_LEAST_W = 1.0  # of a replica, on top of its GPUs at rest
 _MOST_SEATS = 600  # counts of options by node, beyond which nodes are told apart by size only
 
 
@@ -26,15 +33,31 @@ def supply(program: Program, inventory: Inventory, seated: Mapping[str, Seats]) 
                 terms.append(_by_size(program, group, here))
         price = _more_usd_per_hour(group) * group.gpus_per_node
         program.loosenings.append(Loosening("nodes", group.name, float(group.nodes), 1, price, tuple(terms)))
-    domains = {group.name: group.power_domain for group in inventory.node_groups}
     for domain in inventory.power_domains:
-        here = [i for i, o in enumerate(program.options) if domains[o.group.name] == domain.name]
-        if here:
-            watts = [program.options[i].pool.power_w for i in here]
-            row = program.rows.row(f"power of {domain.name}", program.counts(here), watts, most=domain.budget_w)
-            program.loosenings.append(
-                Loosening("power", domain.name, domain.budget_w, 1, _WATT_USD, ((row, -1.0),), whole=False)
-            )
+        _power(program, inventory, domain)
+
+
+def _power(program: Program, inventory: Inventory, domain: PowerDomain) -> None:
+    """The row of a power domain, where anything may run on it at all.
+
+    Where a budget does not even hold the GPUs at rest nothing runs there, and it first has to rise to that.
+    """
+    here = [i for i, o in enumerate(program.options) if o.group.power_domain == domain.name]
+    if not here:
+        return
+    options = [program.options[i] for i in here]
+    on_top_w = [max(o.pool.power_w - o.pool.gpus_per_replica * idle_w(o.group.gpu), _LEAST_W) for o in options]
+    left_w = domain.budget_w - rest_w(inventory, domain.name)
+    row = program.rows.row(f"power of {domain.name}", program.counts(here), on_top_w, most=max(left_w, 0.0))
+    fed = {g.name: g.gpus_per_node * idle_w(g.gpu) for g in inventory.node_groups if g.power_domain == domain.name}
+    for at, knob in enumerate(program.loosenings):
+        if knob.kind == "nodes" and knob.target in fed:
+            program.loosenings[at] = replace(knob, takes=((row, fed[knob.target]),))
+    lacks_w = max(-left_w, 0.0)
+    terms = ((row, -1.0),)
+    program.loosenings.append(
+        Loosening("power", domain.name, domain.budget_w, 1, _WATT_USD, terms, whole=False, idle=lacks_w)
+    )
 
 
 def seats_of(program: Program, group: NodeGroup) -> Seats:

@@ -82,6 +82,17 @@ class SimulatedAgent:
     reads: int = 0
     caps_w: dict[str, float] = field(default_factory=dict)
 
+    def limit_w(self, gpu: Gpu) -> float:
+        """A GPU's power limit in force. Its driver takes none below the least it accepts, nor above the rated power."""
+        least_w = self.type.min_cap_w or 0.0
+        return min(max(self.caps_w.get(gpu.uuid, self.type.tdp_w), least_w), self.type.tdp_w)
+
+    @property
+    def limits_w(self) -> tuple[float | None, ...]:
+        """The limits in force by GPU; None for one that may draw all that it can."""
+        found = (self.limit_w(one) for one in self.gpus)
+        return tuple(limit_w if limit_w < self.type.tdp_w else None for limit_w in found)
+
     def read(self, loads: Sequence[Load], ills: Sequence[Ailment | None], now_s: float) -> None:
         """Read every GPU once."""
         passed_s = now_s - self.read_s if self.read_s else 0.0
@@ -111,7 +122,7 @@ class SimulatedAgent:
         hot = load.power_w / self.type.tdp_w
         return {
             "power_w": load.power_w,
-            "power_limit_enforced_w": self.caps_w.get(one.uuid, self.type.tdp_w),
+            "power_limit_enforced_w": self.limit_w(one),
             "energy_j": self.energy_j[one.index],
             "temperature_c": _AMBIENT_C + _HOT_C * hot,
             "utilization_ratio": 1.0 if load.busy_ratio > _BUSY_RATIO else 0.0,

@@ -108,7 +108,7 @@ class Loop:
             self._looked_s = now_s
             self._listening.listen()
             self._all()
-            tell_supply(self.known, self._applier, self.rounds.kept)
+            tell_supply(self.known, self._applier, self.rounds.kept, self.desk.grants, self.events.tell)
             tell_caps(self.known, self.rounds, self.desk.grants, self.events.tell)
         for _ in range(_MOST_PASSES):
             due = [key for key, at_s in self._due.items() if at_s <= self._clock()]

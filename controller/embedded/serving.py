@@ -22,7 +22,7 @@ from planner.plan import Allocation
 from planner.service import ServiceSpec
 from planner.simulation.arrivals import STEADY, Traffic, read, requests
 from planner.simulation.fleet import Fleet
-from planner.simulation.model import pace_of
+from planner.simulation.model import pace_under
 from planner.simulation.pace import Pace
 from planner.simulation.told import Finished, State
 from planner.spec.fields import Context
@@ -31,6 +31,7 @@ from planner.spec.load import CATALOG, parse
 Object = Mapping[str, Any]
 
 _MOST_PER_S = 1e4
+_MOST_PACES = 1000
 TRAFFIC = "traffic"  # the name under which the store keeps it: service -> its traffic
 
 
@@ -49,6 +50,8 @@ class Serving:
         self._windows: dict[str, Window] = {}
         self._open: set[str] = set()  # services that served once: nobody sends requests to one that never did
         self._paces: dict[tuple[object, ...], Pace | str] = {}
+        self._running: dict[str, tuple[object, ...]] = {}  # replica -> the mark of the pace it has
+        self._limits_w: Mapping[str, Sequence[float | None]] = {}
         self._seen: dict[str, tuple[object, Seen | None]] = {}
         self._inventory: tuple[str, Inventory] | None = None
 
@@ -117,7 +120,20 @@ class Serving:
         self.replicas = there
         self.allocations = {name: one for name, one in self.allocations.items() if name in there}
         self._numbers = {mark: name for mark, name in self._numbers.items() if name in there}
+        self._running = {name: mark for name, mark in self._running.items() if self.fleet.has(name)}
         self._tables()
+
+    def limit(self, limits_w: Mapping[str, Sequence[float | None]]) -> None:
+        """The power limits in force, by node and GPU (None: its own): replicas run on as fast as these let them."""
+        self._limits_w = limits_w
+        for name, before in list(self._running.items()):
+            one = self.replicas.get(name)
+            if one is None or not self.fleet.has(name):
+                continue
+            found = self._pace(one)
+            if found is not None and found[0] != before and isinstance(found[1], Pace):
+                self._running[name] = found[0]
+                self.fleet.paced(name, found[1])
 
     def busy(self, pod: Object) -> bool:
         """Whether a pod still has requests."""
@@ -206,19 +222,36 @@ class Serving:
         return allocation_of(self._known, one, past)
 
     def _begin(self, one: Replica) -> None:
-        made, obj = self.allocations.get(one.name), self._known.service(one.service)
-        spec = None if obj is None else self._known.spec(obj)
-        if made is None or obj is None or not isinstance(spec, ServiceSpec):
+        found = self._pace(one)
+        if found is None:
             return
-        mark = (one.kind, obj["metadata"]["generation"], str(made.recipe))
-        if mark not in self._paces:
-            self._paces[mark] = pace_of(spec, made, self._hardware())
-        pace = self._paces[mark]
+        mark, pace = found
         if isinstance(pace, str):
             self.refused[one.name] = pace
             return
+        self._running[one.name] = mark
         self._open.add(one.service)
         self._numbers[one.service, self.fleet.add(one.name, one.kind, one.service, one.pool, pace)] = one.name
+
+    def _pace(self, one: Replica) -> tuple[tuple[object, ...], Pace | str] | None:
+        """A replica's pace under the limits that its GPUs have now, and what it is kept by; None: nothing is known."""
+        made, obj = self.allocations.get(one.name), self._known.service(one.service)
+        spec = None if obj is None else self._known.spec(obj)
+        if made is None or obj is None or not isinstance(spec, ServiceSpec):
+            return None
+        cap_w = self._cap_w(one, made)
+        mark = (one.kind, obj["metadata"]["generation"], str(made.recipe), cap_w)
+        if mark not in self._paces:
+            self._paces = self._paces if len(self._paces) < _MOST_PACES else {}
+            self._paces[mark] = pace_under(spec, made, self._hardware(), cap_w)
+        return mark, self._paces[mark]
+
+    def _cap_w(self, one: Replica, made: Allocation) -> float | None:
+        """The limit of a replica's slowest GPU, for which the others wait; as planned while its node told of none."""
+        if not one.gpus.keys() <= self._limits_w.keys():
+            return made.recipe.power_cap_w
+        found = (self._limits_w[node][gpu] for node, gpus in one.gpus.items() for gpu in gpus)
+        return min((cap_w for cap_w in found if cap_w is not None), default=None)
 
     def _hardware(self) -> Inventory:
         """The cluster's GPU types as the planner knows them, nodes that are out included."""

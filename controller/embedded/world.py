@@ -156,6 +156,17 @@ class World:
                 found[gpu] = Load(state.power_w / count, state.busy_ratio, state.kv_ratio)  # type: ignore[union-attr]
         return found
 
+    def place(self, service: str, group: str | None = None) -> tuple[str, int] | None:
+        """A node and a GPU of a replica of a service that serves: on the node of which most GPUs are in use."""
+        used: dict[str, int] = {}
+        found = []
+        for one in self.serving.replicas.values():
+            for node, gpus in one.gpus.items():
+                used[node] = used.get(node, 0) + len(gpus)
+                if one.service == service and one.ready and not one.leaving and group in (None, one.node_group):
+                    found.append((node, min(gpus)))
+        return min(found, key=lambda at: (-used[at[0]], at), default=None)
+
     @property
     def agents(self) -> Mapping[str, SimulatedAgent]:
         """The agents of nodes, by node."""
@@ -227,6 +238,7 @@ class World:
             self.loop.desk.hear(report, name)
             desk = self.loop.desk
             agent.take(orjson.dumps({"caps": desk.caps(report), "allotments": desk.allotments(report)}), self.now_s)
+        self.serving.limit({name: agent.limits_w for name, agent in self._agents.items()})
 
 
 def _ailment(kind: str, xid: int | None, factor: float | None) -> Ailment | None:

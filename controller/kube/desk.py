@@ -8,7 +8,7 @@ from controller import names
 from controller.caps import Capped
 from controller.cluster import Kind
 from controller.grants import Domain, Grants
-from controller.hardware import PRODUCT, group_of, holds, node_gpus
+from controller.hardware import PRODUCT, group_of, node_gpus
 from controller.identity import Identities
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known, gpu_of_product
@@ -16,9 +16,11 @@ from controller.kube.node_round import NodeRound
 from controller.kube.view import kind_of
 from controller.overruns import allotments
 from controller.page import page
-from controller.plans import uncapped
 from controller.reports import Kept, Report
+from controller.wants import Pod, Want, of_gpus, wants
 from planner.catalog import gpu as catalogue
+from planner.hardware import GPUType
+from planner.power import idle_w
 from planner.service import ServiceSpec
 from planner.units import POWER
 
@@ -26,6 +28,7 @@ Object = Mapping[str, Any]
 _LIMIT = "power_limit_enforced_w"
 _FRESH_S = 60.0
 _MOST_KINDS = 10_000
+_REST_RATIO = 2.0  # of the catalogue's watts at rest: clocks that are up draw more than that
 _ANY_W = 1e12  # of nodes that no power domain feeds
 
 
@@ -117,7 +120,7 @@ class KubernetesDesk:
         budget_w = {
             one["metadata"]["name"]: POWER.parse(one["spec"]["budget"]) for one in self._known.items("powerdomains")
         }
-        planned = self._planned_w()
+        wanted = self._wants(bool(budget_w))
         members: dict[str, list[Capped]] = {}
         for node in self._known.items("nodes"):
             name = node["metadata"]["name"]
@@ -126,51 +129,34 @@ class KubernetesDesk:
                 continue
             domain = facts.groups[group].get("powerDomain", "")
             domain = domain if domain in budget_w else ""
-            if not domain and (kept is None or name not in planned):
+            mine = wanted.get(name, {})
+            if not domain and (kept is None or all(one.cap_w is None for one in mine.values())):
                 continue  # nobody asks for a cap there
-            rows = _silent(node, facts.groups[group]) if kept is None else self._capped(kept, planned.get(name), now_s)
+            rows = _silent(node, facts.groups[group], mine) if kept is None else self._capped(kept, mine, now_s)
             members.setdefault(domain, []).extend(rows)
         return [Domain(name, budget_w.get(name, _ANY_W), gpus) for name, gpus in sorted(members.items())]
 
-    def _planned_w(self) -> dict[str, float]:
-        """Node -> the highest cap that a plan gives replicas on it; a node with an uncapped one is left out."""
-        caps: dict[tuple[str, str, str], float] = {}
-        for plan in self._known.items("plans"):
-            for one in self._known.decided(plan):
-                if one.recipe.power_cap_w is not None:
-                    key = (one.service, str(uncapped(one.recipe)), one.pool)
-                    caps[key] = max(caps.get(key, 0.0), one.recipe.power_cap_w)
-        if not caps:
+    def _wants(self, metered: bool) -> Mapping[str, Mapping[Pod, Want]]:
+        """Node -> what the plans in force ask for its pods; nothing where neither a budget nor a plan caps anything."""
+        decided = [one for plan in self._known.items("plans") for one in self._known.decided(plan)]
+        if not metered and all(one.recipe.power_cap_w is None for one in decided):
             return {}
         kinds = (kind_of(one) for plural in WORKLOADS for one in self._known.items(plural))
-        watts = {one.name: caps.get((one.service, one.recipe, one.pool)) for one in kinds if one is not None}
-        found: dict[str, float] = {}
-        free: set[str] = set()
-        for pod in self._known.items("pods"):
-            meta = pod["metadata"]
-            kind = f"{meta['namespace']}/{(meta.get('labels') or {}).get(names.KIND)}"
-            if kind not in watts or not holds(pod):
-                continue
-            node, cap_w = pod["spec"]["nodeName"], watts[kind]
-            if cap_w is None:
-                free.add(node)
-            else:
-                found[node] = max(found.get(node, 0.0), cap_w)
-        return {node: cap_w for node, cap_w in found.items() if node not in free}
+        return wants(decided, kinds, self._known.items("pods"))
 
-    def _capped(self, kept: Kept, wanted_w: float | None, now_s: float) -> list[Capped]:
+    def _capped(self, kept: Kept, wanted: Mapping[Pod, Want], now_s: float) -> list[Capped]:
         """A node's GPUs, read once for each report: most nodes say the same as a moment ago."""
         fresh = now_s - kept.came_s <= _FRESH_S
         name = kept.report.node
         settled = name in self._settled
-        mark = (kept.report.boot_id, kept.report.sequence, wanted_w, fresh, settled)
+        mark = (kept.report.boot_id, kept.report.sequence, wanted, fresh, settled)
         found = self._read.get(name)
         if found is None or found[0] != mark:
-            found = self._read[name] = (mark, _capped(kept, wanted_w, fresh, settled))
+            found = self._read[name] = (mark, _capped(kept, wanted, fresh, settled))
         return found[1]
 
 
-def _silent(node: Object, group: Object) -> list[Capped]:
+def _silent(node: Object, group: Object, wanted: Mapping[Pod, Want]) -> list[Capped]:
     """The GPUs of a node that no agent told of since this process began: they may draw all that they can.
 
     Otherwise a new leader would give away the watts of nodes that it has not heard of yet.
@@ -178,8 +164,10 @@ def _silent(node: Object, group: Object) -> list[Capped]:
     product = group.get("gpu") or gpu_of_product((node["metadata"].get("labels") or {}).get(PRODUCT, ""))
     if product is None:
         return []
-    name, most_w = node["metadata"]["name"], catalogue(product).tdp_w
-    return [Capped(f"{name}/{i}", most_w, most_w, most_w, fresh=False) for i in range(node_gpus(node))]
+    name, card = node["metadata"]["name"], _card(product)
+    rows = of_gpus(wanted, [()] * node_gpus(node))
+    most_w = catalogue(product).tdp_w
+    return [_row(f"{name}/{i}", one, card, (most_w,) * 3, most_w, fresh=False) for i, one in enumerate(rows)]
 
 
 def _id(node: str, uuid: str) -> str:
@@ -188,28 +176,44 @@ def _id(node: str, uuid: str) -> str:
 
 
 @lru_cache(maxsize=256)  # names come from agents
-def _tdp_w(model: str) -> float | None:
-    """Of a GPU by the driver's name of it; None for one that the catalogue does not have."""
+def _card(model: str) -> GPUType | None:
+    """A GPU by the driver's name of it; None for one that the catalogue does not have."""
     known = gpu_of_product(model)
-    return None if known is None else catalogue(known).tdp_w
+    return None if known is None else catalogue(known)
 
 
-def _capped(kept: Kept, wanted_w: float | None, fresh: bool, settled: bool) -> list[Capped]:
-    """A node's GPUs; one that no plan caps is to have its default limit.
+def _capped(kept: Kept, wanted: Mapping[Pod, Want], fresh: bool, settled: bool) -> list[Capped]:
+    """A node's GPUs; one that no plan caps would have its default limit.
 
     A raise that a leader before this one granted may be on its way still, so until a node was heard of twice its GPUs
     count with all that they may draw, and are not raised.
     """
     rows = []
-    for gpu in kept.report.gpus:
+    told = [tuple((space, pod) for space, pod, _ in gpu.pods) for gpu in kept.report.gpus]
+    for gpu, want in zip(kept.report.gpus, of_gpus(wanted, told), strict=True):
         limit_w = gpu.values.get(_LIMIT)
         if limit_w is None:
             continue
-        usual_w = max(_tdp_w(gpu.model) or limit_w, limit_w)
-        one = _id(kept.report.node, gpu.uuid)
-        asked_w = min(wanted_w or usual_w, usual_w)
-        if settled:
-            rows.append(Capped(one, asked_w, limit_w, usual_w, fresh=fresh))
-        else:
-            rows.append(Capped(one, min(asked_w, limit_w), usual_w, usual_w, fresh=fresh))
+        card = _card(gpu.model)
+        usual_w = max(card.tdp_w if card is not None else limit_w, limit_w)
+        asked_w = min((want.cap_w if want is not None else None) or usual_w, usual_w)
+        limits = (asked_w, limit_w, usual_w) if settled else (min(asked_w, limit_w), usual_w, usual_w)
+        rows.append(_row(_id(kept.report.node, gpu.uuid), want, card, limits, gpu.values.get("power_w", 0.0), fresh))
     return rows
+
+
+def _row(
+    gpu: str, want: Want | None, card: GPUType | None, limits: tuple[float, float, float], power_w: float, fresh: bool
+) -> Capped:
+    """`limits`: wanted, reported and safe. One whose least limit nobody published is not cut unless a plan caps it.
+
+    Where nothing is known to run, and it draws more than GPUs do at rest, something does.
+    """
+    wanted_w, limit_w, safe_w = limits
+    least_w = card.min_cap_w if card is not None and card.min_cap_w is not None else wanted_w
+    rest_w = idle_w(card) if card is not None else wanted_w
+    rests = want is None and power_w <= _REST_RATIO * rest_w
+    needs_w = 0.0 if want is None else want.needs_w
+    return Capped(
+        gpu, wanted_w, limit_w, safe_w, fresh=fresh, least_w=least_w, needs_w=needs_w, idle_w=rest_w, rests=rests
+    )

@@ -206,7 +206,7 @@ class Controller:
             if self.rounds.blocked:
                 self.nodes.add(_NODES, _EVICT_S)
         elif key == _SUPPLY:
-            tell_supply(self.known, self.applier, self.rounds.kept)
+            tell_supply(self.known, self.applier, self.rounds.kept, self.desk.grants, self.events.tell)
             tell_caps(self.known, self.rounds, self.desk.grants, self.events.tell)
         elif key == _PLAN:
             self._plan()

@@ -9,15 +9,17 @@ from controller.kube.applier import Applier
 from controller.kube.known import Known
 from controller.kube.node_round import NodeRound
 from controller.reports import Kept
-from controller.supply import domain_status, fed_by, inventory_status
+from controller.supply import condition, domain_status, fed_by, inventory_status
 
 Object = Mapping[str, Any]
 _SETTLED_S = 2.0  # after a report its caps are surely worked out
+_WITHIN = "WithinBudget"
+Tell = Callable[[Object, str, str], None]
 _LIMIT = "power_limit_enforced_w"
 
 
-def tell_supply(known: Known, applier: Applier, kept: Mapping[str, Kept]) -> None:
-    """One round; `kept`: what agents told last, by node."""
+def tell_supply(known: Known, applier: Applier, kept: Mapping[str, Kept], grants: Grants, tell: Tell) -> None:
+    """One round; `kept`: what agents told last, by node. A budget that limits cannot keep is told of when it begins."""
     now_s, nodes = known.clock(), known.items("nodes")
     inventories, domains = known.items("clusterinventories"), known.items("powerdomains")
     if not (inventories or domains):
@@ -31,10 +33,14 @@ def tell_supply(known: Known, applier: Applier, kept: Mapping[str, Kept]) -> Non
         }
         fed = fed_by(nodes, inventories)
         for one in domains:
-            applier.status(one, domain_status(one, limits_w, fed, now_s))
+            made = domain_status(one, limits_w, fed, now_s, grants.shares.get(one["metadata"]["name"]))
+            old, new = condition(one, _WITHIN), condition({"status": made}, _WITHIN)
+            applier.status(one, made)
+            if new["status"] == "False" and old.get("reason") != new["reason"]:
+                tell(one, "PowerLimitsOverBudget", new["message"])
 
 
-def tell_caps(known: Known, rounds: NodeRound, grants: Grants, tell: Callable[[Object, str, str], None]) -> None:
+def tell_caps(known: Known, rounds: NodeRound, grants: Grants, tell: Tell) -> None:
     """Note on each node the caps that its GPUs were last granted, in watts: one for all, or each in its order."""
     caps_w, now_s = grants.sent(), known.clock()
     kept = dict(rounds.kept)

@@ -24,7 +24,7 @@ _OF = {
     "moves": ("RebalanceStarted", "RebalanceHeld", "MoveStarted", "MoveCompleted", "MoveRolledBack", "ReplicaFailed",
               "ApplyFailed"),
     "hardware": ("GPUFaultDetected", "NodeQuarantined", "NodeReturned", "BrakeEngaged", "TelemetryStale"),
-    "power": ("PowerCapApplied", "OverrunDetected"),
+    "power": ("PowerCapApplied", "PowerLimitsOverBudget", "OverrunDetected"),
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ The rules are those of `planner.simulate`. What steps take, in seconds, is the b
 
 import math
 from collections import deque
+from dataclasses import replace
 from heapq import heapify, heappush
 
 from planner.paged_cache import BLOCK_TOKENS
@@ -42,6 +43,16 @@ class Batch:
         self._quick_s = 0.0  # the least that a request takes of those that wait, once its prompt is begun
         self._pushed = False  # a sequence lost its place before this step: nobody else gets one
         self._stuck = False  # requests wait, and no step finds room for their prompts before something ends
+
+    def runs(self, pace: Pace, factor: float) -> None:
+        """The engine goes on at another speed: steps that were scheduled stay, and so do its limits."""
+        if pace is not self.pace:
+            mine = self.pace
+            pace = replace(
+                pace, max_sequences=mine.max_sequences, max_step_tokens=mine.max_step_tokens, kv_tokens=mine.kv_tokens
+            )
+        self._quick_s *= pace.quickest_s / factor / (self.pace.quickest_s / self.factor)  # no event may be missed
+        self.pace, self.factor = pace, factor
 
     @property
     def steps(self) -> int:

@@ -46,8 +46,10 @@ class Engine(Batch):
         if passed_s <= 0:
             return 0.0, self.pace.idle_w
         busy_s = min(self._busy_s, passed_s)
-        energy_j = self._energy_j + (passed_s - busy_s) * self.pace.idle_w
-        self._asked_s, self._busy_s, self._energy_j = now_s, max(self._busy_s - passed_s, 0.0), 0.0
+        left_s = self._busy_s - busy_s  # of a step that goes on; its watts are drawn later, too
+        left_j = self._energy_j * left_s / self._busy_s if left_s else 0.0
+        energy_j = self._energy_j - left_j + (passed_s - busy_s) * self.pace.idle_w
+        self._asked_s, self._busy_s, self._energy_j = now_s, left_s, left_j
         return busy_s / passed_s, energy_j / passed_s
 
     def next_s(self) -> float:

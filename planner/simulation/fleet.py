@@ -69,13 +69,14 @@ class Fleet:
     def slow(self, name: str, factor: float) -> None:
         """A replica runs at a share of its speed from now on."""
         router, one = self._find(name)
-        one.engine.factor = factor
-        router.look(one)
+        if factor != one.engine.factor:
+            one.engine.runs(one.engine.pace, factor)
+            router.look(one)
 
     def paced(self, name: str, pace: Pace) -> None:
         """A replica runs at another pace from now on, as under another power cap; its limits stay."""
         router, one = self._find(name)
-        one.engine.pace = pace
+        one.engine.runs(pace, one.engine.factor)
         router.look(one)
 
     def weights(self, service: str, table: Mapping[Bucket, Mapping[str, float]], buckets: Sequence[Bucket]) -> None:

@@ -1,6 +1,7 @@
 """The pace of a replica of a plan, read off the planner's own cost model: step times, memory and watts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,12 @@ def pace_of(service: ServiceSpec, allocation: Allocation, inventory: Inventory) 
         return objection if objection is not None else _pace(service, allocation, inventory, way, cost, chosen)
     except MissingFigure as missing:
         return str(missing)
+
+
+def pace_under(service: ServiceSpec, allocation: Allocation, inventory: Inventory, cap_w: float | None) -> Pace | str:
+    """The pace of one replica whose GPUs have this power limit (None: their own), whatever its recipe plans."""
+    recipe = replace(allocation.recipe, power_cap_w=cap_w)
+    return pace_of(service, replace(allocation, recipe=recipe), inventory)
 
 
 def _case(service: ServiceSpec, way: Way, inputs: Array, outputs: Array, prompts: Array | None = None) -> Case:

@@ -27,7 +27,7 @@ from controller.embedded.schema import filled
 from controller.embedded.store import Store
 from controller.plan_child import PlanChild
 from controller.specs import key_of, service
-from controller.story import Story, load
+from controller.story import Story, load, placed
 from planner.service import ServiceSpec
 from planner.simulation.arrivals import Traffic, read
 from tests.benchmarks.common import ROOT, bar, reference
@@ -120,8 +120,8 @@ def clairvoyant(story: Story, windows: int) -> list[tuple[float, float, float]]:
             one.stop()
 
 
-def played(file: Path, story: Story, folder: Path, seed: int) -> tuple[SeriesHistory, float, list[Object]]:
-    """The story, played: its series, when it began, and its events."""
+def played(file: Path, story: Story, folder: Path, seed: int) -> tuple[SeriesHistory, float, list[Object], Story]:
+    """The story, played: its series, when it began, its events, and the story with the places that it chose."""
     state = folder / "state"
     folder.mkdir(parents=True, exist_ok=True)
     if not (state / "cluster.db").exists():
@@ -131,8 +131,9 @@ def played(file: Path, story: Story, folder: Path, seed: int) -> tuple[SeriesHis
         if up.process.returncode:
             sys.exit(up.log.read_text()[-3000:])
     store = Store(state / "cluster.db")
-    begun_s = float((store.said("story") or {})["start_s"])
-    return SeriesHistory(store), begun_s, [row for row in store.items("events")]
+    said = store.said("story") or {}
+    told = placed(story, {name: (str(node), int(gpu)) for name, (node, gpu) in said.get("places", {}).items()})
+    return SeriesHistory(store), float(said["start_s"]), [row for row in store.items("events")], told
 
 
 def _told(story: Story, begun_s: float, events: list[Object], history: SeriesHistory) -> None:
@@ -174,7 +175,7 @@ def main() -> None:
     given = parser.parse_args()
     story = load(given.story)
     with tempfile.TemporaryDirectory() as folder:
-        history, begun_s, events = played(given.story, story, given.folder or Path(folder), given.seed)
+        history, begun_s, events, story = played(given.story, story, given.folder or Path(folder), given.seed)
         _told(story, begun_s, events, history)
         best = clairvoyant(story, given.windows)
         width_s = story.lasts_s / given.windows

@@ -53,9 +53,20 @@ class Store:
 
 
 class Hall:
-    """The desk, its clock, and what agents say of limits: `limits_w` by GPU."""
+    """The desk, its clock, and what agents say of limits: `limits_w` by GPU.
 
-    def __init__(self, nodes: int, gpus: int, budget: str, cap_w: float | None = CAP_W) -> None:
+    `serves`: nodes with a replica on each GPU (None: all); `tells`: whether agents know of pods.
+    """
+
+    def __init__(
+        self,
+        nodes: int,
+        gpus: int,
+        budget: str,
+        cap_w: float | None = CAP_W,
+        serves: Sequence[str] | None = None,
+        tells: bool = False,
+    ) -> None:
         self.now_s, self.sequence = 1000.0, 0
         self.nodes = [f"n{i}" for i in range(nodes)]
         self.gpus_of = {node: [f"{node}-{i}" for i in range(gpus)] for node in self.nodes}
@@ -66,8 +77,9 @@ class Hall:
         runs = {**workload(made, one.replicas, service, OLD)}
         runs["metadata"] = {**runs["metadata"], "uid": "w", "resourceVersion": "1"}
         labels = {"muster.dev/service": "chat", "muster.dev/kind": made.name}
+        self.serves, self.tells = self.nodes if serves is None else serves, tells
         pods = [
-            a_pod(f"p-{node}-{i}", node=node, ready=True, labels=labels) for node in self.nodes for i in range(gpus)
+            a_pod(f"p-{node}-{i}", node=node, ready=True, labels=labels) for node in self.serves for i in range(gpus)
         ]
         meta = {"name": "chat", "namespace": "team-a", "uid": "p", "resourceVersion": "1"}
         plan = {"metadata": meta, "spec": {"service": "chat", "allocations": rows([one])}}
@@ -90,7 +102,8 @@ class Hall:
         gpus = [
             {
                 "gpu": i, "uuid": uuid, "model": "NVIDIA H100 80GB HBM3",
-                "values": {"power_limit_enforced_w": self.limits_w[uuid]},
+                "values": {"power_limit_enforced_w": self.limits_w[uuid], "power_w": 70.0},
+                "pods": [["team-a", f"p-{node}-{i}", "engine"]] if self.tells and node in self.serves else [],
             }
             for i, uuid in enumerate(self.gpus_of[node])
         ]  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.caps import Capped, grants
+from controller.caps import Capped, drawn_w, grants, shared
 
 
 @dataclass
@@ -43,8 +43,8 @@ def test_a_cut_on_its_way_still_counts_with_what_was_granted_before() -> None:
 
 
 def test_a_gpu_that_is_not_heard_of_is_not_raised_and_counts_with_its_safe_limit_at_least() -> None:
-    lost = Capped("a", 700.0, 100.0, 400.0, fresh=False)
-    assert grants([lost, Capped("b", 700.0, 300.0, 250.0)], 1000.0) == {"a": 400.0, "b": 300.0}
+    lost = Capped("a", 400.0, 100.0, 500.0, fresh=False)
+    assert grants([lost, Capped("b", 600.0, 300.0, 250.0)], 1000.0) == {"a": 400.0, "b": 300.0}
 
 
 def test_over_budget_everything_that_may_be_cut_is_cut_and_nothing_raised() -> None:
@@ -81,3 +81,99 @@ def test_eight_thousand_gpus_are_turned_over_in_a_few_rounds_within_the_budget()
         rack.round(after, 4_000_000.0)
         assert sum(rack.limit_w.values()) <= 4_000_000.0
     assert rounds <= 12
+
+
+def h100(name: str, needs_w: float | None = None, wanted_w: float = 700.0) -> Capped:
+    """One that takes limits from 200 W and draws 72 W at rest; without needs nothing runs on it."""
+    rests = needs_w is None
+    return Capped(name, wanted_w, 700.0, 700.0, least_w=200.0, needs_w=needs_w or 0.0, idle_w=72.0, rests=rests)
+
+
+def test_gpus_that_nobody_planned_on_get_their_least_limit_where_not_all_can_have_all() -> None:
+    gpus = [h100("used", 400.0), h100("a"), h100("b")]
+    assert shared(gpus, 2100.0).limits_w == {"used": 700.0, "a": 700.0, "b": 700.0}
+    assert shared(gpus, 2000.0).limits_w == {"used": 700.0, "a": 200.0, "b": 200.0}
+
+
+def test_replicas_get_what_they_need_and_an_equal_part_of_what_is_left() -> None:
+    gpus = [h100("much", 500.0), h100("little", 300.0), h100("rests")]
+    found = shared(gpus, 1150.0)  # 950 W for both; 150 of the 600 W that they would have on top of their needs
+    assert found.limits_w == {"much": 550.0, "little": 400.0, "rests": 200.0}
+    assert found.short == ""
+
+
+def test_watts_at_rest_are_reserved_where_least_limits_and_needs_are_above_the_budget() -> None:
+    gpus = [h100("used", 600.0), *(h100(f"g{i}") for i in range(10))]
+    found = shared(gpus, 1400.0)  # 2000 W of least limits, 720 W at rest
+    assert found.limits_w["used"] == 680.0
+    assert found.reserved
+    assert not found.beyond
+    assert drawn_w([replace(one, reported_w=found.limits_w[one.gpu]) for one in gpus], found) == 1400.0
+    # A budget in which all least limits fit leaves the replica what it needs, too: its neighbours draw 72 W each.
+    assert shared(gpus, 2300.0).limits_w["used"] == 700.0
+
+
+def test_a_budget_below_what_hardware_can_be_held_to_says_so() -> None:
+    found = shared([h100("used", 600.0), h100("rests")], 250.0)
+    assert found.limits_w == {"used": 200.0, "rests": 200.0}
+    assert found.beyond
+    assert "more may be drawn than the budget" in found.short
+
+
+def test_a_replica_is_raised_beside_gpus_at_rest_whose_limits_alone_are_above_the_budget() -> None:
+    gpus = [replace(h100("used", 600.0), reported_w=200.0), *(h100(f"g{i}") for i in range(10))]
+    assert grants(gpus, 1400.0) == {"used": 680.0, **{f"g{i}": 200.0 for i in range(10)}}
+
+
+@st.composite
+def some_gpus(draw: st.DrawFn) -> list[Capped]:
+    made = []
+    for index in range(draw(st.integers(1, 12))):
+        least_w, top_w = draw(st.integers(50, 300)), draw(st.integers(300, 1000))
+        wanted_w, needs_w = draw(st.integers(100, top_w)), draw(st.integers(0, top_w))
+        reported_w, idle_w = draw(st.integers(least_w, top_w)), draw(st.integers(10, 150))
+        one = Capped(f"g{index}", float(wanted_w), float(reported_w), float(top_w), rests=draw(st.booleans()))
+        made.append(replace(one, least_w=float(least_w), needs_w=float(needs_w), idle_w=float(idle_w)))
+    return made
+
+
+@settings(max_examples=500, deadline=None)
+@given(some_gpus(), st.integers(10, 10_000))
+def test_limits_keep_the_budget_wherever_hardware_and_plans_can_and_what_is_drawn_wherever_hardware_can(
+    gpus: list[Capped], budget_w: float
+) -> None:
+    found = shared(gpus, budget_w)
+    limits = found.limits_w
+    assert all(one.low_w <= limits[one.gpu] <= one.wanted_w for one in gpus)
+    used, resting = [one for one in gpus if not one.rests], [one for one in gpus if one.rests]
+    least_w = sum(one.low_w for one in resting)
+    rest_w = sum(min(one.idle_w, one.low_w) for one in resting)
+    if sum(one.floor_w for one in used) + least_w <= budget_w:
+        assert sum(limits.values()) <= budget_w + 1e-6
+        assert all(limits[one.gpu] >= one.floor_w for one in used)
+    assert bool(found.short) == (sum(limits.values()) > budget_w + 1e-6)
+    may_draw_w = sum(limits[one.gpu] for one in used) + rest_w
+    if sum(one.low_w for one in used) + rest_w <= budget_w:
+        assert may_draw_w <= budget_w + 1e-6
+        assert not found.beyond
+    elif found.beyond:
+        assert all(limits[one.gpu] == one.low_w for one in gpus)
+    if sum(one.floor_w for one in used) + rest_w <= budget_w:  # as planned: no replica is slower for GPUs at rest
+        assert all(limits[one.gpu] >= one.floor_w for one in used)
+
+
+@settings(max_examples=200, deadline=None)
+@given(some_gpus(), st.integers(10, 10_000))
+def test_what_may_be_drawn_never_rises_above_the_budget_on_the_way_to_the_shares(
+    gpus: list[Capped], budget_w: float
+) -> None:
+    found = shared(gpus, budget_w)
+    now = {one.gpu: one for one in gpus}
+    before_w = drawn_w(gpus, found)
+    for _ in range(2 * len(gpus)):
+        for gpu, watts in grants(list(now.values()), budget_w).items():
+            now[gpu] = replace(now[gpu], reported_w=watts)
+        drawn = drawn_w(list(now.values()), found)
+        assert drawn <= max(budget_w, before_w) + 1e-6
+        before_w = drawn
+    assert {gpu: one.reported_w for gpu, one in now.items()} == found.limits_w or found.beyond

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from controller import conditions, pods
 from controller.causes import ORDER, Facts, Planning
 from controller.cluster import Kind, Running, Target
-from controller.crds.kinds import CONDITIONS, REASONS, ServiceStatus
+from controller.crds.kinds import ServiceStatus
+from controller.crds.reasons import CONDITIONS, REASONS
 from controller.redact import shown
 from controller.trigger import Verdict
 from tests.controller.failures import FAILURES, Failure, deployment, facts, template

@@ -4,6 +4,8 @@ import resource
 import threading
 import time
 
+import pytest
+
 from controller.caps import Capped
 from controller.grants import Domain, Grants
 from tests.controller.desk_fleet import CAP_W, FULL_W, Hall
@@ -33,6 +35,30 @@ def test_a_capped_service_has_its_nodes_capped() -> None:
         hall.tell(node)
     hall.now_s += 1.0
     assert set(hall.tell("n0").values()) == {CAP_W}
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_gpus_on_which_nothing_runs_get_their_least_limit_where_watts_are_scarce(tells: bool) -> None:
+    hall = Hall(nodes=3, gpus=2, budget="2400W", cap_w=None, serves=["n1"], tells=tells)
+    for _ in range(4):
+        for node in hall.nodes:
+            hall.limits_w |= hall.tell(node)
+        hall.now_s += 1.0
+    assert [hall.limits_w[gpu] for gpu in ("n0-0", "n0-1", "n1-0", "n1-1")] == [200.0, 200.0, FULL_W, FULL_W]
+    assert sum(hall.limits_w.values()) <= 2400.0
+    assert hall.desk.grants.shares["hall"].short == ""
+
+
+def test_a_budget_below_all_least_limits_leaves_a_replica_what_gpus_at_rest_do_not_draw_and_says_so() -> None:
+    hall = Hall(nodes=4, gpus=2, budget="1500W", cap_w=None, serves=["n1"])
+    for _ in range(6):
+        for node in hall.nodes:
+            hall.limits_w |= hall.tell(node)
+        hall.now_s += 1.0
+    # Six at rest draw 72 W each, whatever their limits of 200 W.
+    assert [hall.limits_w[gpu] for gpu in ("n0-0", "n1-0", "n1-1")] == [200.0, 530.0, 530.0]
+    assert hall.desk.grants.over_w["hall"] == 0.0
+    assert "6 GPUs on which nothing runs have limits of 1200 W" in hall.desk.grants.shares["hall"].short
 
 
 def test_a_node_that_names_the_gpus_of_another_gets_and_changes_nothing_of_theirs() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.story import Story, load, play
+from controller.story import Place, PlaceShape, Story, load, placed, play
 from planner.errors import BadInput
 
 _STORY = """
@@ -68,3 +68,57 @@ def test_what_was_done_already_is_well_and_what_is_refused_is_told(tmp_path: Pat
 def test_a_bad_story_says_where(tmp_path: Path, old: str, new: str, words: str) -> None:
     with pytest.raises(BadInput, match=words):
         a_story(tmp_path, _STORY.replace(old, new, 1))
+
+
+_PLACES = """
+name: places
+speed: 60
+lasts: 10m
+inventory: {apiVersion: muster.dev/v1alpha1, kind: ClusterInventory, metadata: {name: x}, spec: {nodeGroups: []}}
+steps:
+  - at: 0m
+    say: It breaks.
+    places: {broken: {service: team-a/chat, group: h100}}
+    calls: [{path: /api/v1/faults, body: {node: $broken.node, gpu: $broken.gpu, kind: lost}}]
+  - at: 2m
+    say: It is mended.
+    calls: [{path: /api/v1/faults, body: {node: $broken.node, gpu: $broken.gpu, kind: clear}}]
+"""
+
+
+def test_a_step_chooses_a_gpu_of_a_replica_and_later_ones_name_it(tmp_path: Path) -> None:
+    story, bodies, wanted = a_story(tmp_path, _PLACES), list[Any](), list[PlaceShape]()
+
+    def ask(method: str, path: str, body: Mapping[str, Any] | None, key: str) -> int:
+        bodies.append(body)
+        return 201
+
+    def choose(name: str, one: PlaceShape) -> Place:
+        wanted.append(one)
+        return "h100-2", 3
+
+    assert [refused for _, _, refused in play(story, 0, 500.0, ask, choose)] == [[], []]
+    assert bodies == [
+        {"node": "h100-2", "gpu": 3, "kind": "lost"},
+        {"node": "h100-2", "gpu": 3, "kind": "clear"},
+    ]
+    assert {(one.service, one.group) for one in wanted} == {("team-a/chat", "h100")}
+    again = placed(story, {"broken": ("h100-2", 3)})
+    assert [call.body for step in again.steps for call in step.calls] == bodies
+
+
+def test_a_service_without_a_replica_is_told_and_nothing_is_done_to_anybody(tmp_path: Path) -> None:
+    asked = list[str]()
+
+    def ask(method: str, path: str, body: Mapping[str, Any] | None, key: str) -> int:
+        asked.append(path)
+        return 201
+
+    [(_, _, refused)] = play(a_story(tmp_path, _PLACES), 0, 0.0, ask, lambda name, one: None)
+    assert refused == ["$broken: team-a/chat has no replica that serves"]
+    assert asked == []
+
+
+def test_a_place_that_no_step_chose_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="other"):
+        a_story(tmp_path, _PLACES.replace("{node: $broken.node, gpu: $broken.gpu, kind: clear}", "{node: $other.node}"))

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from controller.crds.kinds import REASONS
+from controller.caps import Capped, shared
+from controller.crds.reasons import REASONS
 from controller.hardware import offer
 from controller.kube.known import gpu_of_product
 from controller.manifests.pod import pod
@@ -23,8 +24,8 @@ API = "/apis/muster.dev/v1alpha1"
 
 
 def accepted(status: Any) -> tuple[str, str, str]:
-    (row,) = status["conditions"]
-    assert row["reason"] in REASONS
+    assert all(row["reason"] in REASONS for row in status["conditions"])
+    row = next(row for row in status["conditions"] if row["type"] == "Accepted")
     return row["status"], row["reason"], row["message"]
 
 
@@ -84,6 +85,30 @@ def test_a_domain_says_what_it_feeds_and_the_sum_of_its_caps_and_keeps_the_time_
     assert (said["cappedW"], said["gpus"], said["observedGeneration"]) == (4000, 16, 3)
     assert accepted(said)[2] == "feeds 2 nodes, of which 1 tell nothing"
     assert domain_status({**domain, "status": said}, {"a": 4000.0}, fed, 99.0) == said
+
+
+def test_a_domain_says_whether_the_limits_of_its_gpus_keep_its_budget_and_why_not() -> None:
+    domain: Any = {"metadata": {"name": "hall", "generation": 3}, "spec": {"budget": "900W"}}
+    resting = [Capped(f"g{i}", 700.0, 700.0, 700.0, least_w=200.0, idle_w=72.0, rests=True) for i in range(5)]
+
+    def within(budget_w: float, *others: Capped) -> tuple[str, str, str]:
+        said = domain_status(domain, {}, {}, 0.0, shared([*resting, *others], budget_w))
+        row = next(row for row in said["conditions"] if row["type"] == "WithinBudget")
+        assert row["reason"] in REASONS
+        return row["status"], row["reason"], row["message"]
+
+    assert within(1000.0)[:2] == ("True", "LimitsFit")
+    assert within(900.0) == (
+        "False",
+        "LimitsAboveBudget",
+        "the limits of its GPUs come to 1000 W, the budget is 900 W; 5 GPUs on which nothing runs have limits of "
+        "1000 W, the least there are, and the 360 W that they draw at rest are reserved instead",
+    )
+    used = Capped("used", 700.0, 700.0, 700.0, least_w=200.0, needs_w=400.0)
+    status, reason, words = within(500.0, used)
+    assert (status, reason) == ("False", "BudgetTooSmall")
+    assert "the 1 in use cannot be limited below 200 W" in words
+    assert domain_status(domain, {}, {}, 0.0)["conditions"][-1]["status"] == "Unknown"
 
 
 @pytest.fixture

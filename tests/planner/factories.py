@@ -43,10 +43,12 @@ def group(
     owned: bool = False,
     domain: str | None = None,
     commitment: Commitment | None = None,
+    idle_w: float = 0.0,
 ) -> NodeGroup:
-    """A node group of 4 nodes with 8 GPUs at $1 each."""
+    """A node group of 4 nodes with 8 GPUs at $1 each, which draw nothing at rest."""
+    made = gpu(gpu_name, idle_w=idle_w)
     return NodeGroup(
-        name, gpu(gpu_name), gpus_per_node, nodes, zone, usd, owned, spot, power_domain=domain, commitment=commitment
+        name, made, gpus_per_node, nodes, zone, usd, owned, spot, power_domain=domain, commitment=commitment
     )
 
 

@@ -124,11 +124,17 @@ class Oracle:
         return kwh * objective.usd_per_joule * 3.6e6
 
     def _power(self, counts: Counts) -> bool:
-        return all(
-            sum(n * o.pool.power_w for n, o in zip(counts, self.offers, strict=True) if o.group.power_domain == d.name)
-            <= d.budget_w + _ALMOST
-            for d in self.problem.inventory.power_domains
-        )
+        """Replicas draw what they do, the GPUs that they leave what they draw at rest."""
+        for d in self.problem.inventory.power_domains:
+            watts = sum(
+                g.gpus * (g.gpu.idle_w or 0) for g in self.problem.inventory.node_groups if g.power_domain == d.name
+            )
+            for n, o in zip(counts, self.offers, strict=True):
+                if o.group.power_domain == d.name:
+                    watts += n * (o.pool.power_w - o.pool.gpus_per_replica * (o.group.gpu.idle_w or 0))
+            if watts > d.budget_w + _ALMOST:
+                return False
+        return True
 
     def _demands(self, service: ServiceSpec, counts: Counts) -> bool:
         """Least and most replicas and least zones; only recipes that serve every busy size count towards a least."""

@@ -43,6 +43,8 @@ def drawn(seed: int) -> Problem:
     budget_w = draw.choice((400.0, 700.0, 1000.0, 1500.0))
     if draw.random() < 0.4:
         groups = [replace(g, power_domain="rack") if draw.random() < 0.7 else g for g in groups]
+    rest_w = random.Random(f"rest {seed}").choice((0.0, 10.0, 20.0))
+    groups = [replace(g, gpu=replace(g.gpu, idle_w=rest_w)) for g in groups]
     domains = (PowerDomain("rack", budget_w),) if any(g.power_domain for g in groups) else ()
     services, profiles = [], []
     for number in range(count):

@@ -104,19 +104,21 @@ def planned(profiles: list[Profile], hardware: Inventory) -> Plan:
 @given(
     rows=st.lists(st.tuples(RECIPE, st.sampled_from(["G1", "G2"])), min_size=1, max_size=7),
     budget_w=st.none() | st.sampled_from([300.0, 900.0, 2000.0]),
+    idle_w=st.sampled_from([0.0, 5.0, 50.0]),
 )
 def test_the_optimum_is_the_same_with_and_without_the_dropped(
-    rows: list[tuple[tuple[dict[Bucket, float], int, float, bool], str]], budget_w: float | None
+    rows: list[tuple[tuple[dict[Bucket, float], int, float, bool], str]], budget_w: float | None, idle_w: float
 ) -> None:
     profiles = []
     for i, ((load, gpus, watts_each, cap), gpu) in enumerate(rows):
         one = made(load or {SMALL: 0.1}, gpus, watts_each * gpus, f"t{i}", gpu)
         profiles.append(capped(one, watts_each) if cap and gpu == "G1" and budget_w is not None else one)
     hall = "hall" if budget_w else None
-    groups = group("a", "G1", usd=2.0, domain=hall), group("b", "G2", usd=1.0), group("c", "G1", usd=3.0)
+    hot = group("a", "G1", usd=2.0, domain=hall, gpus_per_node=4, nodes=2, idle_w=idle_w)
+    groups = hot, group("b", "G2", usd=1.0), group("c", "G1", usd=3.0, idle_w=idle_w)
     domains = (PowerDomain("hall", budget_w),) if budget_w else ()
     hardware = inventory(*groups, domains=domains)
-    kept, _ = undominated(profiles, watts=budget_w is not None)
+    kept, _ = undominated(profiles, watts=budget_w is not None, rest_w=idle_w)
     every, fewer = planned(profiles, hardware), planned(kept, hardware)
     assert fewer.status == every.status
     if every.usd_per_hour is not None:

@@ -76,6 +76,55 @@ def test_a_power_budget_moves_replicas_to_the_frugal_type() -> None:
     assert plan.power_w == pytest.approx(450.0)
 
 
+def test_a_power_budget_holds_the_gpus_at_rest_too() -> None:
+    # 2 x 300 W and 2 x 50 W of the others; a watt less, and one replica goes to b at 30 $/h.
+    def planned(budget_w: float) -> Plan:
+        rack = group("a", domain="rack", gpus_per_node=4, nodes=1, idle_w=50.0)
+        hardware = inventory(rack, group("b", usd=30.0), domains=(PowerDomain("rack", budget_w),))
+        return decided([service()], [profile()], hardware)
+
+    assert replicas(planned(700.0)) == {"a": 2}
+    assert replicas(planned(699.0)) == {"a": 1, "b": 1}
+    assert replicas(planned(449.0)) == {"b": 2}
+
+
+def test_a_budget_that_does_not_hold_its_gpus_at_rest_keeps_nobody_from_others() -> None:
+    rack = group("a", domain="rack", gpus_per_node=4, nodes=1, idle_w=50.0)
+    hardware = inventory(rack, group("b", usd=30.0), domains=(PowerDomain("rack", 100.0),))
+    assert replicas(decided([service()], [profile()], hardware)) == {"b": 2}
+
+
+@pytest.mark.parametrize("budget_w", [100.0, 500.0])
+def test_the_way_out_of_a_small_power_budget_counts_what_gpus_draw_at_rest(budget_w: float) -> None:
+    rack = group("a", domain="rack", gpus_per_node=4, nodes=1, idle_w=50.0)
+    plan = decided([service()], [profile()], inventory(rack, domains=(PowerDomain("rack", budget_w),)))
+    assert plan.infeasible is not None
+    assert plan.infeasible.relaxation == f"raise the power budget of rack from {budget_w:.0f} W to 700 W"
+    assert plan.infeasible.constraints == (f"the power budget of rack ({budget_w:.0f} W)",)
+
+
+def test_more_nodes_behind_a_tight_breaker_cost_their_watts_at_rest() -> None:
+    # Three replicas of 300 W take two nodes of two GPUs, one of which stays at rest with 50 W.
+    rack = group("a", domain="rack", gpus_per_node=2, nodes=1, idle_w=50.0)
+    asked = service(rates={SMALL: 12.0, LARGE: 3.0})
+    plan = decided([asked], [profile()], inventory(rack, domains=(PowerDomain("rack", 600.0),)))
+    assert plan.infeasible is not None
+    assert plan.infeasible.relaxation == (
+        "raise the nodes of a from 1 to 2 and raise the power budget of rack from 600 W to 950 W"
+    )
+
+
+def test_the_checker_counts_gpus_at_rest() -> None:
+    rack = group("a", domain="rack", gpus_per_node=4, nodes=1, idle_w=50.0)
+    hardware = inventory(rack, domains=(PowerDomain("rack", 700.0),))
+    plan = decided([service()], [profile()], hardware)
+    assert violations(plan, [service()], hardware, [profile()]) == []
+    tight = inventory(rack, domains=(PowerDomain("rack", 699.0),))
+    assert violations(plan, [service()], tight, [profile()]) == [
+        "rack: 600 W planned and 100 W of the other GPUs at rest, 699 W allowed"
+    ]
+
+
 def test_surviving_one_replica_costs_one_replica() -> None:
     plan = decided([service(survive_replicas=1)], [profile()], inventory())
 

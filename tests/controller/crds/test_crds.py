@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from controller.crds.generate import crd, schema, text
-from controller.crds.kinds import CONDITIONS, KINDS, REASONS, Kind
+from controller.crds.kinds import KINDS, Kind
+from controller.crds.reasons import CONDITIONS, REASONS
 from planner.yaml_text import read
 from tests.controller.plane.plane import Plane
 

@@ -10,6 +10,9 @@ from controller.kube.rest import MERGE
 from planner.catalog import gpu as catalogue
 from planner.errors import BadInput
 from planner.power import idle_w
+from planner.service import ServiceSpec
+from planner.simulation.model import pace_under
+from planner.simulation.pace import Pace
 from tests.controller.embedded.a_world import SERVICES, ready, run, status, submit, told
 
 Make = Callable[..., World]
@@ -136,6 +139,18 @@ def test_a_steady_noisy_stretch_moves_nothing(a_world: Make) -> None:
     assert len(told(world, "Replanned")) == 1
 
 
+def test_a_place_is_a_gpu_of_a_replica_that_serves(a_world: Make) -> None:
+    world = a_world()
+    submit(world, "chat")
+    assert world.place("default/chat") is None
+    run(world, 300, lambda: ready(world, "chat"))
+    place = world.place("default/chat")
+    assert place is not None
+    node, gpu = place
+    assert any(gpu in one.gpus.get(node, ()) for one in world.serving.replicas.values() if one.ready)
+    assert world.place("default/chat", "nowhere") is None
+
+
 def test_faults_that_make_no_sense_are_refused_in_words(a_world: Make) -> None:
     world = a_world()
     for about, words in (
@@ -190,3 +205,42 @@ def test_requests_that_nobody_serves_are_missed_ones_and_goodput_is_no_more_than
     left = world.serving.seen("default/chat")
     assert left is not None
     assert left.attained_ratio == 0.0
+
+
+def test_replicas_are_as_fast_as_the_limits_of_their_gpus_let_them_and_draw_no_more(a_world: Make) -> None:
+    group = {
+        "name": "h100", "gpu": "H100-SXM", "gpusPerNode": 2, "nodes": 2, "zone": "a", "pricePerHour": "$2.60",
+        "powerDomain": "rack",
+    }  # fmt: skip
+    world = a_world(None, group, powerDomains=[{"name": "rack", "budget": "5kW"}])
+    slow = [{"name": "chat", "ttft": "5s", "tpot": "150ms", "percentile": "p95"}]
+    submit(world, "chat", 1.0, slos=slow)
+    run(world, 300, lambda: ready(world, "chat"))
+    run(world, 60)
+    [one] = world.serving.replicas.values()
+    (node, [gpu]), alone = next(iter(one.gpus.items())), _tpot_s(world)
+    world.loop.desk.caps = lambda report: [  # type: ignore[method-assign]
+        {"uuid": world.uuid(node, gpu), "watts": 220.0, "lease_s": 60.0}
+    ]
+    run(world, 30)
+    obj, made = world.loop.known.service("default/chat"), world.serving.allocations[one.name]
+    spec = None if obj is None else world.loop.known.spec(obj)
+    assert isinstance(spec, ServiceSpec)
+    free, capped = (pace_under(spec, made, world.serving._hardware(), cap_w) for cap_w in (None, 220.0))
+    assert isinstance(free, Pace)
+    assert isinstance(capped, Pace)
+    for _ in range(12):
+        run(world, 15)
+        assert world.loads(world.store.items("nodes")[int(node[-1])])[gpu].power_w <= 220.0 + 1e-6
+    longer = capped.decode_s[2] / free.decode_s[2]
+    assert longer > 1.3
+    assert _tpot_s(world) / alone == pytest.approx(longer, rel=0.25)
+    del world.loop.desk.caps
+    run(world, 120)
+    assert _tpot_s(world) == pytest.approx(alone, rel=0.1)
+
+
+def _tpot_s(world: World) -> float:
+    seen = world.serving.seen("default/chat")
+    assert seen is not None
+    return seen.latency_s["tpot", 0.5]

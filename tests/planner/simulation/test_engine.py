@@ -164,3 +164,12 @@ def test_watts_are_those_of_rest_of_tokens_and_of_prompts() -> None:
     assert ratio == pytest.approx(busy_s / 10)
     joules = 0.06 * 600 + (busy_s - 0.06) * 300 + (10 - busy_s) * 100
     assert watts == pytest.approx(joules / 10)
+
+
+def test_no_request_ends_before_it_is_said_to_at_the_soonest_when_the_engine_grows_faster() -> None:
+    engine = Engine(a_pace(fixed_s=0.05), 0.0)
+    engine.offer(Sequence(0, 0.0, 512, 300, 0), 0.0)
+    engine.runs(a_pace(fixed_s=0.005), 1.0)
+    said_s = engine.next_s()
+    engine.advance(math.inf)
+    assert said_s <= engine.done[0].last_s < 2.5

@@ -170,3 +170,46 @@ def test_every_request_is_accounted_for_while_replicas_come_die_and_drain() -> N
     told = fleet.account("chat")
     assert told.begun_again > 0
     assert told.finished == told.submitted
+
+
+def test_a_replica_whose_cap_changes_decodes_at_the_pace_of_each_while_it_holds() -> None:
+    fleet, free, capped = Fleet(), a_pace(), a_pace(fixed_s=0.024)
+    fleet.add("a", "k", "chat", "serve", free)
+    fleet.submit("chat", np.zeros(1), np.full(1, 1000), np.full(1, 3000), np.zeros(1, dtype=np.int64))
+    ends: list[float] = []
+    for at_s, pace in ((10.0, capped), (20.0, free), (400.0, free)):
+        ends += [float(one) for found in fleet.advance(at_s).values() for one in found.last_s]
+        fleet.paced("a", pace)
+    # Ten seconds of steps twice as long lack as many steps as five seconds have.
+    plain = Fleet()
+    plain.add("a", "k", "chat", "serve", free)
+    plain.submit("chat", np.zeros(1), np.full(1, 1000), np.full(1, 3000), np.zeros(1, dtype=np.int64))
+    alone_s = float(plain.advance(400.0)["chat"].last_s[0])
+    assert ends[0] - alone_s == pytest.approx(5.0, abs=0.1)
+
+
+@pytest.mark.parametrize("stretch_s", [0.5, 100.0])
+def test_what_comes_after_a_cap_is_lifted_is_seen_when_it_happens(stretch_s: float) -> None:
+    def run(stretch_s: float) -> list[float]:
+        fleet = Fleet(seed=3)
+        for name in ("a", "b"):
+            fleet.add(name, "k", "chat", "serve", a_pace(sequences=16, kv=20_000, fixed_s=0.05))
+        submit(fleet, 0.0, 60.0, 6.0, outputs=300)
+        ends: list[float] = []
+        for until_s in (100.0, 600.0):
+            while fleet.now_s < until_s:
+                ended = fleet.advance(min(fleet.now_s + stretch_s, until_s))
+                ends += [one for found in ended.values() for one in found.last_s.tolist()]
+            fleet.paced("a", a_pace(sequences=16, kv=20_000, fixed_s=0.005))
+        return ends
+
+    assert run(stretch_s) == pytest.approx(run(600.0), rel=1e-9)
+
+
+def test_a_pace_leaves_the_limits_of_an_engine_alone() -> None:
+    fleet = Fleet()
+    fleet.add("a", "k", "chat", "serve", a_pace(sequences=16, kv=20_000))
+    fleet.paced("a", a_pace(sequences=64, kv=400_000, fixed_s=0.024))
+    fleet.submit("chat", np.zeros(20), np.full(20, 512), np.full(20, 64), np.zeros(20, dtype=np.int64))
+    fleet.advance(1.0)
+    assert (fleet.state("a").running, fleet.state("a").waiting) == (16, 4)
