@@ -164,18 +164,13 @@ def ask(
 
 def allowed_gpus(fleet: Fleet, planned: Sequence[Object], gone: Collection[str]) -> list[Object]:
     """The quotas of services to be planned; what all services but some hold of them is what was decided."""
-    by_space, spaces = limits(fleet.quotas), sorted({one["metadata"]["namespace"] for one in planned})
+    by_space, spaces = limits(fleet.quotas), sorted({key_of(one).partition("/")[0] for one in planned})
     found: list[Object] = []
     for space in spaces:
         if mine := by_space.get(space):
-            others = [one for one in fleet.services if _in(one, space) and key_of(one) not in gone]
-            pods = [one for one in fleet.pods if _in(one, space)]
-            found += rows(mine, planned, others, pods, wanted_gpus(fleet.decided, fleet.running))
+            others = [one for one in fleet.services if key_of(one) not in gone]
+            found += rows(mine, planned, others, fleet.pods, wanted_gpus(fleet.decided, fleet.running))
     return found
-
-
-def _in(obj: Object, space: str) -> bool:
-    return bool(obj["metadata"].get("namespace") == space)
 
 
 def wanted_gpus(decided: Mapping[str, Sequence[Allocation]], running: Sequence[Running]) -> dict[str, int]:

@@ -84,7 +84,7 @@ def on(limit: Limit, service: Object) -> bool:
     """
     if (service["spec"].get("serving") or {}).get("deviceClass"):
         return False
-    return service["metadata"].get("namespace") == limit.namespace and _meets(limit, class_used(service), ends=False)
+    return key_of(service).partition("/")[0] == limit.namespace and _meets(limit, class_used(service), ends=False)
 
 
 def _meets(limit: Limit, priority_class: str, *, ends: bool) -> bool:

@@ -128,18 +128,18 @@ class Known:
     def quota(self, key: str, before: str | None = None) -> str:
         """What changes with the quotas that a service is under, and with what others leave of them.
 
-        `before`: that at another time, from which the latter is kept; for who does not wait for more.
+        `before`: that at another time, from which the latter is kept unless a move waits for room.
         """
         obj, space = self.service(key), key.partition("/")[0]
         mine = [] if obj is None else [one for one in self.facts().quotas.get(space, ()) if on(one, obj)]
         if not mine:
             return ""
-        if before is not None:
+        hold = self.held.get(key)
+        if before is not None and (hold is None or hold.reason != "NoSpareCapacity"):
             return f"{digest(mine)}.{before.partition('.')[2]}"
         pods = self._counting.loose(self.items("pods"), space)
         others = [one for one in self.items("gpuservices") if key_of(one) != key]
-        decided = {key_of(one): self.decided(one) for one in self.items("plans")}
-        taken = wanted_gpus(decided, ())
+        taken = wanted_gpus({key_of(one): self.decided(one) for one in self.items("plans")}, ())
         return f"{digest(mine)}.{min(left(one, others, pods, taken) for one in mine)}"
 
     def carried(self, key: str, planned_per_s: float) -> float:

@@ -127,7 +127,7 @@ class ServiceRound:
             faulty=known.faulty(key),
             overruns=known.overruns.get(key, frozenset()) - known.planned_over.get(key, frozenset()),
             power=facts.power,
-            quota=known.quota(key, None if waits or before is None or key in known.held else before.quota),
+            quota=known.quota(key, None if waits or before is None else before.quota),
             mean_tokens=mean_tokens(spec) if isinstance(spec := known.spec(obj), ServiceSpec) else None,
             carried_per_s=known.carried(key, before.rate_per_s) if samples and before is not None else None,
             short_s=known.short.get(key, float("-inf")),
