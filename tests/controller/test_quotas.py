@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controller.cluster import Allowance, Desired, Disruption, Hold, Kind, Node, Scale, Target
 from controller.decision import decide
@@ -15,6 +17,7 @@ from controller.rollout import next_round
 from planner.plan import Allocation, Plan
 from tests.controller.fleet_simulation import Simulated
 from tests.controller.objects import L4, a_node, a_pod, a_service, an_inventory
+from tests.controller.test_rollout import fleets
 
 Spec = dict[str, Any]
 
@@ -218,6 +221,21 @@ def test_replicas_change_within_the_quota_one_by_one(gpus: int, unavailable: int
     most, low = runs(cluster, goal(Target(NEW, 4), floor=40.0, unavailable=unavailable), 60)
     assert ready(cluster) == {"new": 4}
     assert (most, low) == (gpus, least)
+
+
+@settings(max_examples=60, deadline=None)
+@given(fleets(), st.integers(1, 10))
+def test_no_change_of_mind_takes_more_than_a_quota_allows(
+    fleet: tuple[Simulated, list[Sequence[Target]], int], gpus: int
+) -> None:
+    cluster, plans, _ = fleet
+    cluster.allowances = (Allowance("chat/gpus", "chat", gpus),)  # services there are in namespaces of their name
+    for plan in plans:
+        for _ in range(12):
+            cluster.act(next_round(Desired("d", tuple(plan)), cluster.observe()).actions)
+            mine = [one for one in cluster.observe().running if one.kind.service == "chat"]
+            assert sum((one.replicas + one.leaving) * one.kind.gpus for one in mine) <= gpus
+            cluster.tick()
 
 
 def test_a_service_of_the_namespace_makes_room_for_another_and_those_elsewhere_do_not() -> None:
