@@ -88,12 +88,27 @@ Weights = Mapping[Bucket, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """GPUs that the services of a namespace may hold between them by one of its quotas, all but the `exempt`."""
+
+    name: str  # with a slash, which no node group has
+    namespace: str
+    gpus: int
+    exempt: frozenset[str] = frozenset()
+
+    def on(self, service: str) -> bool:
+        """Whether it binds a service."""
+        return service.partition("/")[0] == self.namespace and service not in self.exempt
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """The cluster at one moment."""
 
     running: tuple[Running, ...] = ()
     nodes: tuple[Node, ...] = ()
     weights: Mapping[str, Weights] = field(default_factory=dict)  # by service
+    allowances: tuple[Allowance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What planning some services needs to know of a cluster: what the others hold, and the snapshot of the rest. Pure."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from heapq import heapify, heappop, heappush
 from types import MappingProxyType
@@ -26,6 +26,8 @@ from controller.hardware import (
     total_held,
 )
 from controller.plans import merged, uncapped
+from controller.quotas import limits, rows
+from controller.specs import key_of
 from planner.catalog import gpu as catalogue
 from planner.plan import Allocation
 from planner.power import idle_w as at_rest_w
@@ -49,6 +51,8 @@ class Fleet:
     without: frozenset[str] = field(default_factory=frozenset)  # nodes that are about to be taken out
     held: Held | None = None  # what the pods hold, and `nodes_of` them, where somebody counted that already
     seen: Sequence[Node] | None = None
+    services: Sequence[Object] = ()  # GPUServices
+    quotas: Sequence[Object] = ()  # ResourceQuotas
 
 
 def taken(fleet: Fleet, planned: Collection[str]) -> dict[str, int]:
@@ -155,8 +159,30 @@ def ask(
         fleet.gpu_of_product, fleet.without, fleet.seen,
     )  # fmt: skip
     current = _current(fleet, planned, made)
-    rows = [(obj, rate, sizes.get(key, (1.0, 1.0))) for key, obj, rate in services]
-    return snapshot(rows, made.document, current), made
+    asked = [(obj, rate, sizes.get(key, (1.0, 1.0))) for key, obj, rate in services]
+    if allowed := allowed_gpus(fleet, [obj for _, obj, _ in services], gone):
+        made = replace(made, document={**made.document, "spec": {**made.document["spec"], "quotas": allowed}})
+    return snapshot(asked, made.document, current), made
+
+
+def allowed_gpus(fleet: Fleet, planned: Sequence[Object], gone: Collection[str]) -> list[Object]:
+    """The quotas of services to be planned; what all services but some hold of them is what was decided."""
+    by_space, spaces = limits(fleet.quotas), sorted({key_of(one).partition("/")[0] for one in planned})
+    found: list[Object] = []
+    for space in spaces:
+        if mine := by_space.get(space):
+            others = [one for one in fleet.services if key_of(one) not in gone]
+            found += rows(mine, planned, others, fleet.pods, wanted_gpus(fleet.decided, fleet.running))
+    return found
+
+
+def wanted_gpus(decided: Mapping[str, Sequence[Allocation]], running: Sequence[Running]) -> dict[str, int]:
+    """Service -> GPUs that were decided for it, or that it runs on where nothing is decided."""
+    found = {key: sum(one.replicas * one.gpus_per_replica for one in mine) for key, mine in decided.items()}
+    for one in running:
+        if (key := one.kind.service) not in decided:
+            found[key] = found.get(key, 0) + one.replicas * one.kind.gpus
+    return found
 
 
 def _current(fleet: Fleet, planned: Collection[str], made: Offer) -> dict[tuple[str, str, str, str], int]:

@@ -1,6 +1,6 @@
-"""What all services share of a cluster at one moment: hardware, prices, and nodes that are out. Pure.
+"""What all services share of a cluster at one moment: hardware, prices, quotas, and nodes that are out. Pure.
 
-It is made anew when nodes or inventories change.
+It is made anew when nodes, inventories or quotas change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +10,19 @@ from typing import Any
 from controller import names
 from controller.demand import Fleet, budgets, hardware, prices
 from controller.hardware import group_of, groups_of, node_gpus
+from controller.quotas import Limit, limits
 
 Object = Mapping[str, Any]
+
+
+OF_ALL = ("nodes", "clusterinventories", "powerdomains", "resourcequotas")  # what plans depend on besides services
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`groups`: by name, as the inventory has them; `gpus_per_node`: the most that a node of a group has.
+
+    `quotas`: by namespace.
 
     `offered`, `counted`: digests of the groups, without and with how many GPUs they offer. `power`: of budgets.
     """
@@ -28,12 +34,14 @@ class Facts:
     offered: str
     counted: str
     power: str
+    quotas: Mapping[str, Sequence[Limit]]
 
 
 def facts(
     inventories: Sequence[Object],
     nodes: Sequence[Object],
     domains: Sequence[Object],
+    quotas: Sequence[Object],
     gpu_of_product: Callable[[str], str | None],
 ) -> Facts:
     """From the objects."""
@@ -51,6 +59,7 @@ def facts(
         offered=hardware(fleet, counts=False),
         counted=hardware(fleet, counts=True),
         power=budgets(domains),
+        quotas=limits(quotas),
     )
 
 
@@ -59,9 +68,13 @@ def is_out(node: Object) -> bool:
     return names.TAINT in {taint["key"] for taint in (node.get("spec") or {}).get("taints") or ()}
 
 
-def matters(old: Object | None, new: Object | None) -> bool:
-    """Whether a change of a node can change a plan: heartbeats cannot."""
-    return _looked_at(old) != _looked_at(new)
+def matters(plural: str, old: Object | None, new: Object | None) -> bool:
+    """Whether a change of something that all plans depend on can change one: heartbeats of nodes cannot."""
+    if plural == "nodes":
+        return _looked_at(old) != _looked_at(new)
+    if plural == "resourcequotas":  # which have no generation
+        return (old or {}).get("spec") != (new or {}).get("spec")
+    return wanted(old, new)
 
 
 def _looked_at(node: Object | None) -> object:

@@ -137,6 +137,7 @@ def planned_row(planned: Planned, cause: str, reason: str) -> Object:
         "prices": planned.prices,
         "faulty": sorted(planned.faulty),
         **({"power": planned.power} if planned.power else {}),
+        **({"quota": planned.quota} if planned.quota else {}),
         **({} if planned.sizes == (1.0, 1.0) else dict(zip(_SIZES, planned.sizes, strict=True))),
     }
 
@@ -155,6 +156,7 @@ def planned(plan: Object) -> Planned | None:
         prices=row.get("prices", ""),
         faulty=frozenset(row.get("faulty") or ()),
         power=row.get("power", ""),
+        quota=row.get("quota", ""),
         sizes=(float(row.get("inputRatio", 1.0)), float(row.get("outputRatio", 1.0))),
     )
 

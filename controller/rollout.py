@@ -3,7 +3,8 @@
 Each round looks at the whole fleet and does what may be done now; whoever is killed between two rounds loses nothing,
 and a decision that changes half way is only another target. The rules, in this order:
 
-1. A replica starts where GPUs are free, services of higher priority first.
+1. A replica starts where GPUs are free and the quotas of its namespace have some left, services of higher priority
+   first.
 2. A replica that carries requests stops when all that was decided serves, or when a start waits for its GPUs, and then
    only while what stays ready is at least the floor of its service less what `max_unavailable` forgives.
 3. A replica that does not serve may stop at any time: nothing is lost with it.
@@ -47,14 +48,14 @@ class _Fleet:
         self.want = {target.kind.name: target.replicas for target in desired.targets}
         self.told = {name: one.replicas for name, one in self.live.items()}
         self.ready = {name: min(one.ready, one.replicas) for name, one in self.live.items()}
-        self.room = Room(live.nodes, live.running)
+        self.room = Room(live.nodes, live.running, live.allowances)
         self.left = desired.most_moving - sum(one.moving for one in live.running)
         self.why: dict[str, str] = {}
-        self.waiting: dict[str, list[Kind]] = {}  # by node group: starts that found no room
+        self.waiting: dict[str, list[Kind]] = {}  # by node group or quota: starts that found no room
         self.queued: set[str] = set()  # services that wait for others to have moved
-        self.coming: dict[str, int] = {}  # by node group: GPUs of replicas that are leaving
+        self.coming: dict[str, int] = {}  # by node group or quota: GPUs of replicas that are leaving
         for one in live.running:
-            self.coming[one.kind.node_group] = self.coming.get(one.kind.node_group, 0) + one.leaving * one.kind.gpus
+            self.leaves(one.kind, one.leaving)
 
     def services(self) -> list[str]:
         """The most important first."""
@@ -65,6 +66,14 @@ class _Fleet:
 
     def of(self, service: str) -> list[Kind]:
         return self.by_service.get(service, [])
+
+    def pools(self, kind: Kind) -> list[str]:
+        """What a replica takes GPUs from: its node group, and the quotas that bind it."""
+        return [kind.node_group, *self.room.quotas(kind)]
+
+    def leaves(self, kind: Kind, replicas: int) -> None:
+        for pool in self.pools(kind):
+            self.coming[pool] = self.coming.get(pool, 0) + replicas * kind.gpus
 
     def serves(self, service: str) -> bool:
         """Whether all that was decided for a service is ready."""
@@ -126,7 +135,7 @@ def _start(fleet: _Fleet, service: str) -> None:
                 fleet.queued.add(service)
                 return
             if not fleet.room.take(kind):
-                fleet.waiting.setdefault(kind.node_group, []).append(kind)
+                fleet.waiting.setdefault(fleet.room.spent(kind) or kind.node_group, []).append(kind)
                 break
             fleet.told[kind.name] = fleet.told.get(kind.name, 0) + 1
             fleet.left -= 1
@@ -146,7 +155,7 @@ def _stop(fleet: _Fleet, service: str) -> None:
             fleet.ready[kind.name] -= 1
             fleet.left -= 1
             fleet.why[kind.name] = asked
-            fleet.coming[kind.node_group] = fleet.coming.get(kind.node_group, 0) + kind.gpus
+            fleet.leaves(kind, 1)
             asked = asked if done else _asked(fleet, kind)
         if fleet.surplus(kind) > 0 and done and fleet.left <= 0:
             fleet.queued.add(service)
@@ -154,8 +163,8 @@ def _stop(fleet: _Fleet, service: str) -> None:
 
 def _asked(fleet: _Fleet, kind: Kind) -> str:
     """Who waits for the GPUs of a kind and will not have enough by those that are leaving; empty for nobody."""
-    waiting = fleet.waiting.get(kind.node_group, [])
-    short = [one for one in waiting if one.gpus > fleet.coming.get(kind.node_group, 0)]
+    pools = fleet.pools(kind)
+    short = [one for pool in pools for one in fleet.waiting.get(pool, ()) if one.gpus > fleet.coming.get(pool, 0)]
     return f"makes room for {short[0].recipe} of {short[0].service}" if short else ""
 
 
@@ -174,22 +183,29 @@ def _held(fleet: _Fleet, scales: Sequence[Scale]) -> dict[str, Hold]:
     held = {service: Hold("FleetBudgetSpent", text) for service in fleet.queued - moving}
     if moving:
         return held
-    for group, kinds in fleet.waiting.items():
+    for pool, kinds in fleet.waiting.items():
         for kind in kinds:
             short = fleet.want.get(kind.name, 0) - fleet.told.get(kind.name, 0)
-            held[kind.service] = Hold(
-                "NoSpareCapacity",
-                f"{short} x {kind.recipe} wait for {kind.gpus} free GPUs in one node of {group}; the most that a "
-                f"node has is {fleet.room.largest(group)}{_floor(fleet, fleet.of(kind.service))}",
-            )
+            text = f"{short} x {kind.recipe} wait for {_lacks(fleet, kind, pool)}"
+            held[kind.service] = Hold("NoSpareCapacity", text)
     return held
 
 
-def _floor(fleet: _Fleet, mine: Sequence[Kind]) -> str:
+def _lacks(fleet: _Fleet, kind: Kind, pool: str) -> str:
+    """What a replica waits for, what there is of it, and why its service does not make room itself."""
+    mine = fleet.of(kind.service)
+    if pool == kind.node_group:
+        has = f"{kind.gpus} free GPUs in one node of {pool}; the most that a node has is {fleet.room.largest(pool)}"
+        return has + _floor(fleet, mine, "add a node")
+    has = f"{kind.gpus} GPUs of the ResourceQuota {pool}, which has {fleet.room.left(pool)} left"
+    return has + _floor(fleet, mine, "raise the quota")
+
+
+def _floor(fleet: _Fleet, mine: Sequence[Kind], more: str) -> str:
     """Why the service does not make room itself, if it holds any."""
     if not any(fleet.surplus(kind) > 0 for kind in mine):
         return ""
     service = mine[0].service
     ready = capacity_per_s((kind, fleet.ready.get(kind.name, 0)) for kind in mine)
     floor = fleet.desired.floor_per_s.get(service, 0.0)
-    return f", and {ready:.3g} requests/s are ready of which {floor:.3g} must stay: allow maxUnavailable, or add a node"
+    return f", and {ready:.3g} requests/s are ready of which {floor:.3g} must stay: allow maxUnavailable, or {more}"

@@ -27,12 +27,12 @@ from controller.means import mean_between, slope
 
 Cause = Literal[
     "first_plan", "spec_changed", "rate_step", "rate_up", "rate_down", "slo_missed", "overrun", "fault",
-    "nodes_changed", "prices_changed", "power_changed", "size_drift",
+    "nodes_changed", "prices_changed", "power_changed", "quota_changed", "size_drift",
 ]  # fmt: skip
 _NORMAL_MAD = 1.4826  # of a normal distribution: its standard deviation over the median of absolute deviations
 LEAST_SAMPLES = 4
 _MOST_STEP = 2.0  # how far above the last sample a step may end
-_OF_THE_WORLD = ("fault", "nodes_changed", "prices_changed", "power_changed")
+_OF_THE_WORLD = ("fault", "nodes_changed", "prices_changed", "power_changed", "quota_changed")
 _ALWAYS = "the objective was missed in all of"
 
 
@@ -58,6 +58,7 @@ class Planned:
     prices: str
     faulty: frozenset[str] = frozenset()
     power: str = ""
+    quota: str = ""
     sizes: tuple[float, float] = (1.0, 1.0)  # mean input and output tokens planned for, over those of the spec
 
 
@@ -72,6 +73,7 @@ class Seen:
     faulty: frozenset[str] = frozenset()
     overruns: frozenset[str] = frozenset()  # that last, and that the plan in force was not made for
     power: str = ""
+    quota: str = ""
     mean_tokens: tuple[float, float] | None = None  # input and output, as the spec has them
     carried_per_s: float | None = None  # requests per second that the ready replicas carry; None: as planned
     short_s: float = float("-inf")  # when ready replicas last carried less than was planned for
@@ -130,7 +132,7 @@ def _judged(planned: Planned | None, seen: Seen, now_s: float, laws: Laws) -> Ve
     if planned.power and seen.power != planned.power:  # a breaker does not wait
         return Verdict(Reason("power_changed", "the budget of a power domain changed"), stale=stale)
     slow = _drift(planned, known, now_s, laws, seen.asked_per_s) or _slo(planned, seen, now_s, laws)
-    slow = slow or _over(planned, seen, now_s, laws) or _sizes(planned, seen, now_s, laws) or _world(planned, seen)
+    slow = slow or _over(planned, seen, now_s, laws) or _sizes(planned, seen, now_s, laws) or world(planned, seen)
     quiet_s = planned.at_s + laws.cool_down_s - now_s
     if slow is not None and 0 < quiet_s <= laws.cool_down_s:
         return Verdict(held=f"{slow.text}; left alone for another {quiet_s:.0f} s after the last plan", stale=stale)
@@ -264,11 +266,7 @@ def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | Non
     if missed <= laws.slo_missed_ratio:
         return None
     often = _ALWAYS if missed == 1 else f"the objective was missed in {missed:.0%} of"
-    return Reason(
-        "slo_missed",
-        f"{often} the last {laws.slo_window_s:.0f} s",
-        _more(planned, seen, now_s, laws),
-    )
+    return Reason("slo_missed", f"{often} the last {laws.slo_window_s:.0f} s", _more(planned, seen, now_s, laws))
 
 
 def _over(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
@@ -287,11 +285,14 @@ def _more(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> float:
     return max(planned.rate_per_s, sum(lately) / len(lately) if lately else 0.0) * (1 + laws.slo_headroom_ratio)
 
 
-def _world(planned: Planned, seen: Seen) -> Reason | None:
+def world(planned: Planned, seen: Seen) -> Reason | None:
+    """What else there is to plan with, or on."""
     if seen.hardware != planned.hardware:
         return Reason("nodes_changed", "nodes came, went or were mended")
     if seen.prices != planned.prices:
         return Reason("prices_changed", "prices changed")
+    if seen.quota != planned.quota:
+        return Reason("quota_changed", "what quotas leave of GPUs in the namespace changed")
     if planned.faulty - seen.faulty:
         return Reason("nodes_changed", f"mended: {', '.join(sorted(planned.faulty - seen.faulty))}")
     return None

@@ -113,7 +113,12 @@ def _may(api: Api, namespace: str, auth: bool) -> None:
 def _rights(namespace: str, auth: bool) -> Iterator[Right]:
     """One for each thing that Muster does: what lacks one of them would fail late, or in silence."""
     yield from (Right("update", "coordination.k8s.io", "leases", namespace, LEASE), Right("list", "", "nodes"))
-    yield from (Right("list", "", "pods"), Right("create", "apps", "deployments"), Right("patch", "", "nodes"))
+    yield from (
+        Right("list", "", "pods"),
+        Right("list", "", "resourcequotas"),
+        Right("create", "apps", "deployments"),
+        Right("patch", "", "nodes"),
+    )
     yield from (Right(verb, "muster.dev", "gpuservices") for verb in ("list", "patch"))
     yield from (Right("create", "muster.dev", "plans"), Right("list", "events.k8s.io", "events"))
     if auth:

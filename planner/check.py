@@ -31,7 +31,7 @@ def violations(
     out += [
         f"{name}: the loss of a node takes more than is spare" for name in crowded(plan, services, inventory, profiles)
     ]
-    return out + _supply(plan, inventory)
+    return out + _supply(plan, inventory) + _quotas(plan, services, inventory)
 
 
 def crowded(
@@ -163,6 +163,22 @@ def _supply(plan: Plan, inventory: Inventory) -> list[str]:
         if here and drawn + rest > domain.budget_w * (1 + _TOLERANCE):
             words = f"{drawn:.0f} W planned and {rest:.0f} W of the other GPUs at rest"
             out.append(f"{domain.name}: {words}, {domain.budget_w:.0f} W allowed")
+    return out
+
+
+def _quotas(plan: Plan, services: Sequence[ServiceSpec], inventory: Inventory) -> list[str]:
+    """GPUs that the services of a namespace have between them, beside what is held already."""
+    out = []
+    spaces = {service.name: service.namespace for service in services}
+    for quota in inventory.quotas:
+        gpus = sum(
+            a.replicas * a.gpus_per_replica
+            for a in plan.allocations
+            if spaces[a.service] == quota.namespace and (quota.services is None or a.service in quota.services)
+        )
+        if gpus and quota.held_gpus + gpus > quota.gpus:
+            beside = f" beside {quota.held_gpus} that are held" if quota.held_gpus else ""
+            out.append(f"{quota.namespace}: {gpus} GPUs{beside}, quota {quota.name} allows {quota.gpus}")
     return out
 
 

@@ -14,7 +14,7 @@ from planner.errors import SolverFault
 from planner.hardware import Inventory
 from planner.highs import Floats, LinearModel, Outcome, Solution, columns_of, solve
 from planner.hopeless import far_beyond, unserved
-from planner.infeasible import SMALL_COLUMNS, explain, mended, over_budget
+from planner.infeasible import SMALL_COLUMNS, explain, mended, over_budget, over_quota
 from planner.loosen import loosened
 from planner.one_type import one_type
 from planner.options import Key, Objective, options_of
@@ -73,7 +73,7 @@ def decide(
         if solved.outcome is Outcome.INFEASIBLE:
             progress("looking for the constraints that conflict")
             again = partial(_again, services, profiles, inventory, objective, current, replace(main, gap_ratio=1.0))
-            why = _conflict(program, model, services, main, again, turns)
+            why = _conflict(program, model, services, inventory, main, again, turns)
             return _none("infeasible", why)
         if "by size" not in seated.values():
             bound = max(bound, solved.bound)  # placing by size forbids more than it must: it bounds nothing
@@ -100,12 +100,14 @@ def _conflict(
     program: Program,
     model: LinearModel,
     services: Sequence[ServiceSpec],
+    inventory: Inventory,
     search: Search,
     again: Callable[..., Plan],
     turns: int,
 ) -> Infeasible:
     """Which constraints conflict, with a way out that was planned with where there are turns left to mend it."""
-    why, after = over_budget(program, model, services, search) or explain(program, model, services, search)
+    short = over_budget(program, model, services, search) or over_quota(program, model, services, inventory, search)
+    why, after = short or explain(program, model, services, search)
     if turns and why.changes and len(model.cost) <= SMALL_COLUMNS:
         return mended(why, program, partial(again, after), turns - 1)
     return why

@@ -1,6 +1,6 @@
 """Several services in one program: each solved alone, tied together by prices on what they share.
 
-Lagrangian relaxation of the shared rows (GPUs of node groups, watts, commitments) with prices p >= 0:
+Lagrangian relaxation of the shared rows (GPUs of node groups, watts, quotas, commitments) with prices p >= 0:
     bound(p) = sum over services of min (c_s + p A_s) x  -  p b
 Every service keeps the shared rows for itself, which makes its own problem no easier than it is. Prices come from the
 linear program. The recipes that any service chose at any prices are its proposals; the whole program over proposals
@@ -21,7 +21,7 @@ _ROUNDS = 4
 _MERGE_NODES = 200
 _NODE_COLUMNS = 1_000_000  # nodes of a service's own problem, times its columns
 _CLOSED = 1e-6
-_SHARED = ("gpus of ", "power of ", "committed_", "cover_")
+_SHARED = ("gpus of ", "power of ", "quota ", "committed_", "cover_")
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,11 +95,29 @@ class PowerDomain:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """The most GPUs that the services of one namespace may have between them.
+
+    `held_gpus`: what counts against it and is not planned here. `services`: names of those that it is on; None = all.
+    """
+
+    name: str
+    namespace: str
+    gpus: int
+    held_gpus: int = 0
+    services: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
-    """All hardware that a plan may use. `usd_per_joule` prices the energy of owned nodes (and of all, if asked)."""
+    """All hardware that a plan may use, and who may use how much of it.
+
+    `usd_per_joule` prices the energy of owned nodes (and of all, if asked).
+    """
 
     name: str
     node_groups: tuple[NodeGroup, ...]
     links: tuple[Link, ...] = ()
     power_domains: tuple[PowerDomain, ...] = ()
     usd_per_joule: float = 0.0
+    quotas: tuple[Quota, ...] = ()

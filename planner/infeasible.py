@@ -7,19 +7,21 @@ programs"): a knob without whose rows the rest still conflicts is no part of the
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.hardware import Inventory, Quota
 from planner.highs import INFINITY, Floats, LinearModel, Outcome, Solution, columns_of, solve
-from planner.plan import Change, Infeasible, Plan
+from planner.plan import Change, ChangeKind, Infeasible, Plan
 from planner.program_rows import Loosening, Program
 from planner.search import Search, over_used, solved
 from planner.service import ServiceSpec
 from planner.subset import coarse, spread, without
-from planner.words import named, told, way_out
+from planner.tenants import label, row_of, tenants
+from planner.words import named, needs, told, way_out
 
 _ENOUGH = 1e-6
 _NODES = 100  # a feasibility question is answered early or not at all
@@ -43,7 +45,7 @@ def over_budget(
         budget = service.constraints.usd_per_hour
         if budget is None or search.over():
             continue
-        least = _least_bill(program, model, service.name, budget, search)
+        least = _least(program, model, "budget", f"budget of {service.name}", {service.name}, budget, search)
         if least is not None and least.bound > budget + _ENOUGH:
             dear.append((service.name, budget, least.bound, math.ceil(least.objective * 100 - _ENOUGH) / 100))
             after = least.x if len(services) == 1 else None
@@ -58,29 +60,65 @@ def over_budget(
     return why, after
 
 
-def _least_bill(program: Program, model: LinearModel, service: str, budget: float, search: Search) -> Solution | None:
-    """The service's least bill with the others out of the way, if it can run at all without its budget.
+def over_quota(
+    program: Program, model: LinearModel, services: Sequence[ServiceSpec], inventory: Inventory, search: Search
+) -> tuple[Infeasible, Floats | None] | None:
+    """Namespaces whose services need more GPUs than they may have even with every node free for them."""
+    after: Floats | None = None
+    short: list[tuple[Quota, int, int]] = []
+    for quota in inventory.quotas:
+        mine = {service.name for service in tenants(quota, services)}
+        if row_of(quota) not in program.rows.names or search.over():
+            continue
+        left = quota.gpus - quota.held_gpus
+        least = _least(program, model, "quota", row_of(quota), mine, left, search)
+        if least is not None and least.bound > left + _ENOUGH:
+            needed, enough = (math.ceil(gpus - _ENOUGH) for gpus in (least.bound, least.objective))
+            short.append((quota, needed, quota.held_gpus + enough))
+            after = least.x if len(mine) == len(services) else None
+    if not short:
+        return None
+    why = Infeasible(
+        why="; ".join(needs(quota, needed) for quota, needed, _ in short),
+        constraints=tuple(f"quota {label(quota)} ({quota.gpus} GPUs)" for quota, *_ in short),
+        relaxation=" and ".join(f"raise quota {label(quota)} to {enough} GPUs" for quota, _, enough in short),
+        changes=tuple(Change("quota", label(quota), float(enough)) for quota, _, enough in short),
+    )
+    return why, after
 
-    Where fractions of replicas cost more than the budget already, that is proof enough, and some good bill will do.
+
+def _least(
+    program: Program,
+    model: LinearModel,
+    kind: ChangeKind,
+    name: str,
+    mine: Collection[str],
+    allowed: float,
+    search: Search,
+) -> Solution | None:
+    """The least that some services need of a row with the others out of the way; None where that does not let them run.
+
+    `kind`: of knobs to open, among which is the row's. Where fractions of replicas need more than is allowed already,
+    that is proof enough, and some good solution will do.
     """
-    row = program.rows.names.index(f"budget of {service}")
+    row = program.rows.names.index(name)
     bill = np.zeros_like(model.cost)
     column = np.repeat(np.arange(len(model.cost)), np.diff(model.matrix.start))
     here = model.matrix.index == row
     bill[column[here]] = model.matrix.value[here]
     row_upper, row_lower, upper = model.row_upper.copy(), model.row_lower.copy(), model.upper.copy()
     for knob in program.loosenings:
-        if knob.kind == "budget":
+        if knob.kind == kind:
             row_upper[[at for at, _ in knob.terms]] = INFINITY
     for other, dues in program.dues.items():
-        if other != service:
+        if other not in mine:
             row_lower[dues], row_upper[dues] = -INFINITY, INFINITY
-    upper[[n for n, o in zip(program.n, program.options, strict=True) if o.service != service]] = 0.0
+    upper[[n for n, o in zip(program.n, program.options, strict=True) if o.service not in mine]] = 0.0
     alone = replace(model, cost=bill, upper=upper, row_lower=row_lower, row_upper=row_upper)
     relaxed = solve(replace(alone, integer=None), time_limit_s=search.seconds())
     if relaxed.outcome is not Outcome.OPTIMAL:
         return None
-    if relaxed.objective > budget + _ENOUGH and (some := over_used(alone, relaxed.x, search, _WAY_OUT_GAP)):
+    if relaxed.objective > allowed + _ENOUGH and (some := over_used(alone, relaxed.x, search, _WAY_OUT_GAP)):
         return replace(some, bound=relaxed.objective)
     found = solved(alone, search, _NODES, _WAY_OUT_GAP)
     return found if found.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) else None

@@ -139,6 +139,7 @@ class Allocation:
 ChangeKind = Literal[
     "nodes",
     "power",
+    "quota",
     "budget",
     "max_replicas",
     "min_replicas",
@@ -152,7 +153,8 @@ ChangeKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A constraint set to a new value: nodes of a node group, watts of a power domain, or a demand of a service."""
+    """A constraint set to a new value: nodes of a node group, watts of a power domain, GPUs of a quota
+    (`namespace/name`), or a demand of a service."""
 
     kind: ChangeKind
     target: str

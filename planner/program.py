@@ -8,8 +8,9 @@ Subject to  carry       sum_r,z x[r, z, b] = 1                               eve
             capacity    sum_b rate[b] load[p, b] x[r, z, b] <= sum_i n[i]    no pool carries more than it can at the SLO
             gpus        sum_i gpus[i] n[i] <= GPUs of the node group, and whole replicas in whole nodes
             power       sum_i (watts[i] - watts of its GPUs at rest) n[i] <= budget - watts of all GPUs at rest
+            quota       sum_i gpus[i] n[i] <= GPUs that a namespace may have     over all its services
             what each owner demands (`planner.demands`), commitments, budgets and the price of change
-            (`planner.billing`), hardware (`planner.supply`)
+            (`planner.billing`), hardware (`planner.supply`), tenants (`planner.tenants`)
 
 Survival is planned without help from the router: each pool that carries requests keeps k replicas (or what one node
 holds of it) in reserve, so that the weight table stays right while replicas are missing.
@@ -27,6 +28,7 @@ from planner.program_rows import Place, Program
 from planner.rows import Rows
 from planner.service import Bucket, ServiceSpec
 from planner.supply import Seats, supply
+from planner.tenants import quotas
 
 
 def build(
@@ -55,6 +57,7 @@ def build(
     for service in services:
         demand(program, service)
     supply(program, inventory, seated or {})  # after the demands: it bounds what they say that a node holds
+    quotas(program, services, inventory)
     budgets(program, services, inventory, objective)
     commitments(program, inventory)
     price_of_change(program, objective, current)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from planner.hardware import Quota
 from planner.plan import Change
 from planner.program_rows import Loosening, Program
 
 _NAMES = {
     "nodes": "the nodes of {target}",
     "power": "the power budget of {target}",
+    "quota": "quota {target}",
     "budget": "the budget of {target}",
     "max_replicas": "maxReplicas of {target}",
     "min_replicas": "minReplicas of {target}",
@@ -48,12 +50,22 @@ def way_out(changes: Sequence[Change], program: Program) -> str:
     return " and ".join(said)
 
 
+def needs(quota: Quota, gpus: int) -> str:
+    """`namespace team-a may use 8 GPUs (quota gpus), its services need at least 12`."""
+    taken = (
+        f", of which {quota.held_gpus} are taken; what is planned needs" if quota.held_gpus else ", its services need"
+    )
+    return f"namespace {quota.namespace} may use {quota.gpus} GPUs (quota {quota.name}){taken} at least {gpus}"
+
+
 def _amount(kind: str, value: float) -> str:
     match kind:
         case "budget":
             return f"${value:,.2f}/h"
         case "power":
             return f"{value:,.0f} W"
+        case "quota":
+            return f"{value:.0f} GPUs"
         case "max_zone_share" | "max_spot_share":
             return f"{value:.2f}"
         case _:

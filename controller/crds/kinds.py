@@ -86,6 +86,8 @@ class PlannedShape(Shape):
     """Nodes that were out for faults."""
     power: Annotated[str, Field(max_length=64)] | None = None
     """Digest of the budgets of power domains."""
+    quota: Annotated[str, Field(max_length=64)] | None = None
+    """Digest of the quotas of the namespace, and the GPUs that others left of them."""
     input_ratio: Figure | None = None
     """Mean tokens of prompts over those of the spec, where they were seen to differ."""
     output_ratio: Figure | None = None
@@ -214,15 +216,13 @@ KINDS = (
     Kind(
         "GPUService", "gpuservices", "gsvc", True, ServiceShape, ServiceStatus,
         (
-            Column("Model", ".spec.model"),
-            Column("Desired", ".status.desiredReplicas", "integer"),
+            Column("Model", ".spec.model"), Column("Desired", ".status.desiredReplicas", "integer"),
             Column("Ready", ".status.readyReplicas", "integer"),
             Column("GPUs", ".status.gpus", "integer"),
             Column("SLO", ".status.slo"),
             Column("Plan", ".status.plan"),
             _reason("Ready"), Column("Why", ".status.why"),
-            Column("Power", ".status.powerW", "number", 1),
-            Column("Cost", ".status.usdPerHour", "number", 1),
+            Column("Power", ".status.powerW", "number", 1), Column("Cost", ".status.usdPerHour", "number", 1),
         ),
         # To scale a service is to set its floor: how many replicas run above it is the plan's to say.
         {

@@ -17,7 +17,10 @@ _INVENTORY = "fleet"
 
 
 def furnish(api: EmbeddedApi, inventory: Inventory, document: Object, now_s: float) -> None:
-    """Make what an inventory names, unless the cluster has nodes already. `document` is the inventory as written."""
+    """Make what an inventory names, unless the cluster has nodes already. `document` is the inventory as written.
+
+    A quota on some services of a namespace alone has no like in a cluster, and is left out.
+    """
     if api.store.items("nodes"):
         return
     with api.store.together():
@@ -28,6 +31,10 @@ def furnish(api: EmbeddedApi, inventory: Inventory, document: Object, now_s: flo
         for domain in inventory.power_domains:
             spec = {"budget": f"{domain.budget_w:g}W"}
             _make(api, "powerdomains", {"metadata": {"name": domain.name}, "spec": spec})
+        for quota in (one for one in inventory.quotas if one.services is None):
+            meta = {"name": quota.name, "namespace": quota.namespace}
+            hard = {f"requests.{GPU_RESOURCE}": str(max(quota.gpus - quota.held_gpus, 0))}
+            _make(api, "resourcequotas", {"metadata": meta, "spec": {"hard": hard}})
 
 
 def nodes(group: NodeGroup, now_s: float) -> Iterator[dict[str, Any]]:
@@ -58,7 +65,9 @@ def product(known: GPUType) -> str:
 
 def _inventory(document: Object) -> dict[str, Any]:
     """The inventory as a cluster has it: groups by label, counts left to the nodes."""
-    kept = {key: value for key, value in document["spec"].items() if key not in ("powerDomains", "nodeGroups")}
+    kept = {
+        key: value for key, value in document["spec"].items() if key not in ("powerDomains", "quotas", "nodeGroups")
+    }
     groups = []
     for row in document["spec"]["nodeGroups"]:
         plain = {key: value for key, value in row.items() if key not in ("nodes", "gpusPerNode")}

@@ -10,7 +10,7 @@ from controller.embedded.api import EmbeddedApi
 from controller.embedded.cache import EmbeddedCache
 from controller.embedded.paths import SERVED
 from controller.events import Events
-from controller.facts import matters
+from controller.facts import OF_ALL, matters
 from controller.identity import Identities
 from controller.kube.applier import Applier
 from controller.kube.desk import KubernetesDesk
@@ -152,8 +152,8 @@ class Loop:
         obj = new or old
         if obj is None:
             return
-        if plural in ("nodes", "clusterinventories", "powerdomains"):
-            if plural != "nodes" or matters(old, new):
+        if plural in OF_ALL:
+            if plural not in ("nodes", "resourcequotas") or matters(plural, old, new):
                 self.known.changed_hardware()
                 self._all()
         elif plural in ("gpuservices", "plans"):

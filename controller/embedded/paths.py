@@ -18,6 +18,7 @@ RESOURCES = {
         Resource("nodes", "v1", "Node", False),
         Resource("pods", "v1", "Pod", True),
         Resource("services", "v1", "Service", True),
+        Resource("resourcequotas", "v1", "ResourceQuota", True),
         Resource("configmaps", "v1", "ConfigMap", True),
         Resource("deployments", "apps/v1", "Deployment", True),
         Resource("statefulsets", "apps/v1", "StatefulSet", True),

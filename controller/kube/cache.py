@@ -22,10 +22,11 @@ _WATCHED: Mapping[str, str] = {
     "gpuservices": "", "plans": "", "clusterinventories": "", "powerdomains": "", "nodes": "", "pods": "",
     **dict.fromkeys((*WORKLOADS, "configmaps", "services", "poddisruptionbudgets", "httproutes"), OURS),
     **dict.fromkeys(("resourceclaimtemplates", "priorityclasses"), OURS),
-    **dict.fromkeys(_SCALERS, ""),
+    **dict.fromkeys((*_SCALERS, "resourcequotas"), ""),
 }  # fmt: skip
 _NEEDED = ("gpuservices", "plans", "clusterinventories", "powerdomains", "nodes", "pods", "deployments", "configmaps")
 _POD_META = ("name", "namespace", "uid", "resourceVersion", "labels", "creationTimestamp", "deletionTimestamp")
+_POD_SPEC = ("readinessGates", "priorityClassName", "activeDeadlineSeconds")
 _NODE_META = ("name", "uid", "resourceVersion", "labels", "annotations", "creationTimestamp")
 
 Changed = Callable[[str, Object | None, Object | None], None]
@@ -62,7 +63,7 @@ class Cache:
             served.need(plural)
         for plural, selector in _WATCHED.items():
             if (resource := served.get(plural)) is not None:
-                trim = {"pods": pod, "nodes": node}.get(plural, whole)
+                trim = {"pods": pod, "nodes": node, "resourcequotas": quota}.get(plural, whole)
                 made = Informer(api, resource, selector=selector, trim=trim, silent_s=silent_s)
                 made.on_change(partial(self._index, plural))
                 made.on_change(partial(changed, plural))
@@ -138,12 +139,18 @@ def pod(obj: dict[str, Any]) -> Object:
 
 
 def _asked(spec: Mapping[str, Any]) -> Object:
-    """What tells a sidecar from an init container that has to end, and which gates a pod waits for."""
+    """What tells a sidecar from an init container that has to end, and which gates and quotas a pod is under."""
     inits = [
         {key: one[key] for key in ("name", "restartPolicy") if key in one} for one in spec.get("initContainers") or ()
     ]
-    rows = {"initContainers": inits, "readinessGates": spec.get("readinessGates")}
+    rows = {"initContainers": inits, **{key: spec.get(key) for key in _POD_SPEC}}
     return {key: found for key, found in rows.items() if found}
+
+
+def quota(obj: dict[str, Any]) -> Object:
+    """What is kept of a ResourceQuota: not what is used of it, which pods say sooner."""
+    kept = {key: obj["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")}
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": kept, "spec": obj.get("spec") or {}}
 
 
 def node(obj: dict[str, Any]) -> Object:

@@ -16,6 +16,7 @@ from controller.kube.discovery import Served
 from controller.kube.rest import ApiError
 from controller.manifests.service import route, table, table_name
 from controller.manifests.workload import Made, workload
+from controller.quotas import allowances, limits
 from planner.service import Bucket
 
 Object = Mapping[str, Any]
@@ -119,7 +120,10 @@ def live(world: World, now_s: float, workloads: Sequence[Object], counting: Coun
     out = frozenset(one["metadata"]["name"] for one in world["nodes"] if is_out(one))
     nodes = counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), counting.held(pods))
     runs = counting.runs(workloads, pods, now_s, out)
-    return Live(tuple(runs), nodes, counting.tables(world["configmaps"]))
+    allowed = allowances(
+        limits(world["resourcequotas"]), world["gpuservices"], lambda space: counting.loose(pods, space)
+    )
+    return Live(tuple(runs), nodes, counting.tables(world["configmaps"]), allowed)
 
 
 def _key(obj: Object) -> str:

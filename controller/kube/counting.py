@@ -74,6 +74,12 @@ class Counting:
             self._held = kept
             return found
 
+    def loose(self, pods: Sequence[Object], namespace: str) -> Sequence[Object]:
+        """A namespace's pods that are of no kind."""
+        with self._lock:
+            self._group(pods)
+            return tuple(self._by_kind.get((namespace, ""), ()))
+
     def nodes(self, nodes: Sequence[Object], groups: Mapping[str, Object], held: Held) -> tuple[Node, ...]:
         """The nodes that belong to a group, with what is held of them."""
         total = total_held(held)

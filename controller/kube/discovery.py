@@ -25,6 +25,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     "scaledobjects": ("keda.sh/v1alpha1",),
     "resourceclaimtemplates": ("resource.k8s.io/v1", "resource.k8s.io/v1beta2", "resource.k8s.io/v1beta1"),
     "priorityclasses": ("scheduling.k8s.io/v1",),
+    "resourcequotas": ("v1",),
     "gpuservices": (f"{GROUP}/{VERSION}",),
     "plans": (f"{GROUP}/{VERSION}",),
     "clusterinventories": (f"{GROUP}/{VERSION}",),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.capacity import capacity_per_s
-from controller.cluster import Hold, Node, Running
-from controller.demand import Fleet, faulty
+from controller.cluster import Allowance, Hold, Node, Running
+from controller.demand import Fleet, faulty, wanted_gpus
 from controller.facts import Facts, facts
 from controller.hardware import groups_of
 from controller.kube.cache import WORKLOADS
@@ -21,6 +21,7 @@ from controller.manifests.pod import unservable
 from controller.manifests.workload import Made, kinds
 from controller.overruns import lasting
 from controller.plans import allocations, planned
+from controller.quotas import allowances, digest, left, on
 from controller.reports import Kept
 from controller.specs import at_rate, key_of, service, service_of
 from controller.trigger import Reason, Sample
@@ -86,15 +87,16 @@ class Known:
         return [] if found is None else found.items()
 
     def changed_hardware(self) -> None:
-        """Nodes or inventories changed."""
+        """Nodes, inventories or quotas changed."""
         self._facts = None
 
     def facts(self) -> Facts:
         """What all services share now."""
         if (found := self._facts) is None:
             found = facts(
-                self.items("clusterinventories"), self.items("nodes"), self.items("powerdomains"), gpu_of_product
-            )
+                self.items("clusterinventories"), self.items("nodes"), self.items("powerdomains"),
+                self.items("resourcequotas"), gpu_of_product,
+            )  # fmt: skip
             self._facts = found
         return found
 
@@ -108,12 +110,37 @@ class Known:
             world["clusterinventories"], world["powerdomains"], world["nodes"], pods,
             self._counting.runs(world.workloads, pods, self.clock()), decided, gpu_of_product,
             held=held, seen=self._counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), held),
+            services=world["gpuservices"], quotas=world["resourcequotas"],
         )  # fmt: skip
 
     def nodes(self) -> tuple[Node, ...]:
         """The nodes of all groups, with what is held of them."""
         held = self._counting.held(self.items("pods"))
         return self._counting.nodes(self.items("nodes"), self.facts().groups, held)
+
+    def allowances(self) -> tuple[Allowance, ...]:
+        """What the services of namespaces with quotas may hold."""
+        pods = self.items("pods")
+        return allowances(
+            self.facts().quotas, self.items("gpuservices"), lambda space: self._counting.loose(pods, space)
+        )
+
+    def quota(self, key: str, before: str | None = None) -> str:
+        """What changes with the quotas that a service is under, and with what others leave of them.
+
+        `before`: that at another time, from which the latter is kept unless a move waits for room.
+        """
+        obj, space = self.service(key), key.partition("/")[0]
+        mine = [] if obj is None else [one for one in self.facts().quotas.get(space, ()) if on(one, obj)]
+        if not mine:
+            return ""
+        hold = self.held.get(key)
+        if before is not None and (hold is None or hold.reason != "NoSpareCapacity"):
+            return f"{digest(mine)}.{before.partition('.')[2]}"
+        pods = self._counting.loose(self.items("pods"), space)
+        others = [one for one in self.items("gpuservices") if key_of(one) != key]
+        taken = wanted_gpus({key_of(one): self.decided(one) for one in self.items("plans")}, ())
+        return f"{digest(mine)}.{min(left(one, others, pods, taken) for one in mine)}"
 
     def carried(self, key: str, planned_per_s: float) -> float:
         """Requests/s that a service's ready replicas carry; where that is less than planned, the time is kept."""

@@ -74,7 +74,8 @@ class PlanRound:
         rate_per_s = rate_to_plan(reason, plan, obj["metadata"].get("generation", 1))
         sizes = sizes_to_plan(reason, plan, obj["metadata"].get("generation", 1))
         return Wanted(
-            key, obj, reason, rate_per_s, spec.workload.rate_per_s, plan, spec.priority, known.faulty(key), sizes
+            key, obj, reason, rate_per_s, spec.workload.rate_per_s, plan, spec.priority, known.faulty(key), sizes,
+            known.quota(key),
         )  # fmt: skip
 
     def _write_all(self, batch: list[Wanted], answers: list[Answer]) -> None:
@@ -103,7 +104,7 @@ class PlanRound:
     def _startable(self, answer: Answer) -> bool:
         """Whether all that is new finds room beside what runs: a saving that waits for room is none."""
         fleet, key = self._known.fleet(), answer.wanted.key
-        room = Room(self._known.nodes(), fleet.running)
+        room = Room(self._known.nodes(), fleet.running, self._known.allowances())
         there = {
             (one.kind.recipe, one.kind.pool, one.kind.node_group): one.replicas for one in self._known.running(key)
         }

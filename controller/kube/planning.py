@@ -37,6 +37,7 @@ class Wanted:
     priority: int
     faulty: frozenset[str]
     sizes: tuple[float, float] = (1.0, 1.0)  # of prompts and answers, over those of the spec
+    quota: str = ""  # as `Known.quota` says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int
     rate_per_s = one.spec_rate_per_s if one.rate_per_s is None else one.rate_per_s
     made_for = Planned(
         rate_per_s, now_s, one.service["metadata"].get("generation", 1), f"{facts.offered}.{facts.counted}",
-        facts.prices, one.faulty, facts.power, one.sizes,
+        facts.prices, one.faulty, facts.power, one.quota, one.sizes,
     )  # fmt: skip
     asked = planned_row(made_for, one.reason.cause, one.reason.text)
     kept = {

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.events import Events
-from controller.facts import matters, wanted
+from controller.facts import OF_ALL, matters, wanted
 from controller.identity import Identities
 from controller.kube.applier import Applier
 from controller.kube.cache import WORKLOADS, Cache
@@ -274,8 +274,8 @@ class Controller:
             self.queue.add(f"service/{key_of(obj)}", _MOMENT_S, first=edited)
             if edited:
                 self._again(_FLEET, 0.0)
-        elif plural in ("nodes", "clusterinventories", "powerdomains"):
-            if matters(old, new) if plural == "nodes" else wanted(old, new):
+        elif plural in OF_ALL:
+            if matters(plural, old, new):
                 self.known.changed_hardware()
                 if self._leading.is_set():
                     self._all()

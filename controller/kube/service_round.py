@@ -25,7 +25,7 @@ from controller.plans import planned
 from controller.pods import Trouble
 from controller.rollback import worse
 from controller.specs import mean_tokens
-from controller.trigger import Reason, Seen, Verdict, judge
+from controller.trigger import Seen, Verdict, judge, world
 from controller.when import seconds
 from planner.service import ServiceSpec
 
@@ -127,13 +127,14 @@ class ServiceRound:
             faulty=known.faulty(key),
             overruns=known.overruns.get(key, frozenset()) - known.planned_over.get(key, frozenset()),
             power=facts.power,
+            quota=known.quota(key, None if waits or before is None else before.quota),
             mean_tokens=mean_tokens(spec) if isinstance(spec := known.spec(obj), ServiceSpec) else None,
             carried_per_s=known.carried(key, before.rate_per_s) if samples and before is not None else None,
             short_s=known.short.get(key, float("-inf")),
             asked_per_s=known.asked.get(key),
         )
-        if infeasible and before is not None and seen.hardware != before.hardware:
-            return Verdict(Reason("nodes_changed", "nodes came, went or were mended while there was no plan"))
+        if infeasible and before is not None and (reason := world(before, seen)) is not None:
+            return Verdict(reason)  # nothing is moved too often while there is no plan
         return judge(before, seen, known.clock(), known.settings.laws)
 
     def _stuck(self, pods: Sequence[Object]) -> bool:

@@ -24,6 +24,13 @@ def class_of(service: Object) -> str:
     return f"muster-{priority}" if priority > 0 else f"muster-minus-{-priority}"
 
 
+def class_used(service: Object) -> str:
+    """The class that a service's pods name: one of its own, or Muster's; empty for none."""
+    serving = service["spec"].get("serving") or {}
+    named = ((serving.get("podTemplate") or {}).get("spec") or {}).get("priorityClassName")
+    return str(named or serving.get("priorityClass") or class_of(service))
+
+
 def priority_class(service: Object, resource: Resource) -> Object:
     """The class of a service, which is that of all services of its priority and so belongs to none of them."""
     priority = int(service["spec"]["priority"])

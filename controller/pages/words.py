@@ -107,6 +107,7 @@ CAUSES = {
     "first_plan": "first plan", "spec_changed": "spec changed", "rate_step": "surge", "rate_up": "more requests",
     "rate_down": "fewer requests", "size_drift": "other sizes", "slo_missed": "objective missed",
     "overrun": "over plan", "fault": "fault", "nodes_changed": "nodes changed", "prices_changed": "prices changed",
+    "quota_changed": "quota changed",
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Limits that a plan stands at, told without planning again: full node groups, power, money, replicas, latencies. Pure.
+"""Limits that a plan stands at, told without planning again: full node groups and quotas, power, money, replicas,
+latencies. Pure.
 
 A limit of things that come in wholes binds where what is left of it has no room for the smallest replica in question;
 a latency where the plan expects at least 97 % of the objective.
@@ -23,7 +24,7 @@ _CLOSE_RATIO = 0.97
 class Binding:
     """`used` of `limit`, both in `unit` (GPUs, W, $/h, replicas, s). `what` says which limit, in words."""
 
-    kind: str  # nodes, power, budget, max_replicas, latency
+    kind: str  # nodes, power, quota, budget, max_replicas, latency
     target: str
     what: str
     used: float
@@ -39,7 +40,7 @@ def binding(known: Known, plan: Object) -> tuple[Binding, ...]:
     every = [one for other in known.items("plans") for one in known.decided(other)]
     obj = known.service(key_of(plan))
     spec = None if obj is None else known.spec(obj)
-    found = [*_groups(known, mine, every), *_power(known, mine, every)]
+    found = [*_groups(known, mine, every), *_power(known, mine, every), *_quotas(known, key_of(plan), mine)]
     if isinstance(spec, ServiceSpec):
         found += [*_demands(spec, mine), *_latencies(spec, mine)]
     return tuple(found)
@@ -69,6 +70,17 @@ def _power(known: Known, mine: tuple[Allocation, ...], every: list[Allocation]) 
         used_w = sum(one.power_w for one in here)
         if budgets[domain] - used_w < min(one.power_w / one.replicas for one in here):
             yield Binding("power", domain, f"power of domain {domain}", used_w, budgets[domain], "W")
+
+
+def _quotas(known: Known, key: str, mine: tuple[Allocation, ...]) -> Iterator[Binding]:
+    least = min(one.gpus_per_replica for one in mine if one.replicas)
+    for quota in known.allowances():
+        if not quota.on(key):
+            continue
+        under = [one for other in known.items("plans") if quota.on(key_of(other)) for one in known.decided(other)]
+        used = sum(one.replicas * one.gpus_per_replica for one in under)
+        if quota.gpus - used < least:
+            yield Binding("quota", quota.name, f"GPUs of ResourceQuota {quota.name}", used, quota.gpus, "GPUs")
 
 
 def _demands(spec: ServiceSpec, mine: tuple[Allocation, ...]) -> Iterator[Binding]:

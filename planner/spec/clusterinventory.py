@@ -9,7 +9,10 @@ from planner.spec.fields import (
     Bandwidth,
     Context,
     Count,
+    CountOrZero,
     Delay,
+    DNSLabel,
+    DNSName,
     EnergyPrice,
     GPUName,
     KubernetesObject,
@@ -18,6 +21,7 @@ from planner.spec.fields import (
     Price,
     Problem,
     Shape,
+    Text,
     twins,
 )
 from planner.units import got
@@ -101,8 +105,23 @@ class PowerDomainShape(Shape):
     """Most that its GPUs may draw together, such as 40kW."""
 
 
+class QuotaShape(Shape):
+    """What the services of one namespace may have between them."""
+
+    name: DNSName = "gpus"
+    """Name of the quota."""
+    namespace: DNSLabel
+    """Namespace of the services."""
+    gpus: CountOrZero
+    """Most GPUs that they may have between them, in all node groups together."""
+    held_gpus: CountOrZero = 0
+    """GPUs of it that are taken by what is not planned here."""
+    services: Annotated[list[Text], Field(max_length=10_000)] | None = None
+    """Names of the services that it is on. Left out: all of the namespace."""
+
+
 class InventoryShape(Shape):
-    """Nodes, networks, power and the price of energy."""
+    """Nodes, networks, power, the price of energy, and who may use how much."""
 
     node_groups: Annotated[list[NodeGroupShape], Field(min_length=1, max_length=1000)]
     """Groups of equal nodes."""
@@ -112,10 +131,14 @@ class InventoryShape(Shape):
     """Power domains: racks, rows, breakers."""
     energy_price: EnergyPrice | None = None
     """Price of energy, such as $0.12/kWh. Left out: energy is not counted."""
+    quotas: list[QuotaShape] = Field(default=[], max_length=10_000)
+    """Quotas of namespaces."""
 
     def problems(self, context: Context) -> Iterator[Problem]:
         yield from twins((group.name for group in self.node_groups), lambda index: ("nodeGroups", index, "name"))
         yield from twins((domain.name for domain in self.power_domains), lambda index: ("powerDomains", index, "name"))
+        labels = (f"{quota.namespace}/{quota.name}" for quota in self.quotas)
+        yield from twins(labels, lambda index: ("quotas", index, "name"))
         domains = [domain.name for domain in self.power_domains]
         zones = sorted({group.zone for group in self.node_groups})
         for index, group in enumerate(self.node_groups):

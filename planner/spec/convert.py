@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from planner.errors import BadInput
-from planner.hardware import Commitment, Inventory, Link, NodeGroup, PowerDomain
+from planner.hardware import Commitment, Inventory, Link, NodeGroup, PowerDomain, Quota
 from planner.model import Model
 from planner.service import SLO, Bucket, Constraints, ServiceSpec, Workload
 from planner.sizes import Distribution, SizeCell, distribution_cells, planned_rate, trace_cells, window_rates
-from planner.spec.clusterinventory import ClusterInventory, LinkShape, NodeGroupShape
+from planner.spec.clusterinventory import ClusterInventory, LinkShape, NodeGroupShape, QuotaShape
 from planner.spec.fields import Catalog, Context, Problem
 from planner.spec.gpuservice import (
     BucketRow,
@@ -213,7 +213,13 @@ def inventory(shape: ClusterInventory, context: Context) -> Inventory:
         links=tuple(_link(link) for link in spec.links),
         power_domains=tuple(PowerDomain(domain.name, domain.budget) for domain in spec.power_domains),
         usd_per_joule=spec.energy_price or 0.0,
+        quotas=tuple(_quota(quota) for quota in spec.quotas),
     )
+
+
+def _quota(shape: QuotaShape) -> Quota:
+    named = None if shape.services is None else tuple(shape.services)
+    return Quota(shape.name, shape.namespace, shape.gpus, shape.held_gpus, named)
 
 
 def _link(shape: LinkShape) -> Link:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from controller.cluster import Action, Kind, Live, Node, Route, Running, Scale, Weights
+from controller.cluster import Action, Allowance, Kind, Live, Node, Route, Running, Scale, Weights
 
 
 @dataclass
@@ -27,12 +27,14 @@ class Simulated:
     told: dict[str, int] = field(default_factory=dict)
     kinds: dict[str, Kind] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
+    allowances: tuple[Allowance, ...] = ()
 
     def observe(self) -> Live:
         return Live(
             tuple(self._running(name) for name in sorted(self.kinds)),
             tuple(replace(node, held=self._held(name)) for name, node in self.nodes.items()),
             dict(self.weights),
+            self.allowances,
         )
 
     def act(self, actions: Sequence[Action]) -> None:

@@ -55,6 +55,16 @@ def day(rate_at: Callable[[float], float], plan: Planned, each: float = 10.0) ->
     return made
 
 
+def test_a_quota_that_changed_is_planned_with_after_the_usual_pause_and_one_as_it_was_is_not() -> None:
+    under = replace(planned(), quota="q1.8")
+    assert judge(under, seen(quota="q1.8"), 10_000.0).reason is None
+    assert cause(judge(under, seen(quota="q2.8"), 10_000.0)) == "quota_changed"
+    assert cause(judge(planned(), seen(quota="q1.8"), 10_000.0)) == "quota_changed"
+    soon = judge(under, seen(quota="q1.4"), 10.0)
+    assert soon.reason is None
+    assert "left alone" in soon.held
+
+
 def test_a_service_without_a_plan_and_one_with_a_new_spec_are_planned() -> None:
     assert cause(judge(None, seen(), 0.0)) == "first_plan"
     assert cause(judge(planned(), seen(generation=2), 0.0)) == "spec_changed"

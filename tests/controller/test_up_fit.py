@@ -85,7 +85,7 @@ def test_a_cluster_with_everything_is_taken(tmp_path: Path) -> None:
             {"allowed": lambda asked: asked["resource"] != "leases"},
             "update leases.coordination.k8s.io in muster-system",
         ),
-        ({"allowed": lambda asked: False}, "and 5 more, which Muster needs"),
+        ({"allowed": lambda asked: False}, "and 6 more, which Muster needs"),
         ({"status": 401}, "refuses the credentials"),
         ({"status": 502}, "does not answer as an API server does"),
         ({"version": {"hello": "world"}}, "answers, but not as an API server does"),

@@ -82,7 +82,8 @@ AGENT = "system:serviceaccount:muster-agents:muster-agent"
 def test_the_controller_may_do_its_work_and_no_more(site: Site) -> None:
     granted = [
         ("patch", "gpuservices/status", "muster.dev"), ("create", "deployments", "apps"), ("patch", "nodes", ""),
-        ("create", "pods/eviction", ""), ("list", "events", ""), ("create", "tokenreviews", "authentication.k8s.io"),
+        ("create", "pods/eviction", ""), ("list", "events", ""), ("watch", "resourcequotas", ""),
+        ("create", "tokenreviews", "authentication.k8s.io"),
         ("create", "priorityclasses", "scheduling.k8s.io"), ("delete", "priorityclasses", "scheduling.k8s.io"),
     ]  # fmt: skip
     for verb, resource, group in granted:
@@ -95,7 +96,7 @@ def test_the_controller_may_do_its_work_and_no_more(site: Site) -> None:
         ("delete", "gpuservices", "muster.dev"), ("create", "clusterroles", "rbac.authorization.k8s.io"),
         ("update", "leases", "coordination.k8s.io"), ("create", "jobs", "batch"),
         ("delete", "jobs", "batch"), ("update", "priorityclasses", "scheduling.k8s.io"),
-        ("patch", "priorityclasses", "scheduling.k8s.io"),
+        ("patch", "priorityclasses", "scheduling.k8s.io"), ("patch", "resourcequotas", ""),
     ]  # fmt: skip
     for verb, resource, group in refused:
         assert not may(site, CONTROLLER, verb, resource, MINE, group), (verb, resource)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from planner.hardware import NodeGroup
 from planner.plan import Plan, PoolProfile, Profile
 from planner.service import Bucket, ServiceSpec
-from tests.planner.fleet_problems import Key, Problem
+from tests.planner.fleet_problems import Key, Problem, within_quotas
 
 Counts = tuple[int, ...]  # replicas, one for each offer
 Site = tuple[str, bool] | None  # zone, spot
@@ -83,6 +83,7 @@ class Oracle:
         """Whether the counts keep every constraint, with some shares, seating and sharing of commitments."""
         return (
             self._power(counts)
+            and within_quotas(self.problem, [(o.service, n * o.gpus) for o, n in zip(self.offers, counts, strict=True)])
             and all(self._demands(s, tuple(counts[i] for i in self.mine[s.name])) for s in self.problem.services)
             and self._budgets(counts)
             and self._carried(counts)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from planner.hardware import Commitment, Inventory, NodeGroup, PowerDomain
+from planner.hardware import Commitment, Inventory, NodeGroup, PowerDomain, Quota
 from planner.options import Objective
 from planner.plan import Change, PoolProfile, Profile, Recipe
 from planner.service import Bucket, ServiceSpec
@@ -53,6 +53,26 @@ def drawn(seed: int) -> Problem:
         profiles += offers
     objective, current = _change(draw, profiles, groups)
     return Problem(tuple(services), tuple(profiles), inventory(*groups, domains=domains), objective, current)
+
+
+def rationed(seed: int) -> Problem:
+    """A problem of one or two tenants, who may have a few GPUs each."""
+    draw = random.Random(-1 - seed)
+    asked = drawn(seed)
+    services = tuple(replace(s, namespace=draw.choice(("a", "a", "b"))) for s in asked.services)
+    quotas = [Quota("all", space, draw.choice((1, 2, 3, 4, 6)), draw.choice((0, 0, 1, 2))) for space in ("a", "b")]
+    if draw.random() < 0.3:
+        quotas.append(Quota("some", "a", draw.choice((1, 2, 3)), services=("s1",)))
+    return replace(asked, services=services, inventory=replace(asked.inventory, quotas=tuple(quotas)))
+
+
+def within_quotas(asked: Problem, used: Sequence[tuple[ServiceSpec, int]]) -> bool:
+    """Whether no quota has more GPUs taken of it than others leave."""
+    return all(
+        sum(gpus for s, gpus in used if s.namespace == q.namespace and s.name in (q.services or (s.name,)))
+        <= max(0, q.gpus - q.held_gpus)
+        for q in asked.inventory.quotas
+    )
 
 
 def crowded(seed: int) -> Problem:
@@ -173,6 +193,14 @@ def changed(asked: Problem, change: Change) -> Problem:
             replace(d, budget_w=value) if d.name == change.target else d for d in asked.inventory.power_domains
         )
         return replace(asked, inventory=replace(asked.inventory, power_domains=domains))
+    if kind == "quota":
+        _known(change, [f"{q.namespace}/{q.name}" for q in asked.inventory.quotas])
+        _whole(change)
+        quotas = tuple(
+            replace(q, gpus=int(value)) if f"{q.namespace}/{q.name}" == change.target else q
+            for q in asked.inventory.quotas
+        )
+        return replace(asked, inventory=replace(asked.inventory, quotas=quotas))
     _known(change, [s.name for s in asked.services])
     return replace(
         asked, services=tuple(_demanded(s, change) if s.name == change.target else s for s in asked.services)

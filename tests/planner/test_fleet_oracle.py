@@ -15,7 +15,7 @@ from planner.plan import Change, Infeasible, Plan
 from planner.search import Search
 from tests.planner.factories import LARGE, SMALL, group, profile, service
 from tests.planner.fleet_oracle import Oracle
-from tests.planner.fleet_problems import Problem, changed, crowded, drawn, problem
+from tests.planner.fleet_problems import Problem, changed, crowded, drawn, problem, rationed
 
 # Seeds beyond the first that once told on the program: services at rest beside services that do not fit, nothing to
 # do at all, least zones as sites of their own, figures that carried the solver's tolerance.
@@ -99,6 +99,16 @@ def test_the_plan_is_the_one_that_enumeration_finds(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_the_plan_is_the_one_that_enumeration_finds_where_replicas_stand_in_the_way(seed: int) -> None:
     assert_agreed(crowded(seed))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_plan_is_the_one_that_enumeration_finds_where_tenants_have_quotas(seed: int) -> None:
+    assert_agreed(rationed(seed))
+
+
+@pytest.mark.parametrize("start", range(0, 90, 3))
+def test_a_way_out_leads_out_where_tenants_have_quotas(start: int) -> None:
+    assert_way_out(impossible(rationed, start))
 
 
 @pytest.mark.parametrize("start", range(0, 360, 4))

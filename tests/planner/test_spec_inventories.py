@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from planner.errors import BadInput
-from planner.hardware import Commitment, Link, PowerDomain
+from planner.hardware import Commitment, Link, PowerDomain, Quota
 from planner.spec import load_inventory
 from planner.yaml_text import NodePath, Plain
 from tests.planner.spec_factories import CATALOG, GROUP, INVENTORY, SERVICE, changed, inventory_of, problems, written
@@ -43,6 +43,20 @@ def test_energy_is_free_where_no_price_is_given(tmp_path: Path) -> None:
     assert inventory_of(tmp_path, changed(INVENTORY, ("spec",), spec)).usd_per_joule == 0.0
 
 
+def test_a_quota_is_of_a_namespace_and_each_name_stands_once_in_it(tmp_path: Path) -> None:
+    rows: list[Plain] = [
+        {"namespace": "team-a", "gpus": 8},
+        {"name": "urgent", "namespace": "team-a", "gpus": 4, "heldGpus": 1, "services": ["chat"]},
+        {"namespace": "team-b", "gpus": 0},
+    ]
+    assert inventory_of(tmp_path, changed(INVENTORY, ("spec", "quotas"), rows)).quotas == (
+        Quota("gpus", "team-a", 8),
+        Quota("urgent", "team-a", 4, 1, ("chat",)),
+        Quota("gpus", "team-b", 0),
+    )
+
+
+TWICE: list[Plain] = [{"namespace": "team-a", "gpus": 8}, {"namespace": "team-a", "gpus": 4}]
 PRICED = "allowed: pricePerHour such as $2.40, or owned: true"
 MISTAKES: list[tuple[Plain, str]] = [
     (with_group(gpu="G9"), "nodeGroups[0].gpu: unknown GPU 'G9' (known: G1, G2, NVIDIA-G1, Unpriced)"),
@@ -72,6 +86,10 @@ MISTAKES: list[tuple[Plain, str]] = [
     ),
     (with_group(powerDomain="rck"), "nodeGroups[0].powerDomain: got 'rck', allowed: rack"),
     (with_group(name="other"), "nodeGroups[1].name: got 'other' a second time, allowed: every name once"),
+    (
+        changed(INVENTORY, ("spec", "quotas"), TWICE),
+        "quotas[1].name: got 'team-a/gpus' a second time, allowed: every name once",
+    ),
     (with_group(nodes=0), "nodeGroups[0].nodes: got 0, allowed: at least 1"),
     (with_group(nodes=10**12), "nodeGroups[0].nodes: got 1000000000000, allowed: at most 1e+06"),
     (with_group(nodes="two"), "nodeGroups[0].nodes: got 'two', allowed: a whole number"),
