@@ -17,7 +17,7 @@ from planner.hopeless import far_beyond, unserved
 from planner.infeasible import SMALL_COLUMNS, explain, mended, over_budget, over_quota
 from planner.loosen import loosened
 from planner.one_type import one_type
-from planner.options import Key, Objective, options_of
+from planner.options import Key, Objective, Option, options_of
 from planner.plan import Allocation, Change, Infeasible, Plan, Profile, Status
 from planner.program import build
 from planner.program_rows import Program
@@ -30,6 +30,7 @@ from planner.supply import Seats, seats_of
 _OPTIMAL_GAP = 1e-6
 _TIDY_NODES = 20
 _HALF = 0.5
+_CAP_GPUS = 1e-3  # what a capped GPU counts more than another where plans cost the same
 _SAME_USD = 1e-7
 _COMPARE_RATIO = 0.2  # of a time limit, for the comparison with one-type fleets
 _MOST_ROUNDS = 4
@@ -156,10 +157,25 @@ def _solve(
         known = solved.x if solved is not None and len(solved.x) else start
         whole = find(model, search, known)
         solved = whole if solved is None else better(solved, whole)
-    usable = solved.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE)
-    if usable and any(model.cost[column] == 0 for column in program.n) and not search.over():
-        solved = _tidy(model, program, solved, search)
+    if solved.outcome in (Outcome.OPTIMAL, Outcome.FEASIBLE) and not search.over():
+        free = any(model.cost[column] == 0 for column in program.n)
+        if free or any(_capped(option) for _, option in _running(program, solved)):
+            solved = _tidy(model, program, solved, search, free)
     return solved
+
+
+def _running(program: Program, solved: Solution) -> list[tuple[int, Option]]:
+    """The options that a solution has replicas of, by position."""
+    return [(at, option) for at, option in enumerate(program.options) if solved.x[program.n[at]] >= _HALF]
+
+
+def _capped(option: Option) -> bool:
+    return option.profile.recipe.power_cap_w is not None
+
+
+def _full_power(option: Option) -> Key:
+    recipe = replace(option.profile.recipe, power_cap_w=None)
+    return (option.service, str(recipe), option.pool.pool, option.group.name)
 
 
 def _open(solved: Solution, search: Search, columns: int) -> bool:
@@ -170,14 +186,19 @@ def _open(solved: Solution, search: Search, columns: int) -> bool:
     return solved.outcome is Outcome.UNKNOWN or (apart and columns <= SMALL_COLUMNS)
 
 
-def _tidy(model: LinearModel, program: Program, solved: Solution, search: Search) -> Solution:
-    """A solution of the same cost with as few GPUs as a short search finds: free ones are not kept for nothing."""
-    stay = without(program, [i for i, n in enumerate(program.n) if solved.x[n] < _HALF], len(model.cost))
+def _tidy(model: LinearModel, program: Program, solved: Solution, search: Search, free: bool) -> Solution:
+    """A solution of the same cost with as few GPUs as a short search finds (`free`: some cost nothing), of these as few
+    with a power cap as it finds: free ones are not kept for nothing, none is slowed for watts that nobody lacks."""
+    running = _running(program, solved)
+    kept = {at for at, _ in running}
+    twins = {_full_power(option) for _, option in running if _capped(option)}
+    kept |= {at for at, option in enumerate(program.options) if option.key in twins}
+    stay = without(program, [at for at in range(len(program.n)) if at not in kept], len(model.cost))
     small = subset(model, stay)
     rows, cols = len(small.row_lower), np.flatnonzero(small.cost).astype(np.int32)
     per_column = np.repeat(np.arange(len(small.cost), dtype=np.int32), np.diff(small.matrix.start))
     gpus = np.zeros_like(model.cost)
-    gpus[list(program.n)] = [float(option.pool.gpus_per_replica) for option in program.options]
+    gpus[list(program.n)] = [o.pool.gpus_per_replica * (free + _CAP_GPUS * _capped(o)) for o in program.options]
     fewest = replace(
         small,
         cost=gpus[stay],
