@@ -16,7 +16,8 @@ from controller.cluster import Kind, Running, Target
 from controller.crds.kinds import CONDITIONS, REASONS, ServiceStatus
 from controller.redact import shown
 from controller.trigger import Verdict
-from tests.controller.failures import FAILURES, Failure, deployment, facts, template
+from tests.controller.failure import Failure, deployment, facts, template
+from tests.controller.failures import FAILURES
 
 SERVICE: dict[str, Any] = {"metadata": {"name": "chat", "namespace": "a", "generation": 1}}
 
