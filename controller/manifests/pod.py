@@ -24,6 +24,8 @@ _INIT_PORT = 20000
 LEAST_START_S, _START_FACTOR = 600.0, 3.0  # a cold start is predicted; networks and disks are not
 PROBE_S = 10
 _DRAIN_S, _GRACE_S = 10, 150
+_LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_LOST_S = 30  # on a node that is gone, a replica serves nobody; a kubelet that restarts is back by then
 _MOST_CLAIMS = 44  # that, and what stands behind it, stay within 63 characters
 _IMAGES = {"vllm": "vllm/vllm-openai:v{}", "sglang": "lmsysorg/sglang:v{}"}
 
@@ -163,9 +165,7 @@ def _template(
         "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}, *volumes],
         "affinity": {"nodeAffinity": _affinity(allocation, group)},
         "topologySpreadConstraints": [] if worker else [_spread(name, key) for key in _SPREAD],
-        "tolerations": [
-            {"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}, *(serving.get("tolerations") or ())
-        ],
+        "tolerations": _tolerations(serving),
         "terminationGracePeriodSeconds": _GRACE_S,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -192,6 +192,22 @@ def _resources(serving: Object, gpus: int) -> Object:
     if serving.get("deviceClass"):
         return {"claims": [{"name": CLAIM}]}
     return {"limits": {GPU_RESOURCE: str(gpus)}, "requests": {GPU_RESOURCE: str(gpus)}}
+
+
+def _tolerations(serving: Object) -> list[Object]:
+    """Nodes with GPUs, what users tolerate, and for a short while nodes that no longer answer.
+
+    Where users say how long to stay on those, that holds instead.
+    """
+    given = list(serving.get("tolerations") or ())
+    there = [*given, *(((serving.get("podTemplate") or {}).get("spec") or {}).get("tolerations") or ())]
+    said = {one.get("key") or "" for one in there if one.get("effect") in (None, "", "NoExecute")}
+    lost = [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _LOST_S}
+        for key in _LOST
+        if not said & {key, ""}
+    ]
+    return [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}, *lost, *given]
 
 
 def _probe(period_s: int, failures: int | None = None) -> Object:

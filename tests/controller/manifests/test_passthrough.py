@@ -98,3 +98,21 @@ def test_probes_of_sidecars_stay_theirs_where_replicas_span_nodes() -> None:
     engine, there = workload(made(service, allocation), 1, service, OLD)["spec"]["template"]["spec"]["containers"]
     assert there == side
     assert "exec" in engine["livenessProbe"]
+
+
+GONE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+def stays_s(**serving: Any) -> dict[str, int | None]:
+    """How long pods stay on a node with each taint of one that is gone; none for ever."""
+    spec = made(a_service(serving=serving), an_allocation(Recipe(H100))).pod.template["spec"]
+    return {one.get("key", ""): one.get("tolerationSeconds") for one in spec["tolerations"]}
+
+
+def test_replicas_leave_a_node_that_is_gone_after_thirty_seconds_unless_users_say_when() -> None:
+    assert {key: stays_s()[key] for key in GONE} == {key: 30 for key in GONE}
+    longer = {"key": GONE[1], "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 120}
+    for serving in ({"tolerations": [longer]}, {"podTemplate": {"spec": {"tolerations": [longer]}}}):
+        assert {key: stays_s(**serving)[key] for key in GONE} == {GONE[0]: 30, GONE[1]: 120}
+    assert not set(GONE) & set(stays_s(tolerations=[{"operator": "Exists"}])), "what tolerates everything says so"
+    assert set(GONE) <= set(stays_s(tolerations=[{"operator": "Exists", "effect": "NoSchedule"}]))
