@@ -23,6 +23,7 @@ ENTRIES = ("serve", "prefill")  # the pools that requests are sent to
 _INIT_PORT = 20000
 LEAST_START_S, _START_FACTOR = 600.0, 3.0  # a cold start is predicted; networks and disks are not
 PROBE_S = 10
+QUEUE = "kueue.x-k8s.io/queue-name"  # label: of the LocalQueue
 _DRAIN_S, _GRACE_S = 10, 150
 _LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _LOST_S = 30  # on a node that is gone, a replica serves nobody; a kubelet that restarts is back by then
@@ -80,6 +81,11 @@ def unservable(service: Object, allocation: Allocation, gpus_per_node: int, serv
             return (
                 f"a replica of {gpus} GPUs does not fit into a node of group {allocation.node_group}, which has "
                 f"{gpus_per_node} GPUs, and cannot be split evenly over {size} nodes"
+            )
+        if size > 1 and serving.get("queue") and served.get("leaderworkersets") is None:
+            return (
+                f"spec.serving.queue: got {serving['queue']}, but a replica over {size} nodes is pods of a StatefulSet "
+                "here, which Kueue lets nobody scale; allowed: none, or a cluster with LeaderWorkerSets"
             )
         if why := _shares_ports(serving.get("podTemplate") or {}, gpus // size, gpus_per_node, size, served):
             return f"spec.serving.podTemplate.{why}"
@@ -180,7 +186,7 @@ def _template(
         labels[names.SERVES] = "true"
         labels |= {names.ENTRY: "true"} if allocation.pool in ENTRIES else {}
     if serving.get("queue"):
-        labels["kueue.x-k8s.io/queue-name"] = serving["queue"]
+        labels[QUEUE] = serving["queue"]  # as Kueue copies it from a workload: templates then stay what we made
     template = {"metadata": {"labels": labels, "annotations": {names.RECIPE: str(allocation.recipe)}}, "spec": spec}
     return merged(template, serving.get("podTemplate") or {})
 

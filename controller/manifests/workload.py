@@ -17,7 +17,7 @@ from controller.cluster import Kind
 from controller.kube.discovery import Served
 from controller.kube.view import kind_text
 from controller.manifests.passthrough import ENGINE, PORT
-from controller.manifests.pod import LEAST_START_S, PROBE_S, Pod, pod
+from controller.manifests.pod import LEAST_START_S, PROBE_S, QUEUE, Pod, pod
 from controller.plans import merged, owner, rate_of
 from controller.specs import key_of
 from planner.plan import Allocation
@@ -102,6 +102,8 @@ def templates(workload: Object) -> list[Object]:
 
 def _head(made: Made, service: Object, version: str, kind: str) -> dict[str, Any]:
     labels = {**_labels(made, service), "app.kubernetes.io/component": made.kind.pool, names.ROLE: made.kind.pool}
+    if queue := (service["spec"].get("serving") or {}).get("queue"):
+        labels[QUEUE] = queue  # Kueue takes workloads by it; on their pods alone it would take each pod by itself
     notes = {
         names.KIND_SPEC: kind_text(made.kind),
         names.RECIPE: made.kind.recipe,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from controller.kube.discovery import Resource
 from controller.manifests.priority import class_of, priority_class
 from controller.manifests.service import table, table_name, weights_of
-from controller.manifests.workload import kinds, workload
+from controller.manifests.workload import kinds, templates, workload
 from planner.plan import Recipe
 from planner.spec.fields import SERVICE_NAME
 from tests.controller.manifests.factories import (
@@ -123,3 +123,14 @@ def test_weights_are_read_back_from_their_table() -> None:
     assert weights_of(table(a_service(), weights)) == weights
     broken = {"metadata": {"namespace": "x"}, "data": {"weights.json": "{nonsense"}}
     assert weights_of(broken) == {}
+
+
+def test_kueue_is_told_the_queue_on_the_workload_and_finds_it_on_its_pods() -> None:
+    """Where Kueue looks: metadata.labels of Deployment and LeaderWorkerSet (its documentation, Run Deployment)."""
+    service, label = a_service(serving={"queue": "team"}), "kueue.x-k8s.io/queue-name"
+    for allocation in (an_allocation(Recipe(H100)), an_allocation(Recipe(H100, tp=8, pp=2), model=DEEPSEEK)):
+        one = workload(made(service, allocation), 1, service, NEW)
+        assert one["metadata"]["labels"][label] == "team"
+        assert {each["metadata"]["labels"][label] for each in templates(one)} == {"team"}
+        plain = workload(made(a_service(), allocation), 1, a_service(), NEW)
+        assert label not in str(plain)

@@ -60,3 +60,10 @@ def test_another_device_class_is_another_template_and_the_old_replicas_keep_thei
     assert not names[0] & names[1]
     assert claimed(old) == names[0]
     assert claimed(new) == names[1]
+
+
+def test_a_queue_is_refused_where_kueue_would_not_let_its_workload_be_scaled() -> None:
+    """Kueue's webhook refuses other replicas of a StatefulSet (kubernetes-sigs/kueue, issue 13641)."""
+    service, wide = a_service(serving={"queue": "team"}), an_allocation(Recipe(H100, tp=8, pp=2))
+    assert unservable(service, wide, 8, OLD).startswith("spec.serving.queue: got team, but a replica over 2 nodes is")
+    assert unservable(service, wide, 8, NEW) == unservable(service, an_allocation(Recipe(H100)), 8, OLD) == ""
