@@ -31,15 +31,15 @@ def engine_flags(recipe: Recipe, engine: Engine, pool: str = "serve") -> dict[st
     return {**told, "max-num-seqs": str(of_a_rank)}
 
 
-def command(allocation: Allocation) -> str:
-    """As typed. The model is its Hugging Face id, and the name of a plan where none is known.
+def command(allocation: Allocation, asked: str = "") -> str:
+    """As typed. The model is its Hugging Face id: `asked`, if the owner named one; a plan's name where none is known.
 
     So too where a technique wants a checkpoint that somebody quantised: which, the reader decides.
     """
     start = "vllm serve" if allocation.engine == "vllm" else "python -m sglang.launch_server --model-path"
     known = techniques()
     other = any(known[name].quantised for name in allocation.recipe.techniques if name in known)
-    model = (None if other else checkpoint(allocation.model)) or allocation.model
+    model = (None if other else asked or checkpoint(allocation.model)) or allocation.model
     return " ".join([start, shlex.quote(model), *_typed(allocation.flags)])
 
 

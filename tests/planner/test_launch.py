@@ -54,15 +54,21 @@ def test_the_command_is_typed_for_a_shell() -> None:
 def test_the_command_names_the_checkpoint_that_the_catalogue_knows() -> None:
     row = replace(plan([service()], inventory(H100)).allocations[0], model="qwen3-32b", flags={})
     assert command(row) == "vllm serve Qwen/Qwen3-32B"
+    assert command(row, "Qwen/Qwen3-32B-chat") == "vllm serve Qwen/Qwen3-32B-chat"
     # Somebody's AWQ weights are not the model's own, and the catalogue has no id of them.
     quantised = replace(row, recipe=Recipe("H100-SXM", techniques=("w4a16",)))
-    assert command(quantised) == "vllm serve qwen3-32b"
+    assert command(quantised) == command(quantised, "Qwen/Qwen3-32B") == "vllm serve qwen3-32b"
 
 
 def test_a_checkpoint_is_one_that_the_row_names_and_its_source_where_it_can() -> None:
     assert checkpoint("llama-3.1-8b") == "meta-llama/Llama-3.1-8B"
     assert checkpoint("gemma-3-4b") == "google/gemma-3-4b-it"  # not the base model, which the row also goes by
     assert checkpoint("no such model") is None
+    # An id means itself, not the row's base model, which has no chat template.
+    assert checkpoint("meta-llama/llama-3.1-8b-instruct") == "meta-llama/Llama-3.1-8B-Instruct"
+    assert checkpoint("Mixtral-8x7B-Instruct-v0.1") == "mistralai/Mixtral-8x7B-Instruct-v0.1"
+    for alias in (alias for row in models() for alias in row.aliases if "/" in alias):
+        assert checkpoint(alias) == alias
     for row in models():
         found = checkpoint(row.name)
         assert found in row.aliases

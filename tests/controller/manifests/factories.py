@@ -26,7 +26,8 @@ GROUPS = {
     "h100": {"name": "h100", "nodeSelector": {"pool": "big"}},
     "l4": {"name": "l4", "nodeSelector": {"pool": "small"}, "gpu": "L4"},
 }
-LLAMA, DEEPSEEK = "meta-llama/Llama-3.1-8B-Instruct", "deepseek-ai/DeepSeek-V3"
+LLAMA, DEEPSEEK = "llama-3.1-8b", "deepseek-v3"
+"""As plans name the models that services ask for by other names."""
 
 
 def an_allocation(recipe: Recipe, replicas: int = 2, pool: str = "serve", **more: Any) -> Allocation:

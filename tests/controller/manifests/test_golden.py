@@ -30,10 +30,11 @@ CASES: dict[str, list[Any]] = {
         an_allocation(Recipe("L4"), node_group="l4"),
     ),
     "two-nodes-leader-worker-set": everything(
-        a_service(engine="sglang"), an_allocation(Recipe(H100, tp=16), 2, engine="sglang", model=DEEPSEEK)
+        a_service(engine="sglang", model="deepseek-ai/DeepSeek-V3"),
+        an_allocation(Recipe(H100, tp=16), 2, engine="sglang", model=DEEPSEEK)
     ),
     "two-nodes-stateful-set": everything(
-        a_service(), an_allocation(Recipe(H100, tp=8, pp=2), 2, model=DEEPSEEK), served=OLD
+        a_service(model="deepseek-v3"), an_allocation(Recipe(H100, tp=8, pp=2), 2, model=DEEPSEEK), served=OLD
     ),
     "prefill-and-decode": everything(
         a_service(),
@@ -41,7 +42,8 @@ CASES: dict[str, list[Any]] = {
           for pool, count in (("prefill", 1), ("decode", 2))),
     ),
     "experts-and-attention-ranks": everything(
-        a_service(engine="sglang"), an_allocation(Recipe(H100, tp=1, ep=8, dp=8), 1, engine="sglang", model=DEEPSEEK)
+        a_service(engine="sglang", model="deepseek-v3"),
+        an_allocation(Recipe(H100, tp=1, ep=8, dp=8), 1, engine="sglang", model=DEEPSEEK)
     ),
     "queue-claims-gateway": everything(
         a_service(serving={
