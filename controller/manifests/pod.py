@@ -9,6 +9,7 @@ from typing import Any
 from controller import names
 from controller.hardware import GPU_RESOURCE, PRODUCT, products, selected
 from controller.kube.discovery import Served
+from controller.manifests.apart import annotations, environment, without_router
 from controller.manifests.engine import command, image, weights
 from controller.manifests.merge import merged
 from controller.manifests.passthrough import CLAIM, ENGINE, PORT, PORT_NAME, on_host
@@ -18,7 +19,7 @@ from planner.plan import Allocation
 from planner.techniques import techniques
 
 Object = Mapping[str, Any]
-ENTRIES = ("serve", "prefill")  # the pools that requests are sent to
+ENTRY = "serve"  # the pool that users' requests are sent to; those of two pools come by way of a router
 LEAST_START_S, _START_FACTOR = 600.0, 3.0  # a cold start is predicted; networks and disks are not
 PROBE_S = 10
 QUEUE = "kueue.x-k8s.io/queue-name"  # label: of the LocalQueue
@@ -86,7 +87,7 @@ def unservable(service: Object, allocation: Allocation, gpus_per_node: int, serv
             )
         if why := _shares_ports(serving.get("podTemplate") or {}, gpus // size, gpus_per_node, size, served):
             return f"spec.serving.podTemplate.{why}"
-    return _without_checkpoint(serving.get("weights"), allocation)
+    return without_router(service, allocation) or _without_checkpoint(serving.get("weights"), allocation)
 
 
 def _shares_ports(template: Object, gpus: int, gpus_per_node: int, size: int, served: Served) -> str:
@@ -144,7 +145,7 @@ def _template(
         "name": ENGINE,
         "image": image(serving, allocation.engine),
         "command": command(allocation, (name, asked), model, size),
-        "env": env,
+        "env": [*env, *environment(allocation)],
         "resources": _resources(serving, gpus),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *mounts],
@@ -175,10 +176,11 @@ def _template(
     labels = {**names.labels(name), names.ROLE: allocation.pool, "app.kubernetes.io/component": allocation.pool}
     if not worker:
         labels[names.SERVES] = "true"
-        labels |= {names.ENTRY: "true"} if allocation.pool in ENTRIES else {}
+        labels |= {names.ENTRY: "true"} if allocation.pool == ENTRY else {}
     if serving.get("queue"):
         labels[QUEUE] = serving["queue"]  # as Kueue copies it from a workload: templates then stay what we made
-    template = {"metadata": {"labels": labels, "annotations": {names.RECIPE: str(allocation.recipe)}}, "spec": spec}
+    notes = {names.RECIPE: str(allocation.recipe), **({} if worker else annotations(allocation))}
+    template = {"metadata": {"labels": labels, "annotations": notes}, "spec": spec}
     return merged(template, serving.get("podTemplate") or {})
 
 

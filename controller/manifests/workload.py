@@ -82,6 +82,12 @@ def _made(service: Object, one: Allocation, rates_per_s: Mapping[Bucket, float],
     return Made(kind, one.replicas, made)
 
 
+def pool_of(kind: str) -> str:
+    """The pool of a kind, by its name; empty for what is no kind's."""
+    parts = kind.rsplit("-", 2)
+    return parts[1] if len(parts) == 3 else ""
+
+
 def workload(made: Made, replicas: int, service: Object, served: Served) -> Object:
     """The object that runs so many replicas of a kind."""
     size = made.pod.size

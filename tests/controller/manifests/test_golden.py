@@ -16,7 +16,7 @@ from planner.catalog.engines import engine_options
 from planner.plan import Recipe
 from planner.yaml_text import dump
 from tests.controller.manifests.factories import DEEPSEEK, H100, HF, OLD, PATCH, an_allocation, everything
-from tests.controller.objects import a_service
+from tests.controller.objects import a_service, routed
 
 GOLDEN = Path(__file__).with_name("golden")
 CASES: dict[str, list[Any]] = {
@@ -37,7 +37,7 @@ CASES: dict[str, list[Any]] = {
         a_service(model="deepseek-v3"), an_allocation(Recipe(H100, tp=8, pp=2), 2, model=DEEPSEEK), served=OLD
     ),
     "prefill-and-decode": everything(
-        a_service(),
+        routed(a_service()),
         *(an_allocation(Recipe(H100, techniques=("disaggregation",)), count, pool)
           for pool, count in (("prefill", 1), ("decode", 2))),
     ),
