@@ -12,8 +12,8 @@ from planner.techniques import techniques
 from planner.techniques.disaggregation import Disaggregation
 
 
-def engine_flags(recipe: Recipe, engine: Engine, pool: str = "serve") -> dict[str, str]:
-    """Flag without dashes -> value ("" for a switch): degrees, techniques, and the most sequences in flight.
+def engine_flags(recipe: Recipe, engine: Engine, pool: str = "serve", context_tokens: int = 0) -> dict[str, str]:
+    """Flag without dashes -> value ("" for a switch): degrees, techniques, and the longest and the most sequences.
 
     A recipe counts the sequences of one pipeline lane on all attention ranks. vLLM's limit is that of one data-parallel
     rank, for all micro-batches in its pipeline (`SchedulerConfig.max_num_seqs`, `Scheduler.running`). SGLang's is that
@@ -25,6 +25,8 @@ def engine_flags(recipe: Recipe, engine: Engine, pool: str = "serve") -> dict[st
     for technique in chosen:
         if isinstance(technique, Disaggregation):
             told.update(technique.pool_flags(engine, pool))
+    if context_tokens:
+        told["context-length" if engine == "sglang" else "max-model-len"] = str(context_tokens)
     of_a_rank = math.ceil(recipe.max_batch / recipe.dp) * recipe.pp
     if engine == "sglang":
         return {**told, "max-running-requests": str(of_a_rank * recipe.dp)}

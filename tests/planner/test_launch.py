@@ -30,6 +30,8 @@ def test_degrees_techniques_and_sequences_are_told_by_hand() -> None:
     both = Recipe("H100", ep=2, dp=2, pp=2, max_batch=65)
     assert engine_flags(both, "vllm")["max-num-seqs"] == "66"
     assert engine_flags(both, "sglang")["max-running-requests"] == "132"
+    assert engine_flags(piped, "vllm", context_tokens=4096) == {**told, "max-model-len": "4096"}
+    assert engine_flags(piped, "sglang", context_tokens=4096)["context-length"] == "4096"
     apart = Recipe("H100", techniques=("disaggregation",))
     assert engine_flags(apart, "sglang", "prefill")["disaggregation-mode"] == "prefill"
 
@@ -37,7 +39,7 @@ def test_degrees_techniques_and_sequences_are_told_by_hand() -> None:
 def test_a_plan_says_how_to_start_its_replicas_and_is_read_back_with_it(tmp_path: Path) -> None:
     made = plan([service()], inventory(H100))
     row = made.allocations[0]
-    assert row.flags == engine_flags(row.recipe, "vllm", row.pool)
+    assert row.flags == engine_flags(row.recipe, "vllm", row.pool, int(row.flags["max-model-len"]))
     assert f"--max-num-seqs {row.recipe.max_batch}" in command(row)
     path = tmp_path / "plan.yaml"
     path.write_text(plan_text(made, "p"), encoding="utf-8")
@@ -81,7 +83,7 @@ def told(engine: Engine) -> Mapping[str, set[str]]:
     for name, kind in techniques().items():
         if not issubclass(kind, Parallelism) and kind().flags(engine) is not None:
             recipe = replace(every, techniques=(name,))
-            found[name] = {flag for pool in ("prefill", "decode") for flag in engine_flags(recipe, engine, pool)}
+            found[name] = {flag for pool in ("prefill", "decode") for flag in engine_flags(recipe, engine, pool, 4096)}
     return found
 
 

@@ -35,7 +35,7 @@ def an_allocation(recipe: Recipe, replicas: int = 2, pool: str = "serve", **more
     predicted = Prediction(0.2, 0.02, 3.0, 1000.0, 0.7, 1e9, 1e10, 400.0, more.pop("cold_start_s", 90.0))
     made = Allocation(
         "team-a/chat", more.pop("model", LLAMA), pool, more.pop("node_group", "h100"), "a", recipe, replicas,
-        recipe.gpus, 5.0, 800.0, predicted, {SMALL: 1.0}, 0.8, engine, engine_flags(recipe, engine, pool),
+        recipe.gpus, 5.0, 800.0, predicted, {SMALL: 1.0}, 0.8, engine, engine_flags(recipe, engine, pool, 2048),
     )  # fmt: skip
     return replace(made, **{key: value for key, value in more.items() if key != "engine"})
 
