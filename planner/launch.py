@@ -12,8 +12,8 @@ from planner.techniques import techniques
 from planner.techniques.disaggregation import Disaggregation
 
 
-def engine_flags(recipe: Recipe, engine: Engine, pool: str = "serve") -> dict[str, str]:
-    """Flag without dashes -> value ("" for a switch): degrees, techniques, and the most sequences in flight.
+def engine_flags(recipe: Recipe, engine: Engine, pool: str = "serve", context_tokens: int = 0) -> dict[str, str]:
+    """Flag without dashes -> value ("" for a switch): degrees, techniques, and the longest and the most sequences.
 
     A recipe counts the sequences of one pipeline lane on all attention ranks. vLLM's limit is that of one data-parallel
     rank, for all micro-batches in its pipeline (`SchedulerConfig.max_num_seqs`, `Scheduler.running`). SGLang's is that
@@ -25,21 +25,23 @@ def engine_flags(recipe: Recipe, engine: Engine, pool: str = "serve") -> dict[st
     for technique in chosen:
         if isinstance(technique, Disaggregation):
             told.update(technique.pool_flags(engine, pool))
+    if context_tokens:
+        told["context-length" if engine == "sglang" else "max-model-len"] = str(context_tokens)
     of_a_rank = math.ceil(recipe.max_batch / recipe.dp) * recipe.pp
     if engine == "sglang":
         return {**told, "max-running-requests": str(of_a_rank * recipe.dp)}
     return {**told, "max-num-seqs": str(of_a_rank)}
 
 
-def command(allocation: Allocation) -> str:
-    """As typed. The model is its Hugging Face id, and the name of a plan where none is known.
+def command(allocation: Allocation, asked: str = "") -> str:
+    """As typed. The model is its Hugging Face id: `asked`, if the owner named one; a plan's name where none is known.
 
     So too where a technique wants a checkpoint that somebody quantised: which, the reader decides.
     """
     start = "vllm serve" if allocation.engine == "vllm" else "python -m sglang.launch_server --model-path"
     known = techniques()
     other = any(known[name].quantised for name in allocation.recipe.techniques if name in known)
-    model = (None if other else checkpoint(allocation.model)) or allocation.model
+    model = (None if other else asked or checkpoint(allocation.model)) or allocation.model
     return " ".join([start, shlex.quote(model), *_typed(allocation.flags)])
 
 

@@ -94,12 +94,13 @@ class PoolProfile:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A recipe that can serve at least one bucket of a service."""
+    """A recipe that can serve at least one bucket of a service; `context_tokens`: the longest request it takes."""
 
     service: str
     recipe: Recipe
     pools: tuple[PoolProfile, ...]
     source: Source = "modelled"
+    context_tokens: int = 0  # not known
 
 
 @dataclass(frozen=True, slots=True)

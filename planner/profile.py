@@ -29,6 +29,7 @@ from planner.batching import (
     wait_s,
 )
 from planner.calibration import ENGINES, HBM_RATIO
+from planner.context import context_tokens, room_of
 from planner.corrections import Correction
 from planner.cost import Case, Cost, Degrees
 from planner.dominance import undominated
@@ -216,7 +217,11 @@ def _profile(
         return words
     shape = (len(demand.buckets), BATCHES.size)
     used = [np.broadcast_to(np.asarray(memory_bytes(cost, pool), dtype=float), shape) for pool in cost.pools]
-    fits = [each <= HBM_RATIO * case.gpu.hbm_bytes for each in used]
+    room = room_of(case, cost, used)
+    edges = np.array([[bucket.input_tokens + bucket.output_tokens] for bucket in demand.buckets], dtype=float)
+    # Not only requests of mean size: the largest must fit too, alone.
+    fits = [a <= HBM_RATIO * case.gpu.hbm_bytes for a in used]
+    fits = [a & b for a, b in zip(fits, room.holds(edges), strict=True)]
     if not all(each.any() for each in fits):
         return _too_large(service, recipe, case.gpu, cost)
     factors = COMPUTED if anchor is None else Factors(anchor.decode[None, :], anchor.prefill, anchor.first_s)
@@ -229,7 +234,9 @@ def _profile(
         return _too_slow(run, fits[-1], demand, recipe.pp, margin)
     made = pool_profiles(recipe, case, base, cost, pools, demand, anchor)
     run_as = replace(recipe, max_batch=int(point.batch.max()))
-    return Profile(service.name, run_as, made, made[0].prediction.source)
+    column = int(np.searchsorted(BATCHES[0] * recipe.pp, run_as.max_batch))
+    context = context_tokens(room, edges, np.flatnonzero(point.batch).tolist(), column)
+    return Profile(service.name, run_as, made, made[0].prediction.source, context)
 
 
 def _margin(anchor: Anchor | None, confidence: float) -> dict[str, float]:

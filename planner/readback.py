@@ -149,7 +149,7 @@ def _allocation(
         shares=shares,
         busy_ratio=min(1.0, busy / count),
         engine=service.engine,
-        flags=engine_flags(option.profile.recipe, service.engine, option.pool.pool),
+        flags=engine_flags(option.profile.recipe, service.engine, option.pool.pool, option.profile.context_tokens),
     )
 
 

@@ -67,7 +67,10 @@ class Constraints:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """One service. `priority`: higher is kept when not all fit. `quality_floor`: least accuracy kept (0 to 1)."""
+    """One service. `priority`: higher is kept when not all fit. `quality_floor`: least accuracy kept (0 to 1).
+
+    `checkpoint`: the Hugging Face id that the owner's name of the model means; empty where the catalogue knows none.
+    """
 
     name: str
     model: Model
@@ -80,6 +83,7 @@ class ServiceSpec:
     priority: int = 0
     quality_floor: float = 0.0
     constraints: Constraints = field(default_factory=Constraints)
+    checkpoint: str = ""
 
     def slo(self, slo_class: str) -> SLO:
         """The objective of a class; raises KeyError for a class that the service has not."""

@@ -106,15 +106,15 @@ def allocations(
             *_spread(service, mine, inventory),
             *_quantised(service, mine),
             *_cold_start(plan, service, mine),
-            *(_start(mine) if explain else []),
+            *(_start(service, mine) if explain else []),
         ]
         table.rows.extend(Words(line, indent=_BELOW) for line in below)
     return table
 
 
-def _start(mine: Sequence[Allocation]) -> list[str]:
+def _start(service: ServiceSpec, mine: Sequence[Allocation]) -> list[str]:
     """How to start each kind of replica once."""
-    return list(dict.fromkeys(f"start {pooled(a)} with: {command(a)}" for a in mine))
+    return list(dict.fromkeys(f"start {pooled(a)} with: {command(a, service.checkpoint)}" for a in mine))
 
 
 def _title(service: ServiceSpec, mine: Sequence[Allocation]) -> str:

@@ -8,12 +8,14 @@ _KEYED = {
     "containers": "name", "initContainers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath",
     "resourceClaims": "name", "claims": "name",
 }  # fmt: skip
+_EITHER = {"value": "valueFrom", "valueFrom": "value"}  # of a variable of the environment: not both
 _APPENDED = ("tolerations", "imagePullSecrets", "topologySpreadConstraints", "ports")
 
 
 def merged(template: Object, given: Object) -> Object:
     """`template` with what is given added: mappings by key, containers and the like by name, tolerations appended."""
-    return {key: _value(key, template.get(key), given.get(key)) for key in {**template, **given}}
+    kept = {key: value for key, value in template.items() if _EITHER.get(key) not in given}
+    return {key: _value(key, kept.get(key), given.get(key)) for key in {**kept, **given}}
 
 
 def _value(key: str, mine: Any, theirs: Any) -> Any:

@@ -1,7 +1,6 @@
 """The pod of a replica: the engine with its exact flags, the weights, and where it may run."""
 
 import math
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,22 +9,24 @@ from typing import Any
 from controller import names
 from controller.hardware import GPU_RESOURCE, PRODUCT, products, selected
 from controller.kube.discovery import Served
+from controller.manifests.apart import annotations, environment, without_router
+from controller.manifests.engine import command, image, weights
 from controller.manifests.merge import merged
-from controller.manifests.passthrough import CLAIM, ENGINE, MODELS, PORT, PORT_NAME, on_host
+from controller.manifests.passthrough import CLAIM, ENGINE, PORT, PORT_NAME, on_host
 from controller.manifests.priority import class_of
 from planner.catalog import checkpoint
-from planner.catalog.engines import engine_options
 from planner.plan import Allocation
 from planner.techniques import techniques
 
 Object = Mapping[str, Any]
-ENTRIES = ("serve", "prefill")  # the pools that requests are sent to
-_INIT_PORT = 20000
+ENTRY = "serve"  # the pool that users' requests are sent to; those of two pools come by way of a router
 LEAST_START_S, _START_FACTOR = 600.0, 3.0  # a cold start is predicted; networks and disks are not
 PROBE_S = 10
+QUEUE = "kueue.x-k8s.io/queue-name"  # label: of the LocalQueue
 _DRAIN_S, _GRACE_S = 10, 150
+_LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_LOST_S = 30  # on a node that is gone, a replica serves nobody; a kubelet that restarts is back by then
 _MOST_CLAIMS = 44  # that, and what stands behind it, stay within 63 characters
-_IMAGES = {"vllm": "vllm/vllm-openai:v{}", "sglang": "lmsysorg/sglang:v{}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,14 @@ def unservable(service: Object, allocation: Allocation, gpus_per_node: int, serv
                 f"a replica of {gpus} GPUs does not fit into a node of group {allocation.node_group}, which has "
                 f"{gpus_per_node} GPUs, and cannot be split evenly over {size} nodes"
             )
+        if size > 1 and serving.get("queue") and served.get("leaderworkersets") is None:
+            return (
+                f"spec.serving.queue: got {serving['queue']}, but a replica over {size} nodes is pods of a StatefulSet "
+                "here, which Kueue lets nobody scale; allowed: none, or a cluster with LeaderWorkerSets"
+            )
         if why := _shares_ports(serving.get("podTemplate") or {}, gpus // size, gpus_per_node, size, served):
             return f"spec.serving.podTemplate.{why}"
-    return _without_checkpoint(serving.get("weights"), allocation)
+    return without_router(service, allocation) or _without_checkpoint(serving.get("weights"), allocation)
 
 
 def _shares_ports(template: Object, gpus: int, gpus_per_node: int, size: int, served: Served) -> str:
@@ -123,13 +129,6 @@ def claims_name(service: Object, gpus: int) -> str:
     return f"{name[:_MOST_CLAIMS]}-{gpus}-gpus-{mark}"
 
 
-def image(serving: Object, engine: str) -> str:
-    """The engine's image: the one asked for, or the published one of the release that its flags were checked with."""
-    return str(
-        serving.get("image") or _IMAGES[engine].format(serving.get("engineVersion") or engine_options(engine).version)
-    )
-
-
 def _template(
     service: Object,
     serving: Object,
@@ -140,12 +139,13 @@ def _template(
     worker: bool,
 ) -> Object:
     name = service["metadata"]["name"]
-    model, volumes, mounts, env = _weights(serving, allocation.model)
+    asked = service["spec"]["model"]
+    model, volumes, mounts, env = weights(serving, asked, allocation.model)
     container: dict[str, Any] = {
         "name": ENGINE,
         "image": image(serving, allocation.engine),
-        "command": _command(allocation, name, model, size),
-        "env": env,
+        "command": command(allocation, (name, asked), model, size),
+        "env": [*env, *environment(allocation)],
         "resources": _resources(serving, gpus),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *mounts],
@@ -163,9 +163,7 @@ def _template(
         "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}, *volumes],
         "affinity": {"nodeAffinity": _affinity(allocation, group)},
         "topologySpreadConstraints": [] if worker else [_spread(name, key) for key in _SPREAD],
-        "tolerations": [
-            {"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}, *(serving.get("tolerations") or ())
-        ],
+        "tolerations": _tolerations(serving),
         "terminationGracePeriodSeconds": _GRACE_S,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -178,10 +176,11 @@ def _template(
     labels = {**names.labels(name), names.ROLE: allocation.pool, "app.kubernetes.io/component": allocation.pool}
     if not worker:
         labels[names.SERVES] = "true"
-        labels |= {names.ENTRY: "true"} if allocation.pool in ENTRIES else {}
+        labels |= {names.ENTRY: "true"} if allocation.pool == ENTRY else {}
     if serving.get("queue"):
-        labels["kueue.x-k8s.io/queue-name"] = serving["queue"]
-    template = {"metadata": {"labels": labels, "annotations": {names.RECIPE: str(allocation.recipe)}}, "spec": spec}
+        labels[QUEUE] = serving["queue"]  # as Kueue copies it from a workload: templates then stay what we made
+    notes = {names.RECIPE: str(allocation.recipe), **({} if worker else annotations(allocation))}
+    template = {"metadata": {"labels": labels, "annotations": notes}, "spec": spec}
     return merged(template, serving.get("podTemplate") or {})
 
 
@@ -192,6 +191,22 @@ def _resources(serving: Object, gpus: int) -> Object:
     if serving.get("deviceClass"):
         return {"claims": [{"name": CLAIM}]}
     return {"limits": {GPU_RESOURCE: str(gpus)}, "requests": {GPU_RESOURCE: str(gpus)}}
+
+
+def _tolerations(serving: Object) -> list[Object]:
+    """Nodes with GPUs, what users tolerate, and for a short while nodes that no longer answer.
+
+    Where users say how long to stay on those, that holds instead.
+    """
+    given = list(serving.get("tolerations") or ())
+    there = [*given, *(((serving.get("podTemplate") or {}).get("spec") or {}).get("tolerations") or ())]
+    said = {one.get("key") or "" for one in there if one.get("effect") in (None, "", "NoExecute")}
+    lost = [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _LOST_S}
+        for key in _LOST
+        if not said & {key, ""}
+    ]
+    return [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}, *lost, *given]
 
 
 def _probe(period_s: int, failures: int | None = None) -> Object:
@@ -216,43 +231,3 @@ def _spread(service: str, key: str) -> Object:
         "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": {names.SERVICE: service}},
     }  # fmt: skip
-
-
-def _weights(serving: Object, model: str) -> tuple[str, list[Object], list[Object], list[Object]]:
-    """What the engine is told to load; volumes, mounts and environment that lead there."""
-    weights = serving.get("weights") or {}
-    mount = {"name": "weights", "mountPath": MODELS, "readOnly": True}
-    if (claim := weights.get("pvc")) is not None:
-        volume = {"name": "weights", "persistentVolumeClaim": {"claimName": claim["claimName"], "readOnly": True}}
-        return "/".join([MODELS, *([claim["path"]] if claim.get("path") else [])]), [volume], [mount], []
-    if (oci := weights.get("image")) is not None:
-        return MODELS, [{"name": "weights", "image": {"reference": oci["reference"]}}], [mount], []
-    remote = weights.get("huggingFace") or {"id": checkpoint(model) or model}
-    env: list[Object] = [{"name": "HF_HOME", "value": "/cache"}]
-    if (secret := remote.get("secretRef")) is not None:
-        source = {"secretKeyRef": {"name": secret["name"], "key": secret.get("key", "token")}}
-        env.append({"name": "HF_TOKEN", "valueFrom": source})
-    cache = {"name": "cache", "emptyDir": {}}
-    return remote["id"], [cache], [{"name": "cache", "mountPath": "/cache"}], env
-
-
-def arguments(allocation: Allocation, service: str, model: str) -> list[str]:
-    """The engine's command line for a replica on one node, as a list."""
-    told = {**allocation.flags, "served-model-name": service}
-    if allocation.engine == "sglang":
-        told |= {"host": "0.0.0.0", "port": str(PORT), "enable-metrics": ""}
-        start = ["python3", "-m", "sglang.launch_server", "--model-path", model]
-    else:
-        start = ["vllm", "serve", model, "--port", str(PORT)]
-    return start + [word for flag, value in told.items() for word in ([f"--{flag}", value] if value else [f"--{flag}"])]
-
-
-def _command(allocation: Allocation, service: str, model: str, size: int) -> list[str]:
-    """Of several pods, the workload sets which of them this is (RANK), where the first is (LEADER), and HEADLESS."""
-    words = arguments(allocation, service, model)
-    if size == 1:
-        return words
-    line = f"exec {shlex.join(words)} --nnodes {size} --node-rank $RANK"
-    if allocation.engine == "sglang":
-        return ["/bin/sh", "-c", f"{line} --dist-init-addr $LEADER:{_INIT_PORT}"]
-    return ["/bin/sh", "-c", f"{line} --master-addr $LEADER $HEADLESS"]

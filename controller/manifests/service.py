@@ -9,25 +9,33 @@ import orjson
 from controller import names
 from controller.cluster import Weights
 from controller.kube.discovery import Served
+from controller.manifests.apart import POOLS, ROUTER, router_of
 from controller.manifests.passthrough import CLAIM, PORT
 from controller.manifests.pod import claims_name
-from controller.manifests.workload import PEERS, Made, templates
+from controller.manifests.workload import PEERS, Made, pool_of, templates
 from controller.plans import owner
 from planner.service import Bucket
 
 Object = Mapping[str, Any]
 TABLE = "weights.json"
-_MOST_NAME = 55  # that, and what stands behind it, stay within 63 characters
+_MOST_NAME = 63
 
 
 def around(service: Object, made: Sequence[Made], served: Served) -> list[Object]:
     """Services, disruption budget and claim templates of a service; the same for the same plan."""
     meta, serving = service["metadata"], service["spec"].get("serving") or {}
-    found = [_service(service, meta["name"], {names.SERVICE: meta["name"], names.ENTRY: "true"})]
+    pools, router = {one.kind.pool for one in made} & set(POOLS), router_of(service)
+    entry = {names.SERVICE: meta["name"], names.ENTRY: "true"}
+    if pools and router:  # without one nothing of the plan is started, and what served before still does
+        entry = {ROUTER: router}
+    found = [_service(service, meta["name"], entry)]
     found += [_service(service, one.name, {names.KIND: one.name, names.SERVES: "true"}) for one in made]
+    for pool in sorted(pools):  # under a name that no plan changes, for routers that are told names
+        of_pool = {names.SERVICE: meta["name"], names.ROLE: pool, names.SERVES: "true"}
+        found.append(_service(service, _short(meta["name"], f"-{pool}-pods"), of_pool, headless=True))
     if served.get("leaderworkersets") is None:  # those have names of their own
         peers = [one for one in made if one.pod.size > 1]
-        found += [_service(service, one.name + PEERS, {names.KIND: one.name}, headless=True) for one in peers]
+        found += [_service(service, one.name + PEERS, {names.KIND: one.name}, True, early=True) for one in peers]
     found.append(_budget(service, served, int(serving.get("maxUnavailable", 0)), made))
     if serving.get("deviceClass") and (claims := served.get("resourceclaimtemplates")) is not None:
         found += [_claims(service, gpus, claims.version) for gpus in sorted({one.pod.gpus for one in made})]
@@ -43,13 +51,18 @@ def _meta(service: Object, name: str) -> dict[str, Any]:
     }
 
 
-def _service(service: Object, name: str, selector: Mapping[str, str], headless: bool = False) -> Object:
+def _service(
+    service: Object, name: str, selector: Mapping[str, str], headless: bool = False, early: bool = False
+) -> Object:
+    """`headless`: its name means the pods' own addresses; `early`: also those of pods that do not serve yet."""
     spec: dict[str, Any] = {
         "selector": dict(selector),
         "ports": [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": "http"}],
     }
-    if headless:  # the pods of a replica find each other by name before they serve
-        spec |= {"clusterIP": "None", "publishNotReadyAddresses": True}
+    if headless:
+        spec["clusterIP"] = "None"
+    if early:  # the pods of a replica find each other by name before they serve
+        spec["publishNotReadyAddresses"] = True
     meta = _meta(service, name)
     meta["labels"] |= {key: value for key, value in selector.items() if key == names.KIND}
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
@@ -98,9 +111,15 @@ def claimed(workloads: Iterable[Object]) -> set[str]:
 
 def table_name(service: str) -> str:
     """The name of a service's ConfigMap of weights."""
-    if len(service) <= _MOST_NAME:
-        return f"{service}-routing"
-    return f"{service[:46]}-{sha256(service.encode()).hexdigest()[:8]}-routing"
+    return _short(service, "-routing")
+
+
+def _short(service: str, behind: str) -> str:
+    """A service's name with something behind it, in at most 63 characters and apart from those that begin alike."""
+    if len(service) + len(behind) <= _MOST_NAME:
+        return service + behind
+    mark = sha256(service.encode()).hexdigest()[:8]
+    return f"{service[: _MOST_NAME - len(behind) - len(mark) - 1]}-{mark}{behind}"
 
 
 def table(service: Object, weights: Weights) -> Object:
@@ -144,24 +163,25 @@ def route(service: Object, weights: Weights, rates_per_s: Mapping[Bucket, float]
     resource = served.get("httproutes")
     if gateway is None or resource is None:
         return None
+    name = service["metadata"]["name"]
     total: dict[str, float] = {}
     for bucket, shares in weights.items():
         for kind, share in shares.items():
-            total[kind] = total.get(kind, 0.0) + share * (rates_per_s.get(bucket) or 1e-9)
+            backend = name if pool_of(kind) in POOLS else kind.rpartition("/")[2]  # two pools: the router's Service
+            total[backend] = total.get(backend, 0.0) + share * (rates_per_s.get(bucket) or 1e-9)
     summed = sum(total.values())
     backends = [
-        {"name": kind.rpartition("/")[2], "port": PORT, "weight": round(1000 * rate / summed)}
-        for kind, rate in sorted(total.items())
+        {"name": backend, "port": PORT, "weight": round(1000 * rate / summed)}
+        for backend, rate in sorted(total.items())
     ]
     parent = {key: gateway[key] for key in ("name", "namespace") if gateway.get(key)}
     spec: dict[str, Any] = {
         "parentRefs": [parent],
-        "rules": [{"backendRefs": backends or [{"name": service["metadata"]["name"], "port": PORT, "weight": 1}]}],
+        "rules": [{"backendRefs": backends or [{"name": name, "port": PORT, "weight": 1}]}],
     }
     if gateway.get("hostnames"):
         spec["hostnames"] = list(gateway["hostnames"])
-    meta = _meta(service, service["metadata"]["name"])
-    return {"apiVersion": resource.version, "kind": resource.kind, "metadata": meta, "spec": spec}
+    return {"apiVersion": resource.version, "kind": resource.kind, "metadata": _meta(service, name), "spec": spec}
 
 
 def foreign_scalers(workloads: Iterable[str], scalers: Iterable[Object]) -> list[str]:

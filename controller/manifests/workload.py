@@ -17,7 +17,7 @@ from controller.cluster import Kind
 from controller.kube.discovery import Served
 from controller.kube.view import kind_text
 from controller.manifests.passthrough import ENGINE, PORT
-from controller.manifests.pod import LEAST_START_S, PROBE_S, Pod, pod
+from controller.manifests.pod import LEAST_START_S, PROBE_S, QUEUE, Pod, pod
 from controller.plans import merged, owner, rate_of
 from controller.specs import key_of
 from planner.plan import Allocation
@@ -82,6 +82,12 @@ def _made(service: Object, one: Allocation, rates_per_s: Mapping[Bucket, float],
     return Made(kind, one.replicas, made)
 
 
+def pool_of(kind: str) -> str:
+    """The pool of a kind, by its name; empty for what is no kind's."""
+    parts = kind.rsplit("-", 2)
+    return parts[1] if len(parts) == 3 else ""
+
+
 def workload(made: Made, replicas: int, service: Object, served: Served) -> Object:
     """The object that runs so many replicas of a kind."""
     size = made.pod.size
@@ -102,6 +108,8 @@ def templates(workload: Object) -> list[Object]:
 
 def _head(made: Made, service: Object, version: str, kind: str) -> dict[str, Any]:
     labels = {**_labels(made, service), "app.kubernetes.io/component": made.kind.pool, names.ROLE: made.kind.pool}
+    if queue := (service["spec"].get("serving") or {}).get("queue"):
+        labels[QUEUE] = queue  # Kueue takes workloads by it; on their pods alone it would take each pod by itself
     notes = {
         names.KIND_SPEC: kind_text(made.kind),
         names.RECIPE: made.kind.recipe,

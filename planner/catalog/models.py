@@ -48,14 +48,25 @@ def model(name: str, base: Path | None = None) -> Model:
 
 
 def checkpoint(name: str) -> str | None:
-    """The Hugging Face id of the weights that a row of the catalogue was made of; None for what is no row's name.
+    """The Hugging Face id of the weights that a name means; None for what no row goes by.
 
-    Rows have ids of relatives too (base and instruct): the one that the source names comes first.
+    An id means itself, in the publisher's spelling, and so does what stands behind its slash: a row's other ids are of
+    relatives, and a base model has no chat template. The row's own name means the id that its source names, where it
+    can.
     """
     row = _names().get(name.lower())
     ids = [] if row is None else [alias for alias in row.aliases if "/" in alias]
+    asked = [one for one in ids if name.lower() in (one.lower(), one.lower().rpartition("/")[2])]
     named = [one for one in ids if row is not None and re.search(rf"{re.escape(one)}(?![\w.-])", row.source)]
-    return next(iter([*named, *ids]), None)
+    if row is not None and name.lower() == row.name.lower():
+        asked = []
+    return next(iter([*asked, *named, *ids]), None)
+
+
+def checkpoint_of(asked: str, planned: str) -> str | None:
+    """The weights for a plan of the row `planned`: those that the owner asks for, unless of another row by now."""
+    row = _names().get(asked.lower())
+    return checkpoint(asked if row is not None and row.name == planned else planned)
 
 
 def _is_file(path: Path) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from planner.catalog import checkpoint
 from planner.errors import BadInput
 from planner.hardware import Commitment, Inventory, Link, NodeGroup, PowerDomain, Quota
 from planner.model import Model
@@ -54,6 +55,7 @@ def service(shape: GPUService, context: Context) -> ServiceSpec:
         priority=spec.priority,
         quality_floor=spec.quality_floor,
         constraints=Constraints() if spec.constraints is None else _constraints(spec.constraints, context.catalog),
+        checkpoint=checkpoint(spec.model) or "",
     )
 
 

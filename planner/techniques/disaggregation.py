@@ -16,6 +16,7 @@ from planner.cost import At, Case, Cost, Figure, Op, Phase
 from planner.technique import Stage, Technique
 
 SENT_KV = At("kv", "network")
+BOOTSTRAP_PORT = "8998"  # where SGLang's prefill servers introduce themselves: its own default, told so that all know
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ class Disaggregation(Technique):
 
     def pool_flags(self, engine: str, pool: str) -> Mapping[str, str]:
         """Of one pool, "prefill" or "decode": vLLM's connector takes either role as its proxy asks."""
-        return {"disaggregation-mode": pool} if engine == "sglang" else {}
+        if engine != "sglang":
+            return {}
+        introduces = {"disaggregation-bootstrap-port": BOOTSTRAP_PORT} if pool == "prefill" else {}
+        return {"disaggregation-mode": pool, **introduces}
 
 
 def _of(amount: Figure, at: At, share: Figure) -> Figure:

@@ -19,7 +19,7 @@ from controller.manifests.workload import kinds, workload
 from controller.plans import rows
 from controller.reports import Report, parse
 from planner.plan import Recipe
-from tests.controller.manifests.test_golden import OLD, SMALL, an_allocation
+from tests.controller.manifests.factories import OLD, SMALL, an_allocation
 from tests.controller.objects import a_node, a_pod, a_service, an_inventory
 
 GROUP = {"name": "h100", "nodeSelector": {"pool": "big"}, "pricePerHour": "$2.50", "powerDomain": "hall"}

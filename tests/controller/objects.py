@@ -30,6 +30,11 @@ def a_service(name: str = "chat", namespace: str = "team-a", **spec: Any) -> dic
     }
 
 
+def routed(service: dict[str, Any], router: str = "edge-router") -> dict[str, Any]:
+    """A service whose owner says that a router stands before its two pools."""
+    return {**service, "metadata": {**service["metadata"], "annotations": {"muster.dev/router": router}}}
+
+
 def a_node(name: str, pool: str = "big", gpus: int = 8, product: str = H100, **spec: Any) -> dict[str, Any]:
     """A node that is ready; `spec` adds taints and the like."""
     labels = {"pool": pool, "nvidia.com/gpu.product": product, "topology.kubernetes.io/zone": "a"}

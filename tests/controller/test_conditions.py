@@ -17,7 +17,8 @@ from controller.crds.kinds import ServiceStatus
 from controller.crds.reasons import CONDITIONS, REASONS
 from controller.redact import shown
 from controller.trigger import Verdict
-from tests.controller.failures import FAILURES, Failure, deployment, facts, template
+from tests.controller.failure import Failure, deployment, facts, template
+from tests.controller.failures import FAILURES
 
 SERVICE: dict[str, Any] = {"metadata": {"name": "chat", "namespace": "a", "generation": 1}}
 

@@ -17,7 +17,7 @@ from controller.manifests.workload import kinds
 from controller.pods import trouble
 from controller.when import seconds
 from planner.plan import Recipe
-from tests.controller.manifests.test_golden import DEEPSEEK, GROUPS, NEW, OLD, SMALL, an_allocation
+from tests.controller.manifests.factories import DEEPSEEK, GROUPS, NEW, OLD, SMALL, an_allocation
 from tests.controller.objects import a_pod, a_service
 
 KIND = Kind("team-a/k", "team-a/chat", "8xH100-SXM tp8", "serve", "h100", 8, 1.0)

@@ -15,7 +15,7 @@ from controller.kube.unmade import Unmade
 from controller.manifests.workload import kinds, workload
 from planner.plan import Recipe
 from tests.controller.live import Site, until
-from tests.controller.manifests.test_golden import DEEPSEEK, SMALL, an_allocation
+from tests.controller.manifests.factories import DEEPSEEK, SMALL, an_allocation
 from tests.controller.plane.plane import Plane
 
 SPACE = "quota"

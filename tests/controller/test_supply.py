@@ -14,7 +14,7 @@ from controller.manifests.pod import pod
 from controller.supply import domain_status, fed_by, inventory_status
 from planner.plan import Recipe
 from tests.controller.live import Site, a_controller, until
-from tests.controller.manifests.test_golden import an_allocation
+from tests.controller.manifests.factories import an_allocation
 from tests.controller.objects import H100, L4, a_node, a_service, an_inventory
 from tests.controller.plane.nodes import Nodes
 from tests.controller.plane.plane import Plane

@@ -161,4 +161,6 @@ def test_objections_and_flags() -> None:
     assert "NixlConnector" in Disaggregation().flags("vllm")["kv-transfer-config"]
     assert Disaggregation().flags("sglang") == {"disaggregation-transfer-backend": "nixl"}
     assert Disaggregation().pool_flags("sglang", "decode") == {"disaggregation-mode": "decode"}
+    prefill = {"disaggregation-mode": "prefill", "disaggregation-bootstrap-port": "8998"}
+    assert Disaggregation().pool_flags("sglang", "prefill") == prefill
     assert At("kv", "network") == SENT_KV

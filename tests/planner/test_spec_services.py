@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.catalog import model
 from planner.errors import BadInput
 from planner.service import SLO, Bucket, Constraints
 from planner.spec import load_services, validate
@@ -113,6 +114,16 @@ def test_a_service_that_nobody_calls_keeps_its_request_sizes(tmp_path: Path, rat
     rates = service.workload.rates_per_s
     assert rates == {Bucket(name, *sizes): 0.0 for name in ("fast", "slow") for sizes in ((512, 128), (4096, 512))}
     assert service.constraints.min_replicas == least
+
+
+def test_the_weights_are_those_that_the_owner_names(tmp_path: Path) -> None:
+    known = replace(CATALOG, model=model)
+    for asked, loaded in (
+        ("Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("qwen3-32b", "Qwen/Qwen3-32B"),
+    ):
+        [service] = load_services(written(tmp_path, service_with({("model",): asked})), known)
+        assert service.checkpoint == loaded
 
 
 def rows_of(sizes: int, classes: int) -> Plain:

@@ -11,7 +11,7 @@ from controller.kube.drift import Drift
 from controller.kube.rest import STRATEGIC
 from controller.manifests.workload import Made, kinds, workload
 from planner.plan import Recipe
-from tests.controller.manifests.test_golden import GROUPS, SMALL, an_allocation
+from tests.controller.manifests.factories import GROUPS, SMALL, an_allocation
 from tests.controller.objects import a_service
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/team-a/deployments"

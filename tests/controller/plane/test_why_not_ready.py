@@ -15,7 +15,8 @@ from controller.kube.applier import Applier
 from controller.kube.discovery import discover
 from controller.kube.rest import Api, ApiError, connect
 from planner.yaml_text import read
-from tests.controller.failures import FAILURES, Failure, deployment, facts, template
+from tests.controller.failure import Failure, deployment, facts, template
+from tests.controller.failures import FAILURES
 from tests.controller.plane.nodes import Fate, Nodes
 from tests.controller.plane.plane import Plane
 from tests.controller.plane.test_plane import until
