@@ -13,7 +13,7 @@ from planner.plan import Recipe
 from planner.power import rest_w
 from planner.spec.fields import Context
 from planner.spec.load import CATALOG, parse
-from tests.controller.manifests.test_golden import an_allocation
+from tests.controller.manifests.factories import an_allocation
 from tests.controller.objects import a_node, a_pod, a_service, an_inventory
 
 HALL = {"name": "h100", "nodeSelector": {"pool": "big"}, "pricePerHour": "$2.50", "powerDomain": "hall"}
