@@ -14,7 +14,8 @@ from controller.kube.caches import Caches
 from controller.kube.counting import Counting
 from controller.kube.discovery import Served
 from controller.kube.rest import ApiError
-from controller.manifests.service import route, table, table_name
+from controller.kube.taken import Taken
+from controller.manifests.service import route, table
 from controller.manifests.workload import Made, workload
 from planner.service import Bucket
 
@@ -30,8 +31,10 @@ class KubernetesCluster:
     `rates`: a service's planned requests/s by bucket, for weights that know no sizes. `clock` is Unix time.
     """
 
-    def __init__(self, cache: Caches, served: Served, applier: Applier, clock: Callable[[], float]) -> None:
-        self._cache, self._served, self._applier, self._clock = cache, served, applier, clock
+    def __init__(
+        self, cache: Caches, served: Served, applier: Applier, taken: Taken, clock: Callable[[], float]
+    ) -> None:
+        self._cache, self._served, self._applier, self._taken, self._clock = cache, served, applier, taken, clock
         self._written: dict[str, tuple[Object, float]] = {}
         self._counting = Counting()
         self.made: Mapping[str, Made] = {}
@@ -81,7 +84,7 @@ class KubernetesCluster:
         if found is None:
             made, owner = self.made.get(action.kind.name), self._service(action.kind.service)
             if action.replicas and made is not None and owner is not None:
-                self._wrote(self._applier.create(workload(made, action.replicas, owner, self._served)))
+                self._create(action.kind.service, workload(made, action.replicas, owner, self._served))
         elif action.replicas == 0 and not (found.get("spec") or {}).get("replicas"):
             self._applier.delete(found)
             self._written.pop(_key(found), None)
@@ -89,15 +92,24 @@ class KubernetesCluster:
             size = int(found["metadata"]["annotations"].get(names.SIZE, 1)) if found["kind"] == "StatefulSet" else 1
             self._wrote(self._applier.scale(found, action.replicas * size))
 
+    def _create(self, key: str, wanted: Object) -> None:
+        made = self._taken.write(key, wanted, lambda: self._applier.create_ours(wanted))
+        if made is not None:
+            self._wrote(made)
+
     def _route(self, action: Route) -> None:
         owner = self._service(action.service)
         if owner is None:
             return
-        space, name = owner["metadata"]["namespace"], owner["metadata"]["name"]
-        self._applier.apply(table(owner, action.weights), self._cache.get("configmaps", space, table_name(name)))
+        self._apply(action.service, table(owner, action.weights))
         made = route(owner, action.weights, self.rates.get(action.service, {}), self._served)
         if made is not None:
-            self._applier.apply(made, self._cache.get("httproutes", space, name))
+            self._apply(action.service, made)
+
+    def _apply(self, key: str, wanted: Object) -> None:
+        meta, plural = wanted["metadata"], self._served.of(wanted).plural
+        live = self._cache.get(plural, meta["namespace"], meta["name"])
+        self._taken.write(key, wanted, lambda: self._applier.apply(wanted, live))
 
     def workload(self, space: str, name: str) -> Object | None:
         """A workload of any kind as last seen."""

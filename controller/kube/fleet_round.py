@@ -26,7 +26,7 @@ class FleetRound:
 
     def __init__(self, known: Known, applier: Applier, again: Callable[[str, float], None]) -> None:
         self._known, self._again = known, again
-        self.cluster = KubernetesCluster(known.cache, known.served, applier, known.clock)
+        self.cluster = KubernetesCluster(known.cache, known.served, applier, known.taken, known.clock)
         self._priorities = Priorities(known, applier, self.cluster.workloads)
 
     def run(self) -> None:
@@ -56,7 +56,7 @@ class FleetRound:
         """Do what can be done; what the server refuses is told by its service and tried again."""
         for action in actions:
             key = action.service if isinstance(action, Route) else action.kind.service
-            worse = ""
+            worse, taken = "", self._known.taken.words(key)
             if isinstance(action, Scale):
                 _LOG.info("%s: %d replicas: %s", action.kind.name, action.replicas, action.why)
             try:
@@ -65,7 +65,7 @@ class FleetRound:
                 if error.status == 0 or error.status >= 500 or error.status == 429:
                     raise
                 worse = str(error)
-            if self._known.errors.get(key, "") != worse:
+            if self._known.errors.get(key, "") != worse or self._known.taken.words(key) != taken:
                 self._known.errors[key] = worse
                 self._again(f"service/{key}", 0.0)
 

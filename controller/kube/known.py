@@ -15,6 +15,7 @@ from controller.kube.cache import WORKLOADS
 from controller.kube.caches import Caches
 from controller.kube.counting import Counting, runs
 from controller.kube.discovery import Served
+from controller.kube.taken import Taken
 from controller.laws import Laws
 from controller.manifests.passthrough import refused
 from controller.manifests.pod import unservable
@@ -54,6 +55,7 @@ class Known:
         self.held: Mapping[str, Hold] = {}  # by the last round of the fleet
         self.blocked: Mapping[str, str] = {}  # replicas that should leave faulty nodes and can't yet
         self.errors: dict[str, str] = {}  # of what was last written for a service
+        self.taken = Taken(clock)
         self.unranked: Mapping[str, str] = {}  # services without their PriorityClass, and why
         self.planning_failed = ""
         self.rates: dict[str, Mapping[Bucket, float]] = {}
@@ -217,6 +219,7 @@ class Known:
         with self._lock:
             self._samples.pop(key, None)
         self.errors.pop(key, None)
+        self.taken.forget(key)
         self.rates.pop(key, None)
         self.asked.pop(key, None)
         self.short.pop(key, None)
