@@ -57,7 +57,7 @@ class Known:
         self.errors: dict[str, str] = {}  # of what was last written for a service
         self.taken = Taken(clock)
         self.unranked: Mapping[str, str] = {}  # services without their PriorityClass, and why
-        self.planning_failed = ""
+        self.planning_failed: dict[str, str] = {}  # services whose planning failed, and why
         self.rates: dict[str, Mapping[Bucket, float]] = {}
         self.short: dict[str, float] = {}  # when ready replicas last carried less than planned
         self.asked: dict[str, float] = {}  # rates that services were planned for in vain: nothing was cheaper
@@ -219,6 +219,7 @@ class Known:
         with self._lock:
             self._samples.pop(key, None)
         self.errors.pop(key, None)
+        self.planning_failed.pop(key, None)
         self.taken.forget(key)
         self.rates.pop(key, None)
         self.asked.pop(key, None)

@@ -149,7 +149,7 @@ class ServiceRound:
             power_w=sum(one.power_w for one in decided),
         )
         if reason is not None and reason.cause != "rate_down":  # whose answer may be that nothing changes
-            failed = self._known.planning_failed
+            failed = self._known.planning_failed.get(key, "")
             return replace(known, state="failed" if failed else "solving", message=failed or reason.text)
         if plan is None:
             return known
