@@ -70,6 +70,7 @@ class Known:
         self._decided: dict[str, tuple[object, tuple[Allocation, ...]]] = {}
         self._counting = Counting()
         self._facts: Facts | None = None
+        self._changes = 0  # of hardware
         self._lock = threading.Lock()
 
     def service(self, key: str) -> Object | None:
@@ -89,15 +90,20 @@ class Known:
 
     def changed_hardware(self) -> None:
         """Nodes or inventories changed."""
-        self._facts = None
+        with self._lock:
+            self._changes, self._facts = self._changes + 1, None
 
     def facts(self) -> Facts:
         """What all services share now."""
-        if (found := self._facts) is None:
+        with self._lock:
+            found, changes = self._facts, self._changes
+        if found is None:
             found = facts(
                 self.items("clusterinventories"), self.items("nodes"), self.items("powerdomains"), gpu_of_product
             )
-            self._facts = found
+            with self._lock:
+                if changes == self._changes:  # else what was read here may be from before the change
+                    self._facts = found
         return found
 
     def fleet(self) -> Fleet:
