@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller import names
-from controller.cluster import Action, Live, Route, Scale
+from controller.cluster import Action, Live, Route, Scale, Weights
 from controller.facts import is_out
 from controller.hardware import groups_of
 from controller.kube.applier import Applier
@@ -13,7 +13,6 @@ from controller.kube.cache import World
 from controller.kube.caches import Caches
 from controller.kube.counting import Counting
 from controller.kube.discovery import Served
-from controller.kube.rest import ApiError
 from controller.kube.taken import Taken
 from controller.manifests.service import route, table
 from controller.manifests.workload import Made, workload
@@ -67,16 +66,12 @@ class KubernetesCluster:
         self._written[_key(obj)] = obj, time.monotonic()
 
     def act(self, actions: Sequence[Action]) -> None:
-        """Do them in their order; what changed since it was seen is left to the next round."""
+        """Do them in their order. Raises ApiError: 409 where something changed since it was seen."""
         for action in actions:
-            try:
-                if isinstance(action, Scale):
-                    self._scale(action)
-                else:
-                    self._route(action)
-            except ApiError as error:
-                if error.status != 409:
-                    raise
+            if isinstance(action, Scale):
+                self._scale(action)
+            else:
+                self._route(action)
 
     def _scale(self, action: Scale) -> None:
         space, _, name = action.kind.name.partition("/")
@@ -98,13 +93,23 @@ class KubernetesCluster:
             self._wrote(made)
 
     def _route(self, action: Route) -> None:
+        """The table comes last: rounds compare with it, and write again what did not get so far."""
         owner = self._service(action.service)
+        if owner is not None:
+            self.keep_route(action.service, action.weights)
+            self._apply(action.service, table(owner, action.weights))
+
+    def keep_route(self, key: str, weights: Weights | None) -> None:
+        """Have a service's HTTPRoute be as its table, and none where it has no Gateway. None: there is no table yet."""
+        owner = self._service(key)
         if owner is None:
             return
-        self._apply(action.service, table(owner, action.weights))
-        made = route(owner, action.weights, self.rates.get(action.service, {}), self._served)
-        if made is not None:
-            self._apply(action.service, made)
+        if (owner["spec"].get("serving") or {}).get("gateway") is None:
+            for one in self._cache.of(key, "httproutes"):
+                if not one["metadata"].get("deletionTimestamp"):
+                    self._applier.delete(one)
+        elif weights is not None and (made := route(owner, weights, self.rates.get(key, {}), self._served)) is not None:
+            self._apply(key, made)
 
     def _apply(self, key: str, wanted: Object) -> None:
         meta, plural = wanted["metadata"], self._served.of(wanted).plural

@@ -55,6 +55,7 @@ class Known:
         self.held: Mapping[str, Hold] = {}  # by the last round of the fleet
         self.blocked: Mapping[str, str] = {}  # replicas that should leave faulty nodes and can't yet
         self.errors: dict[str, str] = {}  # of what was last written for a service
+        self.unrouted: Mapping[str, str] = {}  # services whose routes could not be written, and why
         self.taken = Taken(clock)
         self.unranked: Mapping[str, str] = {}  # services without their PriorityClass, and why
         self.planning_failed: dict[str, str] = {}  # services whose planning failed, and why

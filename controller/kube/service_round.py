@@ -193,7 +193,8 @@ class ServiceRound:
         """Why what is planned can't be applied."""
         known = self._known
         unfit = "" if plan is None else known.unservable(obj, plan)
-        return unfit or known.unranked.get(key, "") or known.taken.words(key) or known.errors.get(key, "")
+        told = known.taken.words(key) or known.unrouted.get(key, "") or known.errors.get(key, "")
+        return unfit or known.unranked.get(key, "") or told
 
     def _not_made(
         self, workloads: Sequence[Object], by_kind: Mapping[str, Sequence[Object]], now_s: float
