@@ -48,7 +48,7 @@ class EmbeddedApi:
         sent = None if body is None else orjson.loads(orjson.dumps(body))  # nobody shares what is stored
         with self.store.together():
             if method == "POST" and asked.subresource == "eviction":
-                return self._evict(asked)
+                return self._evict(asked, (sent or {}).get("deleteOptions") or {})
             if method == "DELETE" and asked.name:
                 return self._delete(asked, sent or {})
             if not isinstance(sent, dict):
@@ -186,10 +186,8 @@ class EmbeddedApi:
         row = self.store.get(asked.key)
         if row is None:
             raise missing(asked)
-        live, wanted = row.body, options.get("preconditions") or {}
-        for key in ("uid", "resourceVersion"):
-            if wanted.get(key) not in (None, live["metadata"][key]):
-                raise refused(409, f"{asked}: got {key} {wanted[key]}, allowed: {live['metadata'][key]}")
+        live = row.body
+        _as_seen(asked, live, options)
         waits = live["metadata"].get("finalizers")
         runs = asked.resource.plural == "pods" and (live.get("spec") or {}).get("nodeName")
         if not (waits or runs):
@@ -217,15 +215,24 @@ class EmbeddedApi:
             if self.store.get(asked.key) is not None:
                 self._delete(asked, {})
 
-    def _evict(self, asked: Asked) -> dict[str, Any]:
+    def _evict(self, asked: Asked, options: Object) -> dict[str, Any]:
         named = Asked(asked.resource, asked.namespace, asked.name, "")
         row = self.store.get(named.key)
         if row is None:
             raise missing(named)
+        _as_seen(named, row.body, options)
         budgets = self.store.items("poddisruptionbudgets", asked.namespace)
         if why := keeps(row.body, self.store.items("pods", asked.namespace), budgets):
             raise refused(429, f"{named}: {why}")
         return self._delete(named, {})
+
+
+def _as_seen(asked: Asked, live: Object, options: Object) -> None:
+    """Refuse to delete another object than the one that whoever asks saw."""
+    wanted = options.get("preconditions") or {}
+    for key in ("uid", "resourceVersion"):
+        if wanted.get(key) not in (None, live["metadata"][key]):
+            raise refused(409, f"{asked}: got {key} {wanted[key]}, allowed: {live['metadata'][key]}")
 
 
 def _owned(sent: Object) -> dict[str, Any]:

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from controller import names
 from controller.brake import Brake, NodeState, orders
+from controller.brake import BurnIn as Verdict
 from controller.hardware import held_by_node
 from controller.health import (
     BURN_IN,
+    OUT_SINCE,
     approved,
     condition,
     given_back,
@@ -100,13 +103,13 @@ class NodeRound:
             errors = list(pool.map(lambda row: tried(self._change, *row), writes))
             going = [*step.quarantine, *step.give_back]
             done = {name for name, error in zip(going, errors, strict=True) if error is None}
-            told = [
-                (name, patch)
-                for name, node in nodes.items()
+            said = {
+                name: partial(condition, known=states[name], held=step.held.get(name, ""), now_s=now_s)
+                for name in nodes
                 if name in self.kept
-                and (patch := condition(node, states[name], step.held.get(name, ""), now_s)) is not None
-            ]
-            errors += pool.map(lambda row: tried(self._patch, *row, "status"), told)
+            }
+            told = [(nodes[name], patch) for name, patch in said.items() if patch(nodes[name]) is not None]
+            errors += pool.map(lambda row: tried(self._change, *row, "status"), told)
         self._known.overrun(list(self.kept.values()))
         for name, one in list(self.kept.items()):
             over = frozenset((row.kind, row.gpu) for row in one.report.overruns)
@@ -148,49 +151,52 @@ class NodeRound:
         newer = int(written[0]["metadata"]["resourceVersion"]) > int(node["metadata"]["resourceVersion"])
         return written[0] if newer else node
 
-    def _change(self, node: Object, patch: Callable[[Object], Object]) -> None:
-        """Patch a node as it is seen; if it changed meanwhile, as heartbeats do, as it is."""
-        name = node["metadata"]["name"]
-        for _ in range(_TRIES):
+    def _change(self, node: Object, patch: Callable[[Object], Object | None], subresource: str = "") -> None:
+        """Patch a node as it is seen; if it changed meanwhile, as heartbeats do, as it is. None: nothing is to change.
+
+        Each patch names the version that it was made for, so what a leader that was frozen still sends is refused.
+        """
+        node = self._seen(node)
+        for turn in range(_TRIES):
+            if (wanted := patch(node)) is None:
+                return
+            meta = {**wanted.get("metadata", {}), "resourceVersion": node["metadata"]["resourceVersion"]}
             try:
-                self._patch(name, patch(node))
+                self._patch(node["metadata"]["name"], {**wanted, "metadata": meta}, subresource)
                 return
             except ApiError as error:
-                if error.status != 409:
+                if error.status == 404:
+                    return
+                if error.status != 409 or turn + 1 == _TRIES:
                     raise
-            node = self._api.request("GET", f"/api/v1/nodes/{name}", timeout_s=_WRITE_S)
+            node = self._api.request("GET", f"/api/v1/nodes/{node['metadata']['name']}", timeout_s=_WRITE_S)
 
-    def note(self, name: str, notes: Mapping[str, str | None]) -> None:
+    def note(self, node: Object, notes: Mapping[str, str | None]) -> None:
         """Write annotations of a node; None takes one away."""
-        self._patch(name, {"metadata": {"annotations": notes}})
+        self._change(node, lambda _: {"metadata": {"annotations": notes}})
 
     def _patch(self, name: str, patch: Object, subresource: str = "") -> None:
         if not self._leader.may_write():
             raise NotLeading("node: got a process that does not lead, allowed: the holder of the lease")
         path = "/".join(part for part in (f"/api/v1/nodes/{name}", subresource) if part)
         query = {"fieldManager": names.NODES}
-        try:
-            stored = self._api.request("PATCH", path, patch, query=query, content_type=STRATEGIC, timeout_s=_WRITE_S)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return
+        stored = self._api.request("PATCH", path, patch, query=query, content_type=STRATEGIC, timeout_s=_WRITE_S)
         self._written[name] = stored, time.monotonic()
 
     def _prove(self, nodes: Mapping[str, Object], states: Mapping[str, NodeState], due: Sequence[str]) -> None:
         """Begin burn-ins that are due and note how the others ended; a new fault undoes what was found before it."""
         for name in due:
             self._burn_ins.begin(nodes[name])
-            self._patch(name, tested("running"))
+            self._change(nodes[name], partial(_tested, nodes[name], "running"))
             self._tell(nodes[name], "BurnInStarted", "proves its GPUs before it takes replicas again")
         for name, one in states.items():
             if one.out_since_s is None or one.burn_in == "none":
                 continue
             if one.fault:
                 self._burn_ins.end(nodes[name])
-                self._patch(name, tested("none"))
+                self._change(nodes[name], partial(_tested, nodes[name], "none"))
             elif one.burn_in == "running" and (came_to := self._burn_ins.found(nodes[name])) != "running":
-                self._patch(name, tested(came_to))
+                self._change(nodes[name], partial(_tested, nodes[name], came_to))
                 passed = came_to == "passed"
                 what = "its GPUs are proved" if passed else "it stays out until a person approves; see the Job's log"
                 self._tell(nodes[name], "BurnInPassed" if passed else "BurnInFailed", what)
@@ -203,3 +209,9 @@ class NodeRound:
             if why := [words for words in blocked.values() if words.endswith(f" on {name})")]:
                 more = f" (and {len(why) - 1} more)" if len(why) > 1 else ""
                 self._tell(node, "DrainBlocked", why[0] + more)
+
+
+def _tested(seen: Object, verdict: Verdict, node: Object) -> Object | None:
+    """The patch that notes how far a burn-in is, of a node that is out since it was seen so; None for another time."""
+    was, now = (one["metadata"].get("annotations") or {} for one in (seen, node))
+    return tested(verdict) if all(was.get(key) == now.get(key) for key in (OUT_SINCE, BURN_IN)) else None
