@@ -49,7 +49,7 @@ def page(known: Known, rounds: NodeRound, grants: Grants) -> str:
         "nodes_reporting",
         "gauge",
         "Nodes whose agents were heard since this process began.",
-        [("", float(len(rounds.kept)))],
+        [("", float(len(rounds.kept.keys() & {one["metadata"]["name"] for one in known.items("nodes")})))],
     )
     family(
         "power_over_budget_watts", "gauge", "Watts that GPUs of a power domain may draw above its budget.",

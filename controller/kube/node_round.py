@@ -4,7 +4,7 @@ Reports come in by `hear` at any time and in any thread; a fault asks for a roun
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -89,7 +89,9 @@ class NodeRound:
     def run(self) -> None:
         """One round over all nodes."""
         now_s = self._known.clock()
-        nodes = {one["metadata"]["name"]: one for one in map(self._seen, self._known.items("nodes")) if has_gpus(one)}
+        every = {one["metadata"]["name"]: one for one in map(self._seen, self._known.items("nodes"))}
+        self._forget(every.keys())
+        nodes = {name: one for name, one in every.items() if has_gpus(one)}
         busy = held_by_node(self._known.items("pods")) if self._brake.burn_in else {}
         states = {name: replace(self._state(node), busy_gpus=busy.get(name, 0)) for name, node in nodes.items()}
         step = orders(list(states.values()), now_s, self._brake, approved(list(nodes.values())))
@@ -131,6 +133,13 @@ class NodeRound:
         for error in errors:  # one node that cannot be written holds up no other; the round is tried again for it
             if error is not None:
                 raise error
+
+    def _forget(self, names: Collection[str]) -> None:
+        """Keep nothing of nodes that are gone."""
+        kept: tuple[dict[str, Any], ...] = (self.kept, self._over, self._written)
+        for each in kept:
+            for name in each.keys() - names:
+                each.pop(name, None)
 
     def _state(self, node: Object) -> NodeState:
         """A node that nobody told of since this process began is silent from then on."""

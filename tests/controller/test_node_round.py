@@ -208,3 +208,14 @@ def test_a_burn_in_of_an_earlier_time_is_noted_on_no_node() -> None:
     again["metadata"]["annotations"] = {OUT_SINCE: "2026-01-02T00:00:00Z"}
     assert _tested(first, "passed", again) is None
     assert _tested(first, "passed", first) == {"metadata": {"annotations": {BURN_IN: "passed"}}}
+
+
+def test_nothing_is_kept_of_nodes_that_are_gone() -> None:
+    fleet = Fleet(3)
+    for name in fleet.nodes:
+        fleet.tell(name, XID)
+    fleet.rounds.run()
+    del fleet.nodes["n0"], fleet.nodes["n1"]
+    fleet.rounds.run()
+    kept = (fleet.rounds.kept, fleet.rounds._over, fleet.rounds._written)
+    assert [set(one) for one in kept] == [{"n2"}] * 3
