@@ -18,6 +18,8 @@ Object = Mapping[str, Any]
 class Facts:
     """`groups`: by name, as the inventory has them; `gpus_per_node`: the most that a node of a group has.
 
+    `out`: nodes with faults, and those that are lost.
+
     `offered`, `counted`: digests of the groups, without and with how many GPUs they offer. `power`: of budgets.
     """
 
@@ -35,8 +37,9 @@ def facts(
     nodes: Sequence[Object],
     domains: Sequence[Object],
     gpu_of_product: Callable[[str], str | None],
+    lost: frozenset[str] = frozenset(),
 ) -> Facts:
-    """From the objects."""
+    """From the objects. `lost`: nodes that do not answer."""
     groups = groups_of(inventories)
     most: dict[str, int] = {}
     for node in nodes:
@@ -46,7 +49,7 @@ def facts(
     return Facts(
         groups=groups,
         gpus_per_node=most,
-        out=frozenset(node["metadata"]["name"] for node in nodes if is_out(node)),
+        out=frozenset(node["metadata"]["name"] for node in nodes if is_out(node)) | lost,
         prices=prices(inventories),
         offered=hardware(fleet, counts=False),
         counted=hardware(fleet, counts=True),

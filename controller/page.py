@@ -36,7 +36,8 @@ def page(known: Known, rounds: NodeRound, grants: Grants) -> str:
         "moves_held", "gauge", "Services whose moves wait, by what for.",
         [(f'{{reason="{reason}"}}', float(held.count(reason))) for reason in ("FleetBudgetSpent", "NoSpareCapacity")],
     )  # fmt: skip
-    family("nodes_out", "gauge", "Nodes out for faults.", [("", float(len(known.facts().out)))])
+    family("nodes_out", "gauge", "Nodes out for faults.", [("", float(len(known.facts().out - known.lost)))])
+    family("nodes_lost", "gauge", "Nodes that do not answer and are done without.", [("", float(len(known.lost)))])
     family(
         "nodes_held",
         "gauge",

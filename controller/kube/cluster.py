@@ -27,7 +27,8 @@ _OVERLAY_S = 30.0  # no cache is that late: whoever deleted it meanwhile is beli
 class KubernetesCluster:
     """Workloads, pods and tables of weights. `made`: the kinds that plans ask for, by name, with how to run them.
 
-    `rates`: a service's planned requests/s by bucket, for weights that know no sizes. `clock` is Unix time.
+    `lost`: nodes that do not answer. `rates`: a service's planned requests/s by bucket, for weights that know no sizes.
+    `clock` is Unix time.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class KubernetesCluster:
         self._cache, self._served, self._applier, self._taken, self._clock = cache, served, applier, taken, clock
         self._written: dict[str, tuple[Object, float]] = {}
         self._counting = Counting()
+        self._lost: Mapping[str, int] = {}  # by kind: replicas that are left out of what was observed
+        self.lost: frozenset[str] = frozenset()
         self.made: Mapping[str, Made] = {}
         self.rates: Mapping[str, Mapping[Bucket, float]] = {}
 
@@ -46,7 +49,9 @@ class KubernetesCluster:
         that still has it would stop one of another kind too, and both would be missing.
         """
         world = self._cache.world()
-        return live(world, self._clock(), self._newest(world.workloads), self._counting)
+        found = live(world, self._clock(), self._newest(world.workloads), self._counting, self.lost)
+        self._lost = {one.kind.name: one.lost for one in found.running if one.lost}
+        return found
 
     def workloads(self) -> list[Object]:
         """Workloads as the caches have them, or as they were last written where that is newer."""
@@ -85,7 +90,8 @@ class KubernetesCluster:
             self._written.pop(_key(found), None)
         else:
             size = int(found["metadata"]["annotations"].get(names.SIZE, 1)) if found["kind"] == "StatefulSet" else 1
-            self._wrote(self._applier.scale(found, action.replicas * size))
+            count = action.replicas and action.replicas + self._lost.get(action.kind.name, 0)
+            self._wrote(self._applier.scale(found, count * size))
 
     def _create(self, key: str, wanted: Object) -> None:
         made = self._taken.write(key, wanted, lambda: self._applier.create_ours(wanted))
@@ -130,12 +136,14 @@ class KubernetesCluster:
         return None if found is None or found["metadata"].get("deletionTimestamp") else found
 
 
-def live(world: World, now_s: float, workloads: Sequence[Object], counting: Counting) -> Live:
+def live(
+    world: World, now_s: float, workloads: Sequence[Object], counting: Counting, lost: frozenset[str] = frozenset()
+) -> Live:
     """The cluster at one moment, from what was seen of it; `workloads` where more is known of them."""
     pods = world["pods"]
     out = frozenset(one["metadata"]["name"] for one in world["nodes"] if is_out(one))
     nodes = counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), counting.held(pods))
-    runs = counting.runs(workloads, pods, now_s, out)
+    runs = counting.runs(workloads, pods, now_s, out, lost)
     return Live(tuple(runs), nodes, counting.tables(world["configmaps"]))
 
 

@@ -32,6 +32,7 @@ class FleetRound:
 
     def run(self) -> None:
         """One round."""
+        self.cluster.lost = self._known.lost
         now = self.cluster.observe()
         desired, self.cluster.made = self._desired(now.running)
         self.cluster.rates = dict(self._known.rates)

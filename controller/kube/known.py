@@ -55,6 +55,7 @@ class Known:
         self.held: Mapping[str, Hold] = {}  # by the last round of the fleet
         self.blocked: Mapping[str, str] = {}  # replicas that should leave faulty nodes and can't yet
         self.errors: dict[str, str] = {}  # of what was last written for a service
+        self.lost: frozenset[str] = frozenset()  # nodes that do not answer, and are done without
         self.unrouted: Mapping[str, str] = {}  # services whose routes could not be written, and why
         self.taken = Taken(clock)
         self.unranked: Mapping[str, str] = {}  # services without their PriorityClass, and why
@@ -94,14 +95,21 @@ class Known:
         with self._lock:
             self._changes, self._facts = self._changes + 1, None
 
+    def lose(self, lost: frozenset[str]) -> None:
+        """Which nodes do not answer, and are to be done without."""
+        if lost != self.lost:
+            self.lost = lost
+            self.changed_hardware()
+
     def facts(self) -> Facts:
         """What all services share now."""
         with self._lock:
             found, changes = self._facts, self._changes
         if found is None:
             found = facts(
-                self.items("clusterinventories"), self.items("nodes"), self.items("powerdomains"), gpu_of_product
-            )
+                self.items("clusterinventories"), self.items("nodes"), self.items("powerdomains"), gpu_of_product,
+                self.lost,
+            )  # fmt: skip
             with self._lock:
                 if changes == self._changes:  # else what was read here may be from before the change
                     self._facts = found
@@ -115,7 +123,7 @@ class Known:
         held = self._counting.held(pods)
         return Fleet(
             world["clusterinventories"], world["powerdomains"], world["nodes"], pods,
-            self._counting.runs(world.workloads, pods, self.clock()), decided, gpu_of_product,
+            self._counting.runs(world.workloads, pods, self.clock(), lost=self.lost), decided, gpu_of_product,
             held=held, seen=self._counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), held),
         )  # fmt: skip
 
@@ -133,7 +141,7 @@ class Known:
 
     def running(self, key: str, out: Collection[str] = ()) -> list[Running]:
         """A service's kinds as they run. `out`: nodes with faults."""
-        return runs(self.cache.of(key, *WORKLOADS), self.cache.of(key, "pods"), self.clock(), frozenset(out))
+        return runs(self.cache.of(key, *WORKLOADS), self.cache.of(key, "pods"), self.clock(), frozenset(out), self.lost)
 
     def spec(self, obj: Object) -> ServiceSpec | list[str]:
         """A service's spec or its problems, read once for each generation."""
@@ -179,7 +187,7 @@ class Known:
         return next(filter(None, said), "")
 
     def faulty(self, key: str) -> frozenset[str]:
-        """Nodes out for faults that hold a service's replicas, or did when it was last planned."""
+        """Nodes out for faults, or lost, that hold a service's replicas, or did when it was last planned."""
         plan = self.plan(key)
         before = planned(plan) if plan is not None else None
         return faulty(self.facts().out, self.cache.of(key, "pods"), before.faulty if before else frozenset())

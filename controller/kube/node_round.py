@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any
 
 from controller import names
-from controller.brake import Brake, NodeState, orders
+from controller.brake import Brake, NodeState, most_out, orders
 from controller.brake import BurnIn as Verdict
-from controller.hardware import held_by_node
+from controller.facts import is_out
+from controller.hardware import held_by_node, holds
 from controller.health import (
     BURN_IN,
     OUT_SINCE,
@@ -31,7 +32,9 @@ from controller.kube.discovery import Served
 from controller.kube.drain import drained
 from controller.kube.known import Known
 from controller.kube.rest import STRATEGIC, ApiError, Requests
+from controller.lost import Down, begun, followed, given_up, is_ready
 from controller.reports import Kept, Report, escalated, fault_words, overrun_words, take
+from controller.specs import service_of
 
 Object = Mapping[str, Any]
 _WRITE_S = 2.0
@@ -74,6 +77,7 @@ class NodeRound:
         self.held: Mapping[str, str] = {}
         self.blocked: dict[str, str] = {}  # replicas that stay on a node that is out, and why
         self._over: dict[str, frozenset[tuple[str, int]]] = {}  # what was told to be over what was planned
+        self.down: Mapping[str, Down] | None = None  # nodes that do not answer; None before the first round
         self._started_s = known.clock()
         self._written: dict[str, tuple[Object, float]] = {}
 
@@ -112,6 +116,7 @@ class NodeRound:
             }
             told = [(nodes[name], patch) for name, patch in said.items() if patch(nodes[name]) is not None]
             errors += pool.map(lambda row: tried(self._change, *row, "status"), told)
+        self._lose(every, sum(one.out_since_s is not None for one in states.values()) + len(step.quarantine))
         self._known.overrun(list(self.kept.values()))
         for name, one in list(self.kept.items()):
             over = frozenset((row.kind, row.gpu) for row in one.report.overruns)
@@ -133,6 +138,23 @@ class NodeRound:
         for error in errors:  # one node that cannot be written holds up no other; the round is tried again for it
             if error is not None:
                 raise error
+
+    def _lose(self, nodes: Mapping[str, Object], out: int) -> None:
+        """Find which nodes are lost, within what the brake leaves."""
+        now_s, laws, before = self._known.clock(), self._known.settings.laws, self._known.lost
+        fleet = {name: node for name, node in nodes.items() if has_gpus(node)}
+        ready = {name: is_ready(node) for name, node in fleet.items() if not is_out(node)}
+        down = followed(begun(fleet, now_s) if self.down is None else self.down, ready, now_s, laws)
+        busy = _busy(self._known.items("pods")) if down else frozenset()
+        room = most_out(len(fleet), self._brake) - out
+        self.down, held = given_up(down, busy, room, now_s, laws)
+        self._known.lose(frozenset(name for name, one in self.down.items() if one.lost))
+        for name in self._known.lost - before:
+            self._tell(nodes[name], "NodeLost", f"not ready for {now_s - self.down[name].since_s:.0f} s")
+        for name in (before - self._known.lost) & ready.keys():
+            self._tell(nodes[name], "NodeFound", "ready again for long enough")
+        for name, words in held.items():
+            self._tell(nodes[name], "BrakeEngaged", words)
 
     def _forget(self, names: Collection[str]) -> None:
         """Keep nothing of nodes that are gone."""
@@ -218,6 +240,12 @@ class NodeRound:
             if why := [words for words in blocked.values() if words.endswith(f" on {name})")]:
                 more = f" (and {len(why) - 1} more)" if len(why) > 1 else ""
                 self._tell(node, "DrainBlocked", why[0] + more)
+
+
+def _busy(pods: Sequence[Object]) -> frozenset[str]:
+    """Nodes that hold replicas which were not told to go."""
+    ours = (one for one in pods if service_of(one) and not one["metadata"].get("deletionTimestamp"))
+    return frozenset(one["spec"]["nodeName"] for one in ours if holds(one))
 
 
 def _tested(seen: Object, verdict: Verdict, node: Object) -> Object | None:

@@ -168,8 +168,8 @@ class ServiceRound:
         for pod in pods:
             by_kind.setdefault((pod["metadata"].get("labels") or {}).get(names.KIND, ""), []).append(pod)
         workloads = known.cache.of(key, *WORKLOADS)
-        counted = [running(one, by_kind.get(one["metadata"]["name"], ()), now_s) for one in workloads]
-        out = known.faulty(key) & known.facts().out
+        counted = [running(one, by_kind.get(one["metadata"]["name"], ()), now_s, (), known.lost) for one in workloads]
+        out = (known.faulty(key) & known.facts().out) - known.lost  # of those their pods tell
         moves = known.held.get(key)
         return Facts(
             service=obj,

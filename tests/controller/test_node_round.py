@@ -9,7 +9,7 @@ from controller.brake import Brake
 from controller.health import BURN_IN, OUT_SINCE
 from controller.kube.applier import Leader
 from controller.kube.discovery import Served
-from controller.kube.known import Known
+from controller.kube.known import Known, Settings
 from controller.kube.node_round import NodeRound, NodeSettings, _tested
 from controller.kube.rest import Api, ApiError
 from controller.names import TAINT
@@ -35,6 +35,7 @@ class Fleet:
         self.sequence = 0
         self.asked = 0
         self.events: list[tuple[str, str]] = []
+        self.settings, self.lost = Settings(), frozenset[str]()
         settings = NodeSettings(brake=BRAKE, drain=False)
         self.rounds = NodeRound(
             cast(Known, self), cast(Api, self), cast(Served, self), cast(Leader, self), settings, self._soon,
@@ -43,6 +44,9 @@ class Fleet:
 
     def _soon(self) -> None:
         self.asked += 1
+
+    def lose(self, lost: frozenset[str]) -> None:
+        self.lost = lost
 
     def items(self, plural: str) -> list[Any]:
         return list(self.nodes.values()) if plural == "nodes" else []
