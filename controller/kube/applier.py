@@ -59,7 +59,7 @@ class Applier:
         if live is None:
             return self._made(wanted)
         if _of_another(live, wanted):
-            raise _taken(wanted)
+            raise _refusal(live, wanted)
         if covers(live, wanted):
             return live
         if names.HASH not in (live["metadata"].get("annotations") or {}):  # whoever made it ended before adopting it
@@ -87,8 +87,8 @@ class Applier:
         except ApiError as error:
             if error.status != 409:
                 raise
-            if _foreign(self._there(wanted), wanted):
-                raise _taken(wanted) from None
+            if _foreign(there := self._there(wanted), wanted):
+                raise _refusal(there, wanted) from None
             raise  # the caches come after
 
     def _there(self, wanted: Object) -> Object:
@@ -232,8 +232,17 @@ class Applier:
             raise NotLeading("write: got a process that does not lead, allowed: the holder of the lease")
 
 
-def _taken(wanted: Object) -> NameTaken:
+def _refusal(live: Object, wanted: Object) -> MusterError:
+    """Why an object is not written; what an owner of the same name left behind is about to be collected."""
     meta = wanted["metadata"]
+    before, now = (
+        {(one.get("kind"), one.get("name")) for one in obj["metadata"].get("ownerReferences") or ()}
+        for obj in (live, wanted)
+    )
+    if before & now:
+        return ApiError(
+            409, "Conflict", f"{wanted['kind']} {meta['name']}: one of an owner that is gone is there still"
+        )
     return NameTaken(
         f"{wanted['kind']} {meta['name']} is there already and is not Muster's: it is left alone; "
         "remove it, or give the service another name"

@@ -124,7 +124,8 @@ class Known:
         return Fleet(
             world["clusterinventories"], world["powerdomains"], world["nodes"], pods,
             self._counting.runs(world.workloads, pods, self.clock(), lost=self.lost), decided, gpu_of_product,
-            held=held, seen=self._counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), held),
+            without=self.lost, held=held,
+            seen=self._counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), held),
         )  # fmt: skip
 
     def nodes(self) -> tuple[Node, ...]:

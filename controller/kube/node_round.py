@@ -153,6 +153,7 @@ class NodeRound:
             self._tell(nodes[name], "NodeLost", f"not ready for {now_s - self.down[name].since_s:.0f} s")
         for name in (before - self._known.lost) & ready.keys():
             self._tell(nodes[name], "NodeFound", "ready again for long enough")
+        self.held = {**held, **self.held}
         for name, words in held.items():
             self._tell(nodes[name], "BrakeEngaged", words)
 

@@ -86,10 +86,9 @@ class PlanRound:
         else:
             _LOG.error("planning %s", one.key, exc_info=error)
             words = f"planning failed ({type(error).__name__}); the controller's log says more"
-        wait_s = self._aside.failed(one.key, _generation(one))
+        self._aside.failed(one.key, _generation(one))
         self._known.planning_failed[one.key] = failed(words)
         self._again(f"service/{one.key}", 0.0)
-        self._again(f"service/{one.key}", wait_s + 0.1)
 
     def _others(self, priority: int) -> list[Wanted]:
         """Services of a lower priority that have a plan."""

@@ -9,7 +9,7 @@ from controller.kube.applier import NameTaken
 from controller.kube.backoff import Backoff
 
 Object = Mapping[str, Any]
-_BACKOFF = Backoff(first_s=5.0, most_s=60.0)
+_BACKOFF = Backoff(first_s=2.0, most_s=60.0)
 _FORGOTTEN_S = 60.0  # what was not tried for so long after it was due is no longer wanted
 
 

@@ -37,8 +37,9 @@ def theirs(name: str = "shop") -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
 
 
-def a_map(uid: str = "u1", **data: str) -> dict[str, Any]:
-    meta = {"name": "m", "namespace": "default", "labels": names.labels("chat"), "ownerReferences": [{"uid": uid}]}
+def a_map(uid: str = "u1", name: str = "chat", **data: str) -> dict[str, Any]:
+    owner = {"kind": "GPUService", "name": name, "uid": uid}
+    meta = {"name": "m", "namespace": "default", "labels": names.labels("chat"), "ownerReferences": [owner]}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
 
 
@@ -82,10 +83,15 @@ def test_a_name_is_made_anew_only_where_it_is_free_or_ours() -> None:
         writer.apply(a_map(x="2"), None)
     assert later.value.status == 409  # ours, and not in the cache yet
     with pytest.raises(NameTaken, match="ConfigMap m"):
-        writer.apply(a_map("another", x="2"), None)
+        writer.apply(a_map("another", "other", x="2"), None)
     with pytest.raises(NameTaken, match="ConfigMap m"):
-        writer.apply(a_map("another", x="2"), made)
-    api.request("PATCH", f"{MAPS}/m", {"metadata": {"labels": {names.MANAGED_BY: "helm"}}}, content_type=MERGE)
+        writer.apply(a_map("another", "other", x="2"), made)
+    for live in (None, made):  # a service that was made anew waits for what it left to be collected
+        with pytest.raises(ApiError) as soon:
+            writer.apply(a_map("made anew", x="2"), live)
+        assert soon.value.status == 409
+    foreign = {"metadata": {"labels": {names.MANAGED_BY: "helm"}, "ownerReferences": None}}
+    api.request("PATCH", f"{MAPS}/m", foreign, content_type=MERGE)
     with pytest.raises(NameTaken):
         writer.create_ours(a_map(x="2"))
     assert api.request("GET", f"{MAPS}/m")["data"] == {"x": "1"}
