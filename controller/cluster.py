@@ -36,7 +36,8 @@ class Running:
 
     `leaving`: replicas told to stop that still hold their GPUs. `stalled`: replicas past their deadline to serve; they
     no longer count as starting, or one image that cannot be pulled would stop the whole fleet from moving.
-    `stranded`: replicas that serve on nodes that are out for faults, and are to have others beside them before they go.
+    `stranded`: replicas that serve on nodes that are out or lost, and are to have others beside them before they go.
+    `lost`: those that serve no more on nodes that are lost; they are there still, and counted nowhere else.
     """
 
     kind: Kind
@@ -46,6 +47,7 @@ class Running:
     leaving: int = 0
     stalled: int = 0
     stranded: int = 0
+    lost: int = 0
 
     @property
     def moving(self) -> int:

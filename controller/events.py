@@ -41,6 +41,8 @@ REASONS: Mapping[str, str] = {  # reason -> type; people's alerts name them, so 
     "GPUFaultDetected": "Warning",
     "NodeQuarantined": "Warning",
     "NodeReturned": "Normal",
+    "NodeLost": "Warning",
+    "NodeFound": "Normal",
     "BrakeEngaged": "Warning",
     "DrainBlocked": "Warning",
     "BurnInStarted": "Normal",

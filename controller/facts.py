@@ -22,7 +22,7 @@ OF_ALL = ("nodes", "clusterinventories", "powerdomains", "resourcequotas")  # wh
 class Facts:
     """`groups`: by name, as the inventory has them; `gpus_per_node`: the most that a node of a group has.
 
-    `quotas`: by namespace.
+    `quotas`: by namespace. `out`: nodes with faults, and those that are lost.
 
     `offered`, `counted`: digests of the groups, without and with how many GPUs they offer. `power`: of budgets.
     """
@@ -43,8 +43,9 @@ def facts(
     domains: Sequence[Object],
     quotas: Sequence[Object],
     gpu_of_product: Callable[[str], str | None],
+    lost: frozenset[str] = frozenset(),
 ) -> Facts:
-    """From the objects."""
+    """From the objects. `lost`: nodes that do not answer."""
     groups = groups_of(inventories)
     most: dict[str, int] = {}
     for node in nodes:
@@ -54,7 +55,7 @@ def facts(
     return Facts(
         groups=groups,
         gpus_per_node=most,
-        out=frozenset(node["metadata"]["name"] for node in nodes if is_out(node)),
+        out=frozenset(node["metadata"]["name"] for node in nodes if is_out(node)) | lost,
         prices=prices(inventories),
         offered=hardware(fleet, counts=False),
         counted=hardware(fleet, counts=True),

@@ -26,4 +26,6 @@ class Laws:
     queue_lead_ratio: float = 1.25  # how long a queue grows before capacity is there, over how long it may take then
     lead_s: float = 600.0  # how far a rise is looked ahead: to when it may be planned again
     size_tolerance_ratio: float = 0.2
+    lost_s: float = 30.0  # a node that is not ready for so long is lost
+    found_s: float = 60.0  # and is back when it was ready for so long
     sample_s: float = 60.0  # the window that a sample is the mean of

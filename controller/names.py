@@ -3,6 +3,7 @@
 GROUP, VERSION = "muster.dev", "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
+MANAGED_BY = "app.kubernetes.io/managed-by"  # label: `muster` on what is ours
 SERVICE = f"{GROUP}/service"  # label: the GPUService that an object belongs to
 KIND = f"{GROUP}/kind"  # label: the kind of replicas, `controller.cluster.Kind.name`
 ROLE = f"{GROUP}/role"  # label: serve, prefill or decode
@@ -35,6 +36,6 @@ def labels(service: str) -> dict[str, str]:
         "app.kubernetes.io/name": "muster-service",
         "app.kubernetes.io/instance": service,
         "app.kubernetes.io/part-of": "muster",
-        "app.kubernetes.io/managed-by": "muster",
+        MANAGED_BY: "muster",
         SERVICE: service,
     }

@@ -36,7 +36,8 @@ def page(known: Known, rounds: NodeRound, grants: Grants) -> str:
         "moves_held", "gauge", "Services whose moves wait, by what for.",
         [(f'{{reason="{reason}"}}', float(held.count(reason))) for reason in ("FleetBudgetSpent", "NoSpareCapacity")],
     )  # fmt: skip
-    family("nodes_out", "gauge", "Nodes out for faults.", [("", float(len(known.facts().out)))])
+    family("nodes_out", "gauge", "Nodes out for faults.", [("", float(len(known.facts().out - known.lost)))])
+    family("nodes_lost", "gauge", "Nodes that do not answer and are done without.", [("", float(len(known.lost)))])
     family(
         "nodes_held",
         "gauge",
@@ -49,7 +50,7 @@ def page(known: Known, rounds: NodeRound, grants: Grants) -> str:
         "nodes_reporting",
         "gauge",
         "Nodes whose agents were heard since this process began.",
-        [("", float(len(rounds.kept)))],
+        [("", float(len(rounds.kept.keys() & {one["metadata"]["name"] for one in known.items("nodes")})))],
     )
     family(
         "power_over_budget_watts", "gauge", "Watts that GPUs of a power domain may draw above its budget.",

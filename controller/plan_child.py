@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,12 @@ class PlanChild:
                 code = process.wait()
                 self._end()
                 raise PlanningFailed(f"planning ended with exit code {code}; allowed are {self._longest_s:g} s")
-        answer = orjson.loads(line)
+        try:
+            answer = orjson.loads(line)
+        except ValueError:
+            raise PlanningFailed(
+                f"planning ended in the middle of its answer; allowed are {self._longest_s:g} s"
+            ) from None
         if "error" in answer:
             raise PlanningFailed(answer["error"])
         plan: Mapping[str, Any] = answer["plan"]
@@ -93,11 +99,14 @@ def answer(line: bytes) -> Mapping[str, Any]:
     from controller.decision import decide, decision_id
     from planner.spec.plan_file import plan_document
 
-    snapshot = orjson.loads(line)
     try:
+        snapshot = orjson.loads(line)
         return {"plan": plan_document(decide(snapshot), decision_id(snapshot))}
     except MusterError as error:
         return {"error": str(error)}
+    except Exception as error:  # a defect: those who wait for a plan are told, and the log says where it is
+        traceback.print_exc(file=sys.stderr)
+        return {"error": f"the planner failed ({type(error).__name__}); the controller's log says more"}
 
 
 def main() -> None:

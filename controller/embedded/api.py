@@ -48,7 +48,7 @@ class EmbeddedApi:
         sent = None if body is None else orjson.loads(orjson.dumps(body))  # nobody shares what is stored
         with self.store.together():
             if method == "POST" and asked.subresource == "eviction":
-                return self._evict(asked)
+                return self._evict(asked, (sent or {}).get("deleteOptions") or {})
             if method == "DELETE" and asked.name:
                 return self._delete(asked, sent or {})
             if not isinstance(sent, dict):
@@ -107,13 +107,18 @@ class EmbeddedApi:
         how = {MERGE: patches.merge, STRATEGIC: patches.strategic}.get(content_type)
         if how is None:
             raise refused(405, f"{asked}: got a patch of type {content_type}")
-        return self._change(asked, sent, lambda live, _: how(live, sent), query)
+        rows = (sent.get("metadata") or {}).pop("managedFields", None) or ()
+        row = self.store.get(asked.key)
+        owned = (
+            {}
+            if row is None
+            else {one["manager"]: _owned(_unsaid(row.body)) for one in rows if one["operation"] == "Apply"}
+        )
+        return self._change(asked, sent, lambda live, _: how(live, sent), query, owned)
 
     def _apply(self, asked: Asked, sent: dict[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
         manager = "/".join(part for part in (query.get("fieldManager", "unknown"), asked.subresource) if part)
-        wanted = {key: value for key, value in sent.items() if key not in ("apiVersion", "kind", "metadata")}
-        meta = sent.get("metadata") or {}
-        wanted["metadata"] = {key: meta[key] for key in ("labels", "annotations", "ownerReferences") if key in meta}
+        wanted, meta = _owned(sent), sent.get("metadata") or {}
         if self.store.get(asked.key) is None:
             if asked.subresource or "resourceVersion" in meta:
                 raise missing(asked)
@@ -162,7 +167,7 @@ class EmbeddedApi:
             if found := schema.problems(made, old):
                 raise refused(422, f"{asked} is invalid: {'; '.join(found)}")
         if old is not None:
-            if made == old:
+            if made == old and before is not None and after.applied == before.applied:
                 return old
             meta = dict(made["metadata"])
             meta["generation"] = old["metadata"].get("generation", 1) + (made.get("spec") != old.get("spec"))
@@ -181,10 +186,8 @@ class EmbeddedApi:
         row = self.store.get(asked.key)
         if row is None:
             raise missing(asked)
-        live, wanted = row.body, options.get("preconditions") or {}
-        for key in ("uid", "resourceVersion"):
-            if wanted.get(key) not in (None, live["metadata"][key]):
-                raise refused(409, f"{asked}: got {key} {wanted[key]}, allowed: {live['metadata'][key]}")
+        live = row.body
+        _as_seen(asked, live, options)
         waits = live["metadata"].get("finalizers")
         runs = asked.resource.plural == "pods" and (live.get("spec") or {}).get("nodeName")
         if not (waits or runs):
@@ -212,15 +215,38 @@ class EmbeddedApi:
             if self.store.get(asked.key) is not None:
                 self._delete(asked, {})
 
-    def _evict(self, asked: Asked) -> dict[str, Any]:
+    def _evict(self, asked: Asked, options: Object) -> dict[str, Any]:
         named = Asked(asked.resource, asked.namespace, asked.name, "")
         row = self.store.get(named.key)
         if row is None:
             raise missing(named)
+        _as_seen(named, row.body, options)
         budgets = self.store.items("poddisruptionbudgets", asked.namespace)
         if why := keeps(row.body, self.store.items("pods", asked.namespace), budgets):
             raise refused(429, f"{named}: {why}")
         return self._delete(named, {})
+
+
+def _as_seen(asked: Asked, live: Object, options: Object) -> None:
+    """Refuse to delete another object than the one that whoever asks saw."""
+    wanted = options.get("preconditions") or {}
+    for key in ("uid", "resourceVersion"):
+        if wanted.get(key) not in (None, live["metadata"][key]):
+            raise refused(409, f"{asked}: got {key} {wanted[key]}, allowed: {live['metadata'][key]}")
+
+
+def _owned(sent: Object) -> dict[str, Any]:
+    """What whoever applies an object owns of it."""
+    meta = sent.get("metadata") or {}
+    wanted = {key: value for key, value in sent.items() if key not in ("apiVersion", "kind", "metadata")}
+    return {
+        **wanted,
+        "metadata": {key: meta[key] for key in ("labels", "annotations", "ownerReferences") if key in meta},
+    }
+
+
+def _unsaid(obj: Object) -> Object:
+    return {key: value for key, value in obj.items() if key != "status"}
 
 
 def _put(live: Object, sent: dict[str, Any], asked: Asked) -> dict[str, Any]:

@@ -131,7 +131,10 @@ class Loop:
         if key == _FLEET:
             self._fleet.run()
         elif key == _NODES:
+            lost = self.known.lost
             self.rounds.run()
+            if self.known.lost != lost:
+                self._all()
         elif key == _PLAN:
             if self._planning.run():
                 self._again(_PLAN, 0.0)

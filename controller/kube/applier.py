@@ -2,12 +2,14 @@
 
 A leader that was frozen may wake after another took over, with a write already on its way. So an update names the
 resource version that it was decided on, and a new leader first stamps its epoch on everything (`stamp`): what the old
-one still sends meets a newer version and is refused by the server. What takes GPUs is made by `create`, which fails
-where the name is taken; fields given there are owned for good (an update does not drop them), so it suits objects whose
-every change is a value of a field that stays.
+one still sends meets a newer version and is refused by the server. What is not there yet is made by POST, which fails
+where the name is taken, be it by a predecessor or by a user: an object that is not ours is left alone (`NameTaken`).
+Fields that came by POST are owned for good, so what `apply` made is adopted: its fields become those of an apply, and
+an update drops what is no longer wanted. What `create` made is not, which suits objects whose every change is a value
+of a field that stays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Protocol, TypeAlias
 
@@ -24,6 +26,10 @@ _WRITE_S = 2.0  # a write that takes longer is given up well before another may 
 
 class NotLeading(MusterError):
     """A write by a process that does not lead, or no longer."""
+
+
+class NameTaken(MusterError):
+    """An object that is not ours has the name of one that is wanted."""
 
 
 class Leader(Protocol):
@@ -47,23 +53,71 @@ class Applier:
     def apply(self, desired: Object, live: Object | None) -> Object:
         """Make the object so; `live` is it as last seen, None if it is not there. Gives it as it is afterwards.
 
-        Raises ApiError: 409 where it changed or came since it was seen, so look again; NotLeading.
+        Raises ApiError: 409 where it changed or came since it was seen, so look again; NameTaken; NotLeading.
         """
         wanted = self._stamped(desired)
         if live is None:
-            return self._send("PATCH", wanted, wanted, APPLY, self._query())
+            return self._made(wanted)
+        if _of_another(live, wanted):
+            raise _refusal(live, wanted)
         if covers(live, wanted):
             return live
+        if names.HASH not in (live["metadata"].get("annotations") or {}):  # whoever made it ended before adopting it
+            live = self._adopted(self._there(wanted), {})
         meta = {**wanted["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}
         return self._send("PATCH", wanted, {**wanted, "metadata": meta}, APPLY, self._query())
 
     def create(self, desired: Object) -> Object:
         """Make a new object; raises ApiError 409 if there is one of its name."""
-        wanted = self._stamped(desired)
+        return self._posted(self._stamped(desired))
+
+    def create_ours(self, desired: Object) -> Object:
+        """Make a new object; raises ApiError 409 if there is one of its name that is ours, NameTaken if it is not."""
+        return self._ours(self._stamped(desired))
+
+    def _posted(self, wanted: Object) -> Object:
         self._may_write()
         path = self._served.of(wanted).path(wanted["metadata"].get("namespace", ""))
         self.writes += 1
         return self._api.request("POST", path, wanted, query=self._owned(), timeout_s=_WRITE_S)
+
+    def _ours(self, wanted: Object) -> Object:
+        try:
+            return self._posted(wanted)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            if _foreign(there := self._there(wanted), wanted):
+                raise _refusal(there, wanted) from None
+            raise  # the caches come after
+
+    def _there(self, wanted: Object) -> Object:
+        meta = wanted["metadata"]
+        path = self._served.of(wanted).path(meta.get("namespace", ""), meta["name"])
+        try:
+            return self._api.request("GET", path, timeout_s=_WRITE_S)
+        except ApiError as error:
+            if error.status == 404:
+                raise ApiError(
+                    409, "Conflict", f"{wanted['kind']} {meta['name']}: it went while it was written"
+                ) from None
+            raise
+
+    def _made(self, wanted: Object) -> Object:
+        """Make an object and adopt it. Until then it has no digest, so that whoever finds it so adopts it."""
+        meta = wanted["metadata"]
+        notes = {key: value for key, value in meta["annotations"].items() if key != names.HASH}
+        made = self._ours({**wanted, "metadata": {**meta, "annotations": notes}})
+        return self._adopted(made, {names.HASH: meta["annotations"][names.HASH]})
+
+    def _adopted(self, made: Object, notes: Mapping[str, str]) -> Object:
+        """Have the fields that came by POST be those of an apply."""
+        meta = {
+            "resourceVersion": made["metadata"]["resourceVersion"],
+            "annotations": {names.EPOCH: str(self._leader.epoch), **notes},
+            "managedFields": _as_applied(made["metadata"].get("managedFields") or (), self._manager),
+        }
+        return self._send("PATCH", made, {"metadata": meta}, MERGE, self._owned())
 
     def replace(self, desired: Object, live: Object | None) -> Object:
         """Make an object that is ours alone so, whole.
@@ -176,6 +230,50 @@ class Applier:
     def _may_write(self) -> None:
         if not self._leader.may_write():
             raise NotLeading("write: got a process that does not lead, allowed: the holder of the lease")
+
+
+def _refusal(live: Object, wanted: Object) -> MusterError:
+    """Why an object is not written; what an owner of the same name left behind is about to be collected."""
+    meta = wanted["metadata"]
+    before, now = (
+        {(one.get("kind"), one.get("name")) for one in obj["metadata"].get("ownerReferences") or ()}
+        for obj in (live, wanted)
+    )
+    if before & now:
+        return ApiError(
+            409, "Conflict", f"{wanted['kind']} {meta['name']}: one of an owner that is gone is there still"
+        )
+    return NameTaken(
+        f"{wanted['kind']} {meta['name']} is there already and is not Muster's: it is left alone; "
+        "remove it, or give the service another name"
+    )
+
+
+def _uids(obj: Object) -> set[str]:
+    return {one["uid"] for one in obj["metadata"].get("ownerReferences") or ()}
+
+
+def _of_another(live: Object, wanted: Object) -> bool:
+    """Whether an object belongs to another owner than the one that is wanted."""
+    mine, theirs = _uids(wanted), _uids(live)
+    return bool(mine and theirs and not mine & theirs)
+
+
+def _foreign(live: Object, wanted: Object) -> bool:
+    """Whether an object is not ours: the caches show only what carries our label."""
+    there, ours = (obj["metadata"].get("labels") or {} for obj in (live, wanted))
+    return _of_another(live, wanted) or any(
+        there.get(key) != ours.get(key) for key in (names.MANAGED_BY, names.SERVICE)
+    )
+
+
+def _as_applied(rows: Iterable[Object], manager: str) -> list[Object]:
+    """Who owns which fields, with what a manager wrote by POST as if it had been applied."""
+    found = [
+        {**row, "operation": "Apply"} if (row.get("manager"), row.get("operation")) == (manager, "Update") else row
+        for row in rows
+    ]
+    return found or [{"manager": manager, "operation": "Apply"}]  # an embedded cluster keeps no rows
 
 
 def covers(live: Any, wanted: Any) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller import names
-from controller.cluster import Action, Live, Route, Scale
+from controller.cluster import Action, Live, Route, Scale, Weights
 from controller.facts import is_out
 from controller.hardware import groups_of
 from controller.kube.applier import Applier
@@ -13,8 +13,8 @@ from controller.kube.cache import World
 from controller.kube.caches import Caches
 from controller.kube.counting import Counting
 from controller.kube.discovery import Served
-from controller.kube.rest import ApiError
-from controller.manifests.service import route, table, table_name
+from controller.kube.taken import Taken
+from controller.manifests.service import route, table
 from controller.manifests.workload import Made, workload
 from controller.quotas import allowances, limits
 from planner.service import Bucket
@@ -28,13 +28,18 @@ _OVERLAY_S = 30.0  # no cache is that late: whoever deleted it meanwhile is beli
 class KubernetesCluster:
     """Workloads, pods and tables of weights. `made`: the kinds that plans ask for, by name, with how to run them.
 
-    `rates`: a service's planned requests/s by bucket, for weights that know no sizes. `clock` is Unix time.
+    `lost`: nodes that do not answer. `rates`: a service's planned requests/s by bucket, for weights that know no sizes.
+    `clock` is Unix time.
     """
 
-    def __init__(self, cache: Caches, served: Served, applier: Applier, clock: Callable[[], float]) -> None:
-        self._cache, self._served, self._applier, self._clock = cache, served, applier, clock
+    def __init__(
+        self, cache: Caches, served: Served, applier: Applier, taken: Taken, clock: Callable[[], float]
+    ) -> None:
+        self._cache, self._served, self._applier, self._taken, self._clock = cache, served, applier, taken, clock
         self._written: dict[str, tuple[Object, float]] = {}
         self._counting = Counting()
+        self._lost: Mapping[str, int] = {}  # by kind: replicas that are left out of what was observed
+        self.lost: frozenset[str] = frozenset()
         self.made: Mapping[str, Made] = {}
         self.rates: Mapping[str, Mapping[Bucket, float]] = {}
 
@@ -45,7 +50,9 @@ class KubernetesCluster:
         that still has it would stop one of another kind too, and both would be missing.
         """
         world = self._cache.world()
-        return live(world, self._clock(), self._newest(world.workloads), self._counting)
+        found = live(world, self._clock(), self._newest(world.workloads), self._counting, self.lost)
+        self._lost = {one.kind.name: one.lost for one in found.running if one.lost}
+        return found
 
     def workloads(self) -> list[Object]:
         """Workloads as the caches have them, or as they were last written where that is newer."""
@@ -65,16 +72,12 @@ class KubernetesCluster:
         self._written[_key(obj)] = obj, time.monotonic()
 
     def act(self, actions: Sequence[Action]) -> None:
-        """Do them in their order; what changed since it was seen is left to the next round."""
+        """Do them in their order. Raises ApiError: 409 where something changed since it was seen."""
         for action in actions:
-            try:
-                if isinstance(action, Scale):
-                    self._scale(action)
-                else:
-                    self._route(action)
-            except ApiError as error:
-                if error.status != 409:
-                    raise
+            if isinstance(action, Scale):
+                self._scale(action)
+            else:
+                self._route(action)
 
     def _scale(self, action: Scale) -> None:
         space, _, name = action.kind.name.partition("/")
@@ -82,23 +85,43 @@ class KubernetesCluster:
         if found is None:
             made, owner = self.made.get(action.kind.name), self._service(action.kind.service)
             if action.replicas and made is not None and owner is not None:
-                self._wrote(self._applier.create(workload(made, action.replicas, owner, self._served)))
+                self._create(action.kind.service, workload(made, action.replicas, owner, self._served))
         elif action.replicas == 0 and not (found.get("spec") or {}).get("replicas"):
             self._applier.delete(found)
             self._written.pop(_key(found), None)
         else:
             size = int(found["metadata"]["annotations"].get(names.SIZE, 1)) if found["kind"] == "StatefulSet" else 1
-            self._wrote(self._applier.scale(found, action.replicas * size))
+            count = action.replicas and action.replicas + self._lost.get(action.kind.name, 0)
+            self._wrote(self._applier.scale(found, count * size))
+
+    def _create(self, key: str, wanted: Object) -> None:
+        made = self._taken.write(key, wanted, lambda: self._applier.create_ours(wanted))
+        if made is not None:
+            self._wrote(made)
 
     def _route(self, action: Route) -> None:
+        """The table comes last: rounds compare with it, and write again what did not get so far."""
         owner = self._service(action.service)
+        if owner is not None:
+            self.keep_route(action.service, action.weights)
+            self._apply(action.service, table(owner, action.weights))
+
+    def keep_route(self, key: str, weights: Weights | None) -> None:
+        """Have a service's HTTPRoute be as its table, and none where it has no Gateway. None: there is no table yet."""
+        owner = self._service(key)
         if owner is None:
             return
-        space, name = owner["metadata"]["namespace"], owner["metadata"]["name"]
-        self._applier.apply(table(owner, action.weights), self._cache.get("configmaps", space, table_name(name)))
-        made = route(owner, action.weights, self.rates.get(action.service, {}), self._served)
-        if made is not None:
-            self._applier.apply(made, self._cache.get("httproutes", space, name))
+        if (owner["spec"].get("serving") or {}).get("gateway") is None:
+            for one in self._cache.of(key, "httproutes"):
+                if not one["metadata"].get("deletionTimestamp"):
+                    self._applier.delete(one)
+        elif weights is not None and (made := route(owner, weights, self.rates.get(key, {}), self._served)) is not None:
+            self._apply(key, made)
+
+    def _apply(self, key: str, wanted: Object) -> None:
+        meta, plural = wanted["metadata"], self._served.of(wanted).plural
+        live = self._cache.get(plural, meta["namespace"], meta["name"])
+        self._taken.write(key, wanted, lambda: self._applier.apply(wanted, live))
 
     def workload(self, space: str, name: str) -> Object | None:
         """A workload of any kind as last seen."""
@@ -114,12 +137,14 @@ class KubernetesCluster:
         return None if found is None or found["metadata"].get("deletionTimestamp") else found
 
 
-def live(world: World, now_s: float, workloads: Sequence[Object], counting: Counting) -> Live:
+def live(
+    world: World, now_s: float, workloads: Sequence[Object], counting: Counting, lost: frozenset[str] = frozenset()
+) -> Live:
     """The cluster at one moment, from what was seen of it; `workloads` where more is known of them."""
     pods = world["pods"]
     out = frozenset(one["metadata"]["name"] for one in world["nodes"] if is_out(one))
     nodes = counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), counting.held(pods))
-    runs = counting.runs(workloads, pods, now_s, out)
+    runs = counting.runs(workloads, pods, now_s, out, lost)
     allowed = allowances(
         limits(world["resourcequotas"]), world["gpuservices"], lambda space: counting.loose(pods, space)
     )

@@ -26,7 +26,7 @@ class Counting:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._out: frozenset[str] = frozenset()
+        self._left: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()
         self._pods: Sequence[Object] = ()
         self._by_kind: dict[Key, list[Object]] = {}
         self._held: dict[Key, tuple[list[Object], Held]] = {}
@@ -35,13 +35,14 @@ class Counting:
         self._tables: dict[str, tuple[Object, Weights]] = {}
 
     def runs(
-        self, workloads: Sequence[Object], pods: Sequence[Object], now_s: float, out: frozenset[str] = frozenset()
-    ) -> list[Running]:
-        """Every kind that has a workload. `out`: nodes with faults."""
+        self, workloads: Sequence[Object], pods: Sequence[Object], now_s: float,
+        out: frozenset[str] = frozenset(), lost: frozenset[str] = frozenset(),
+    ) -> list[Running]:  # fmt: skip
+        """Every kind that has a workload. `out`: nodes with faults; `lost`: those that do not answer."""
         with self._lock:
             self._group(pods)
-            if out != self._out:
-                self._out, self._running = out, {}
+            if (out, lost) != self._left:
+                self._left, self._running = (out, lost), {}
             kept: dict[Key, tuple[Object, list[Object], Running]] = {}
             found = []
             for one in sorted(workloads, key=_key):
@@ -49,7 +50,7 @@ class Counting:
                 mine, last = self._by_kind.get(key, []), self._running.get(key)
                 if last is not None and not last[2].moving and last[0] == one and last[1] == mine:
                     kept[key] = last  # while replicas move, the time counts too
-                elif (now := _running(one, mine, now_s, out)) is not None:
+                elif (now := _running(one, mine, now_s, out, lost)) is not None:
                     kept[key] = one, mine, now
                 if key in kept:
                     found.append(kept[key][2])
@@ -115,10 +116,11 @@ class Counting:
 
 
 def runs(
-    workloads: Sequence[Object], pods: Sequence[Object], now_s: float, out: frozenset[str] = frozenset()
-) -> list[Running]:
-    """Every kind that has a workload. `out`: nodes with faults."""
-    return Counting().runs(workloads, pods, now_s, out)
+    workloads: Sequence[Object], pods: Sequence[Object], now_s: float,
+    out: frozenset[str] = frozenset(), lost: frozenset[str] = frozenset(),
+) -> list[Running]:  # fmt: skip
+    """Every kind that has a workload. `out`: nodes with faults; `lost`: those that do not answer."""
+    return Counting().runs(workloads, pods, now_s, out, lost)
 
 
 def _key(obj: Object) -> tuple[str, str]:
@@ -131,5 +133,7 @@ def _kind_key(pod: Object) -> tuple[str, str]:
     return meta["namespace"], (meta.get("labels") or {}).get(names.KIND, "")
 
 
-def _running(workload: Object, pods: Sequence[Object], now_s: float, out: frozenset[str]) -> Running | None:
-    return None if kind_of(workload) is None else running(workload, pods, now_s, out)
+def _running(
+    workload: Object, pods: Sequence[Object], now_s: float, out: frozenset[str], lost: frozenset[str]
+) -> Running | None:
+    return None if kind_of(workload) is None else running(workload, pods, now_s, out, lost)

@@ -1,6 +1,6 @@
 """The desk that reports come to in a cluster: who may report, what a report does, which caps go back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Any
 
@@ -121,6 +121,7 @@ class KubernetesDesk:
             one["metadata"]["name"]: POWER.parse(one["spec"]["budget"]) for one in self._known.items("powerdomains")
         }
         wanted = self._wants(bool(budget_w))
+        self._forget({one["metadata"]["name"] for one in self._known.items("nodes")})
         members: dict[str, list[Capped]] = {}
         for node in self._known.items("nodes"):
             name = node["metadata"]["name"]
@@ -135,6 +136,12 @@ class KubernetesDesk:
             rows = _silent(node, facts.groups[group], mine) if kept is None else self._capped(kept, mine, now_s)
             members.setdefault(domain, []).extend(rows)
         return [Domain(name, budget_w.get(name, _ANY_W), gpus) for name, gpus in sorted(members.items())]
+
+    def _forget(self, names: Set[str]) -> None:
+        """Keep nothing of nodes that are gone."""
+        self._settled &= names
+        for name in self._read.keys() - names:
+            del self._read[name]
 
     def _wants(self, metered: bool) -> Mapping[str, Mapping[Pod, Want]]:
         """Node -> what the plans in force ask for its pods; nothing where neither a budget nor a plan caps anything."""

@@ -68,11 +68,16 @@ def _evicted(api: Requests, served: Served, leader: Leader, pod: Object) -> str:
     meta = pod["metadata"]
     where = {"name": meta["name"], "namespace": meta["namespace"]}
     path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/eviction"
-    body = {"apiVersion": served.need("poddisruptionbudgets").version, "kind": "Eviction", "metadata": where}
+    body = {
+        "apiVersion": served.need("poddisruptionbudgets").version,
+        "kind": "Eviction",
+        "metadata": where,
+        "deleteOptions": {"preconditions": {"uid": meta["uid"]}},  # not another that has its name by now
+    }
     try:
         api.request("POST", path, body, timeout_s=_WRITE_S)
     except ApiError as error:
         if error.status == 0:
             raise
-        return "" if error.status == 404 else f"eviction is refused: {error}"
+        return "" if error.status in (404, 409) else f"eviction is refused: {error}"
     return ""

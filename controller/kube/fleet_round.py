@@ -1,11 +1,11 @@
 """What the leader does about the fleet: one round of moving it from what runs to what is decided."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from controller import names
-from controller.cluster import Action, Desired, Disruption, Route, Running, Scale, Target
+from controller.cluster import Action, Desired, Disruption, Live, Route, Running, Scale, Target
 from controller.kube.applier import Applier
 from controller.kube.cluster import KubernetesCluster
 from controller.kube.known import Known
@@ -18,6 +18,7 @@ from controller.specs import key_of
 
 Object = Mapping[str, Any]
 _LOG = logging.getLogger("muster")
+_ANEW_S = 1.0
 _NEXT_S = 5.0  # deadlines of replicas pass without an event
 
 
@@ -26,11 +27,12 @@ class FleetRound:
 
     def __init__(self, known: Known, applier: Applier, again: Callable[[str, float], None]) -> None:
         self._known, self._again = known, again
-        self.cluster = KubernetesCluster(known.cache, known.served, applier, known.clock)
+        self.cluster = KubernetesCluster(known.cache, known.served, applier, known.taken, known.clock)
         self._priorities = Priorities(known, applier, self.cluster.workloads)
 
     def run(self) -> None:
         """One round."""
+        self.cluster.lost = self._known.lost
         now = self.cluster.observe()
         desired, self.cluster.made = self._desired(now.running)
         self.cluster.rates = dict(self._known.rates)
@@ -38,7 +40,8 @@ class FleetRound:
         self._tell_unranked(self._priorities.keep())  # pods of a class that is not there are not made
         if step.actions and _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("fleet: %s", [(r.kind.name, r.replicas, r.bound, r.ready, r.leaving) for r in now.running])
-        self._act(step.actions)
+        unrouted = self._route(step.actions, now)
+        self._scale([one for one in step.actions if isinstance(one, Scale)], now, unrouted)
         before, self._known.held = self._known.held, step.held
         for key in before.keys() | step.held.keys():
             if before.get(key) != step.held.get(key):
@@ -52,20 +55,49 @@ class FleetRound:
             if before.get(key) != failed.get(key):
                 self._again(f"service/{key}", 0.0)
 
-    def _act(self, actions: Sequence[Action]) -> None:
+    def _route(self, actions: Sequence[Action], now: Live) -> set[str]:
+        """Have all services routed by what serves; gives those that are not, of which nothing may be stopped."""
+        changed = {one.service: one for one in actions if isinstance(one, Route)}
+        keys = [key_of(obj) for obj in self._known.items("gpuservices")]
+        failed: dict[str, ApiError] = {}
+        for key in dict.fromkeys((*changed, *keys)):
+            taken = self._known.taken.words(key)
+            try:
+                if key in changed:
+                    self.cluster.act([changed[key]])
+                else:
+                    self.cluster.keep_route(key, now.weights.get(key))
+            except ApiError as error:
+                if error.status in (0, 429):
+                    raise
+                failed[key] = error
+            if self._known.taken.words(key) != taken:
+                self._again(f"service/{key}", 0.0)
+        before = self._known.unrouted
+        self._known.unrouted = {key: str(error) for key, error in failed.items() if error.status != 409}
+        for key in before.keys() | self._known.unrouted.keys():
+            if before.get(key) != self._known.unrouted.get(key):
+                self._again(f"service/{key}", 0.0)
+        if failed:
+            self._again("fleet", _ANEW_S)
+        return set(failed)
+
+    def _scale(self, actions: Sequence[Scale], now: Live, unrouted: Collection[str]) -> None:
         """Do what can be done; what the server refuses is told by its service and tried again."""
+        told = {one.kind.name: one.replicas for one in now.running}
         for action in actions:
-            key = action.service if isinstance(action, Route) else action.kind.service
-            worse = ""
-            if isinstance(action, Scale):
-                _LOG.info("%s: %d replicas: %s", action.kind.name, action.replicas, action.why)
+            key = action.kind.service
+            if key in unrouted and action.replicas <= told.get(action.kind.name, 0):
+                continue  # requests are sent there still
+            worse, taken = "", self._known.taken.words(key)
+            _LOG.info("%s: %d replicas: %s", action.kind.name, action.replicas, action.why)
             try:
                 self.cluster.act([action])
             except ApiError as error:
                 if error.status == 0 or error.status >= 500 or error.status == 429:
                     raise
-                worse = str(error)
-            if self._known.errors.get(key, "") != worse:
+                worse = "" if error.status == 409 else str(error)  # it changed since it was seen
+            if self._known.errors.get(key, "") != worse or self._known.taken.words(key) != taken:
                 self._known.errors[key] = worse
                 self._again(f"service/{key}", 0.0)
 

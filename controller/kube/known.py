@@ -15,6 +15,7 @@ from controller.kube.cache import WORKLOADS
 from controller.kube.caches import Caches
 from controller.kube.counting import Counting, runs
 from controller.kube.discovery import Served
+from controller.kube.taken import Taken
 from controller.laws import Laws
 from controller.manifests.passthrough import refused
 from controller.manifests.pod import unservable
@@ -55,8 +56,11 @@ class Known:
         self.held: Mapping[str, Hold] = {}  # by the last round of the fleet
         self.blocked: Mapping[str, str] = {}  # replicas that should leave faulty nodes and can't yet
         self.errors: dict[str, str] = {}  # of what was last written for a service
+        self.lost: frozenset[str] = frozenset()  # nodes that do not answer, and are done without
+        self.unrouted: Mapping[str, str] = {}  # services whose routes could not be written, and why
+        self.taken = Taken(clock)
         self.unranked: Mapping[str, str] = {}  # services without their PriorityClass, and why
-        self.planning_failed = ""
+        self.planning_failed: dict[str, str] = {}  # services whose planning failed, and why
         self.rates: dict[str, Mapping[Bucket, float]] = {}
         self.short: dict[str, float] = {}  # when ready replicas last carried less than planned
         self.asked: dict[str, float] = {}  # rates that services were planned for in vain: nothing was cheaper
@@ -69,6 +73,7 @@ class Known:
         self._decided: dict[str, tuple[object, tuple[Allocation, ...]]] = {}
         self._counting = Counting()
         self._facts: Facts | None = None
+        self._changes = 0  # of hardware
         self._lock = threading.Lock()
 
     def service(self, key: str) -> Object | None:
@@ -88,16 +93,27 @@ class Known:
 
     def changed_hardware(self) -> None:
         """Nodes, inventories or quotas changed."""
-        self._facts = None
+        with self._lock:
+            self._changes, self._facts = self._changes + 1, None
+
+    def lose(self, lost: frozenset[str]) -> None:
+        """Which nodes do not answer, and are to be done without."""
+        if lost != self.lost:
+            self.lost = lost
+            self.changed_hardware()
 
     def facts(self) -> Facts:
         """What all services share now."""
-        if (found := self._facts) is None:
+        with self._lock:
+            found, changes = self._facts, self._changes
+        if found is None:
             found = facts(
                 self.items("clusterinventories"), self.items("nodes"), self.items("powerdomains"),
-                self.items("resourcequotas"), gpu_of_product,
+                self.items("resourcequotas"), gpu_of_product, self.lost,
             )  # fmt: skip
-            self._facts = found
+            with self._lock:
+                if changes == self._changes:  # else what was read here may be from before the change
+                    self._facts = found
         return found
 
     def fleet(self) -> Fleet:
@@ -108,8 +124,9 @@ class Known:
         held = self._counting.held(pods)
         return Fleet(
             world["clusterinventories"], world["powerdomains"], world["nodes"], pods,
-            self._counting.runs(world.workloads, pods, self.clock()), decided, gpu_of_product,
-            held=held, seen=self._counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), held),
+            self._counting.runs(world.workloads, pods, self.clock(), lost=self.lost), decided, gpu_of_product,
+            without=self.lost, held=held,
+            seen=self._counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), held),
             services=world["gpuservices"], quotas=world["resourcequotas"],
         )  # fmt: skip
 
@@ -151,7 +168,7 @@ class Known:
 
     def running(self, key: str, out: Collection[str] = ()) -> list[Running]:
         """A service's kinds as they run. `out`: nodes with faults."""
-        return runs(self.cache.of(key, *WORKLOADS), self.cache.of(key, "pods"), self.clock(), frozenset(out))
+        return runs(self.cache.of(key, *WORKLOADS), self.cache.of(key, "pods"), self.clock(), frozenset(out), self.lost)
 
     def spec(self, obj: Object) -> ServiceSpec | list[str]:
         """A service's spec or its problems, read once for each generation."""
@@ -197,7 +214,7 @@ class Known:
         return next(filter(None, said), "")
 
     def faulty(self, key: str) -> frozenset[str]:
-        """Nodes out for faults that hold a service's replicas, or did when it was last planned."""
+        """Nodes out for faults, or lost, that hold a service's replicas, or did when it was last planned."""
         plan = self.plan(key)
         before = planned(plan) if plan is not None else None
         return faulty(self.facts().out, self.cache.of(key, "pods"), before.faulty if before else frozenset())
@@ -244,6 +261,8 @@ class Known:
         with self._lock:
             self._samples.pop(key, None)
         self.errors.pop(key, None)
+        self.planning_failed.pop(key, None)
+        self.taken.forget(key)
         self.rates.pop(key, None)
         self.asked.pop(key, None)
         self.short.pop(key, None)

@@ -4,16 +4,20 @@ Reports come in by `hear` at any time and in any thread; a fault asks for a roun
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from controller import names
-from controller.brake import Brake, NodeState, orders
-from controller.hardware import held_by_node
+from controller.brake import Brake, NodeState, most_out, orders
+from controller.brake import BurnIn as Verdict
+from controller.facts import is_out
+from controller.hardware import held_by_node, holds
 from controller.health import (
     BURN_IN,
+    OUT_SINCE,
     approved,
     condition,
     given_back,
@@ -28,7 +32,9 @@ from controller.kube.discovery import Served
 from controller.kube.drain import drained
 from controller.kube.known import Known
 from controller.kube.rest import STRATEGIC, ApiError, Requests
+from controller.lost import Down, begun, followed, given_up, is_ready
 from controller.reports import Kept, Report, escalated, fault_words, overrun_words, take
+from controller.specs import service_of
 
 Object = Mapping[str, Any]
 _WRITE_S = 2.0
@@ -71,6 +77,7 @@ class NodeRound:
         self.held: Mapping[str, str] = {}
         self.blocked: dict[str, str] = {}  # replicas that stay on a node that is out, and why
         self._over: dict[str, frozenset[tuple[str, int]]] = {}  # what was told to be over what was planned
+        self.down: Mapping[str, Down] | None = None  # nodes that do not answer; None before the first round
         self._started_s = known.clock()
         self._written: dict[str, tuple[Object, float]] = {}
 
@@ -86,7 +93,9 @@ class NodeRound:
     def run(self) -> None:
         """One round over all nodes."""
         now_s = self._known.clock()
-        nodes = {one["metadata"]["name"]: one for one in map(self._seen, self._known.items("nodes")) if has_gpus(one)}
+        every = {one["metadata"]["name"]: one for one in map(self._seen, self._known.items("nodes"))}
+        self._forget(every.keys())
+        nodes = {name: one for name, one in every.items() if has_gpus(one)}
         busy = held_by_node(self._known.items("pods")) if self._brake.burn_in else {}
         states = {name: replace(self._state(node), busy_gpus=busy.get(name, 0)) for name, node in nodes.items()}
         step = orders(list(states.values()), now_s, self._brake, approved(list(nodes.values())))
@@ -100,13 +109,14 @@ class NodeRound:
             errors = list(pool.map(lambda row: tried(self._change, *row), writes))
             going = [*step.quarantine, *step.give_back]
             done = {name for name, error in zip(going, errors, strict=True) if error is None}
-            told = [
-                (name, patch)
-                for name, node in nodes.items()
+            said = {
+                name: partial(condition, known=states[name], held=step.held.get(name, ""), now_s=now_s)
+                for name in nodes
                 if name in self.kept
-                and (patch := condition(node, states[name], step.held.get(name, ""), now_s)) is not None
-            ]
-            errors += pool.map(lambda row: tried(self._patch, *row, "status"), told)
+            }
+            told = [(nodes[name], patch) for name, patch in said.items() if patch(nodes[name]) is not None]
+            errors += pool.map(lambda row: tried(self._change, *row, "status"), told)
+        self._lose(every, sum(one.out_since_s is not None for one in states.values()) + len(step.quarantine))
         self._known.overrun(list(self.kept.values()))
         for name, one in list(self.kept.items()):
             over = frozenset((row.kind, row.gpu) for row in one.report.overruns)
@@ -129,6 +139,31 @@ class NodeRound:
             if error is not None:
                 raise error
 
+    def _lose(self, nodes: Mapping[str, Object], out: int) -> None:
+        """Find which nodes are lost, within what the brake leaves."""
+        now_s, laws, before = self._known.clock(), self._known.settings.laws, self._known.lost
+        fleet = {name: node for name, node in nodes.items() if has_gpus(node)}
+        ready = {name: is_ready(node) for name, node in fleet.items() if not is_out(node)}
+        down = followed(begun(fleet, now_s) if self.down is None else self.down, ready, now_s, laws)
+        busy = _busy(self._known.items("pods")) if down else frozenset()
+        room = most_out(len(fleet), self._brake) - out
+        self.down, held = given_up(down, busy, room, now_s, laws)
+        self._known.lose(frozenset(name for name, one in self.down.items() if one.lost))
+        for name in self._known.lost - before:
+            self._tell(nodes[name], "NodeLost", f"not ready for {now_s - self.down[name].since_s:.0f} s")
+        for name in (before - self._known.lost) & ready.keys():
+            self._tell(nodes[name], "NodeFound", "ready again for long enough")
+        self.held = {**held, **self.held}
+        for name, words in held.items():
+            self._tell(nodes[name], "BrakeEngaged", words)
+
+    def _forget(self, names: Collection[str]) -> None:
+        """Keep nothing of nodes that are gone."""
+        kept: tuple[dict[str, Any], ...] = (self.kept, self._over, self._written)
+        for each in kept:
+            for name in each.keys() - names:
+                each.pop(name, None)
+
     def _state(self, node: Object) -> NodeState:
         """A node that nobody told of since this process began is silent from then on."""
         found = node_state(node, self.kept.get(node["metadata"]["name"]))
@@ -148,49 +183,52 @@ class NodeRound:
         newer = int(written[0]["metadata"]["resourceVersion"]) > int(node["metadata"]["resourceVersion"])
         return written[0] if newer else node
 
-    def _change(self, node: Object, patch: Callable[[Object], Object]) -> None:
-        """Patch a node as it is seen; if it changed meanwhile, as heartbeats do, as it is."""
-        name = node["metadata"]["name"]
-        for _ in range(_TRIES):
+    def _change(self, node: Object, patch: Callable[[Object], Object | None], subresource: str = "") -> None:
+        """Patch a node as it is seen; if it changed meanwhile, as heartbeats do, as it is. None: nothing is to change.
+
+        Each patch names the version that it was made for, so what a leader that was frozen still sends is refused.
+        """
+        node = self._seen(node)
+        for turn in range(_TRIES):
+            if (wanted := patch(node)) is None:
+                return
+            meta = {**wanted.get("metadata", {}), "resourceVersion": node["metadata"]["resourceVersion"]}
             try:
-                self._patch(name, patch(node))
+                self._patch(node["metadata"]["name"], {**wanted, "metadata": meta}, subresource)
                 return
             except ApiError as error:
-                if error.status != 409:
+                if error.status == 404:
+                    return
+                if error.status != 409 or turn + 1 == _TRIES:
                     raise
-            node = self._api.request("GET", f"/api/v1/nodes/{name}", timeout_s=_WRITE_S)
+            node = self._api.request("GET", f"/api/v1/nodes/{node['metadata']['name']}", timeout_s=_WRITE_S)
 
-    def note(self, name: str, notes: Mapping[str, str | None]) -> None:
+    def note(self, node: Object, notes: Mapping[str, str | None]) -> None:
         """Write annotations of a node; None takes one away."""
-        self._patch(name, {"metadata": {"annotations": notes}})
+        self._change(node, lambda _: {"metadata": {"annotations": notes}})
 
     def _patch(self, name: str, patch: Object, subresource: str = "") -> None:
         if not self._leader.may_write():
             raise NotLeading("node: got a process that does not lead, allowed: the holder of the lease")
         path = "/".join(part for part in (f"/api/v1/nodes/{name}", subresource) if part)
         query = {"fieldManager": names.NODES}
-        try:
-            stored = self._api.request("PATCH", path, patch, query=query, content_type=STRATEGIC, timeout_s=_WRITE_S)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return
+        stored = self._api.request("PATCH", path, patch, query=query, content_type=STRATEGIC, timeout_s=_WRITE_S)
         self._written[name] = stored, time.monotonic()
 
     def _prove(self, nodes: Mapping[str, Object], states: Mapping[str, NodeState], due: Sequence[str]) -> None:
         """Begin burn-ins that are due and note how the others ended; a new fault undoes what was found before it."""
         for name in due:
             self._burn_ins.begin(nodes[name])
-            self._patch(name, tested("running"))
+            self._change(nodes[name], partial(_tested, nodes[name], "running"))
             self._tell(nodes[name], "BurnInStarted", "proves its GPUs before it takes replicas again")
         for name, one in states.items():
             if one.out_since_s is None or one.burn_in == "none":
                 continue
             if one.fault:
                 self._burn_ins.end(nodes[name])
-                self._patch(name, tested("none"))
+                self._change(nodes[name], partial(_tested, nodes[name], "none"))
             elif one.burn_in == "running" and (came_to := self._burn_ins.found(nodes[name])) != "running":
-                self._patch(name, tested(came_to))
+                self._change(nodes[name], partial(_tested, nodes[name], came_to))
                 passed = came_to == "passed"
                 what = "its GPUs are proved" if passed else "it stays out until a person approves; see the Job's log"
                 self._tell(nodes[name], "BurnInPassed" if passed else "BurnInFailed", what)
@@ -203,3 +241,15 @@ class NodeRound:
             if why := [words for words in blocked.values() if words.endswith(f" on {name})")]:
                 more = f" (and {len(why) - 1} more)" if len(why) > 1 else ""
                 self._tell(node, "DrainBlocked", why[0] + more)
+
+
+def _busy(pods: Sequence[Object]) -> frozenset[str]:
+    """Nodes that hold replicas which were not told to go."""
+    ours = (one for one in pods if service_of(one) and not one["metadata"].get("deletionTimestamp"))
+    return frozenset(one["spec"]["nodeName"] for one in ours if holds(one))
+
+
+def _tested(seen: Object, verdict: Verdict, node: Object) -> Object | None:
+    """The patch that notes how far a burn-in is, of a node that is out since it was seen so; None for another time."""
+    was, now = (one["metadata"].get("annotations") or {} for one in (seen, node))
+    return tested(verdict) if all(was.get(key) == now.get(key) for key in (OUT_SINCE, BURN_IN)) else None

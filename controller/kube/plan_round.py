@@ -1,5 +1,9 @@
-"""What the leader does about planning: take the services that wait, have them planned, write their Plans."""
+"""What the leader does about planning: take the services that wait, have them planned, write their Plans.
 
+One for which planning fails is set aside, and the others go on.
+"""
+
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -9,17 +13,20 @@ from controller.capacity import Room
 from controller.cluster import Kind
 from controller.effect import effect
 from controller.kube.applier import Applier
+from controller.kube.aside import Aside
 from controller.kube.known import Known
-from controller.kube.planning import TOGETHER, Answer, Planner, Wanted, plan_of, rate_to_plan, sizes_to_plan
+from controller.kube.planning import TOGETHER, Answer, Planner, Wanted, failed, plan_of, rate_to_plan, sizes_to_plan
 from controller.kube.rest import ApiError
 from controller.kube.service_round import Tell
-from controller.plan_child import PlanningFailed
 from controller.plans import merged
 from controller.rollback import worth_it
 from controller.specs import key_of
 from controller.trigger import Reason
+from planner.errors import MusterError
 from planner.service import ServiceSpec
 
+_LOG = logging.getLogger("muster")
+_CAN_WAIT = ("rate_down", "prices_changed")  # nothing but money is lost meanwhile
 _SEEN_S = 5.0  # the caches show a write long before
 
 
@@ -30,37 +37,65 @@ class PlanRound:
         self, known: Known, applier: Applier, planner: Planner, again: Callable[[str, float], None], tell: Tell
     ) -> None:
         self._known, self._applier, self._planner, self._again, self._tell = known, applier, planner, again, tell
+        self._aside = Aside(known.clock)
 
     def run(self) -> bool:
         """Plan the most important services that wait; whether more wait."""
-        batch = self._batch()[:TOGETHER]
+        self._aside.keep({key_of(obj) for obj in self._known.items("gpuservices")})
+        batch = self._batch()
         if not batch:
             return False
         try:
             answers = self._planner.answers(batch, self._others)
-        except PlanningFailed as error:
-            self._known.planning_failed = str(error)
-            for one in batch:
-                self._again(f"service/{one.key}", 0.0)
-            raise
-        self._known.planning_failed = ""
+        except Exception as error:  # whatever it was, the services that do not cause it are planned
+            self._set_aside(batch, error)
+            return bool(self._due())
+        for answer in answers:
+            self._aside.answered(answer.wanted.key)
+            self._known.planning_failed.pop(answer.wanted.key, None)
         if any(self._worth_it(answer) for answer in answers):
             self._write_all(batch, answers)
         else:
             for answer in answers:
                 self._keep(answer)
         self._again("fleet", 0.0)
-        return bool(self._known.wanted())
+        return bool(self._due())
 
     def _batch(self) -> list[Wanted]:
+        """The first of those that wait; one that may have made planning fail by itself."""
+        due = self._due()
+        if due and self._aside.alone(due[0].key):
+            return due[:1]
+        return [one for one in due if not self._aside.alone(one.key)][:TOGETHER]
+
+    def _due(self) -> list[Wanted]:
+        """Services that wait and are not set aside, the most urgent first."""
         found = [one for key, reason in self._known.wanted().items() if (one := self._wanted(key, reason)) is not None]
-        return sorted(found, key=lambda one: (-one.priority, one.key))
+        return sorted((one for one in found if not self._aside.waits(one.key, _generation(one))), key=urgency)
+
+    def _set_aside(self, batch: list[Wanted], error: Exception) -> None:
+        """Planning failed: find out for which service, and tell it of that one."""
+        if len(batch) > 1:
+            _LOG.warning("planning %s: %s; each is planned alone", ", ".join(one.key for one in batch), error)
+            self._aside.one_of([one.key for one in batch])
+            return
+        (one,) = batch
+        if isinstance(error, MusterError):
+            _LOG.warning("planning %s: %s", one.key, error)
+            words = str(error)
+        else:
+            _LOG.error("planning %s", one.key, exc_info=error)
+            words = f"planning failed ({type(error).__name__}); the controller's log says more"
+        self._aside.failed(one.key, _generation(one))
+        self._known.planning_failed[one.key] = failed(words)
+        self._again(f"service/{one.key}", 0.0)
 
     def _others(self, priority: int) -> list[Wanted]:
         """Services of a lower priority that have a plan."""
         reason = Reason("nodes_changed", "a service of higher priority needs its places")
         found = [self._wanted(key_of(plan), reason) for plan in self._known.items("plans")]
-        return [one for one in found if one is not None and one.priority < priority]
+        lower = [one for one in found if one is not None and one.priority < priority]
+        return [one for one in lower if not self._aside.waits(one.key, _generation(one))]
 
     def _wanted(self, key: str, reason: Reason) -> Wanted | None:
         """What planning needs to know of a service; None for one that is gone or whose spec is refused."""
@@ -84,8 +119,8 @@ class PlanRound:
             for answer in answers:
                 self._write(answer)
         except ApiError as error:
-            self._known.planning_failed = f"the plan could not be written: {error}"
             for one in batch:
+                self._known.planning_failed[one.key] = f"the plan could not be written: {error}"
                 self._again(f"service/{one.key}", 0.0)
             raise
 
@@ -147,3 +182,13 @@ class PlanRound:
             if seen is not None and seen["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]:
                 return
             time.sleep(0.005)
+
+
+def urgency(one: Wanted) -> tuple[int, int, str]:
+    """The order in which services are planned: faults first, what only saves money last, then by priority."""
+    cause = one.reason.cause
+    return 0 if cause == "fault" else 2 if cause in _CAN_WAIT else 1, -one.priority, one.key
+
+
+def _generation(one: Wanted) -> int:
+    return int(one.service["metadata"].get("generation") or 1)

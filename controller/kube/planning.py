@@ -7,6 +7,7 @@ fit at all keeps what runs and is told why.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from controller.capacity import capacity_per_s
@@ -86,7 +87,11 @@ class Planner:
             return [refused]  # their places do not help
         for place, other in enumerate(lower):
             later = [last.key for last in lower[place + 1 :]]
-            found = self._decide([other], _after(fleet, answers), later)
+            try:
+                found = self._decide([other], _after(fleet, answers), later)
+            except PlanningFailed:  # one that nothing is known of keeps its places
+                rest = [one for one in lower if one is not other]
+                return self._displacing(refused, fleet, partial(_these, rest))
             answers += [replace(answer, displaced=answer.infeasible is not None) for answer in found]
         return answers
 
@@ -111,6 +116,10 @@ _NOTHING = Infeasible(
     "label nodes, or add a group to a ClusterInventory",
 )
 _UNKNOWN = Infeasible("no plan was found within the limits of the search", (), "")
+
+
+def _these(services: Sequence[Wanted], _: int) -> Sequence[Wanted]:
+    return services
 
 
 def _after(fleet: Fleet, answers: Sequence[Answer]) -> Fleet:
@@ -206,6 +215,6 @@ def sizes_to_plan(reason: Reason, old: Object | None, generation: int) -> tuple[
     return before.sizes if before is not None and before.generation == generation else (1.0, 1.0)
 
 
-def failed(error: PlanningFailed) -> str:
-    """What to say of a planner that failed."""
-    return f"planning failed and is tried again: {error}"
+def failed(words: str) -> str:
+    """What to say of a service for which planning failed."""
+    return f"{words}; what runs goes on, and planning is tried again"

@@ -50,7 +50,7 @@ _SOON_S = 0.05  # changes of the fleet come in bursts, and one round answers all
 _MOMENT_S = 0.1  # so do those of a service's pods, and what was written comes back as a change
 _YIELDS_S = 2.0  # planning waits so long while services that were edited wait for their first word
 _IDLE = 4.0  # times as long as a round of the fleet took passes before the next: services are looked at meanwhile
-_EVICT_S = 5.0  # until replicas that had to stay are asked to go again
+_EVICT_S = 5.0  # until replicas that had to stay are asked to go again, and nodes that do not answer are looked at
 _SWITCH_S = 0.0005  # threads that wait for the network are let in between those that work
 _STAMPS = ("gpuservices", "plans", *WORKLOADS, "configmaps")
 
@@ -202,9 +202,12 @@ class Controller:
             self._fleet.run()
             self._pause_s = max(_SOON_S, _IDLE * (time.monotonic() - began_s))
         elif key == _NODES:
+            lost = self.known.lost
             self.rounds.run()
-            if self.rounds.blocked:
+            if self.rounds.blocked or self.rounds.down:
                 self.nodes.add(_NODES, _EVICT_S)
+            if self.known.lost != lost:
+                self._all()
         elif key == _SUPPLY:
             tell_supply(self.known, self.applier, self.rounds.kept, self.desk.grants, self.events.tell)
             tell_caps(self.known, self.rounds, self.desk.grants, self.events.tell)

@@ -1,6 +1,5 @@
 """What the leader does about one service: its spec, whether to plan it again, what stands around it, and its status."""
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,14 +12,14 @@ from controller.conditions import status
 from controller.events import of_change
 from controller.hardware import gpus_of
 from controller.kube.applier import Applier
+from controller.kube.around import Around
 from controller.kube.cache import WORKLOADS
-from controller.kube.drift import Drift
 from controller.kube.known import Known
 from controller.kube.planning import enacted, gone_back
 from controller.kube.unmade import Unmade
 from controller.kube.view import running
-from controller.manifests.service import around, claimed, foreign_scalers
-from controller.manifests.workload import PEERS, Made
+from controller.manifests.service import foreign_scalers
+from controller.manifests.workload import Made
 from controller.plans import planned
 from controller.pods import Trouble
 from controller.rollback import worse
@@ -36,7 +35,6 @@ Tell = Callable[[Object, str, str], None]
 _CLAIMS = "resourceclaimtemplates"
 _CHILDREN = (*WORKLOADS, "services", "configmaps", "poddisruptionbudgets", "httproutes", _CLAIMS)
 _SCALERS = ("horizontalpodautoscalers", "scaledobjects")
-_LOG = logging.getLogger("muster")
 _STUCK_S = 60.0
 _FINISH_S = 600.0
 
@@ -54,7 +52,7 @@ class ServiceRound:
         unmade: Unmade | None = None,
     ) -> None:
         self._known, self._applier, self._ask_plan, self._again, self._tell = known, applier, ask_plan, again, tell
-        self._unmade, self._drift = unmade, Drift(applier, known.served)
+        self._unmade, self._around = unmade, Around(known, applier, again)
 
     def run(self, key: str) -> None:
         """Look at one service and write what differs."""
@@ -85,7 +83,7 @@ class ServiceRound:
         if names.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
             self._applier.finalizer(seen, present=True)
         if plan is not None:
-            self._around(key, obj, made)
+            self._around.run(key, obj, made)
 
     def _gone_back(self, key: str, obj: Object, plan: Object | None) -> Object | None:
         """The plan, or what ran before it where it made the objective worse than it was predicted to be."""
@@ -152,7 +150,7 @@ class ServiceRound:
             power_w=sum(one.power_w for one in decided),
         )
         if reason is not None and reason.cause != "rate_down":  # whose answer may be that nothing changes
-            failed = self._known.planning_failed
+            failed = self._known.planning_failed.get(key, "")
             return replace(known, state="failed" if failed else "solving", message=failed or reason.text)
         if plan is None:
             return known
@@ -171,8 +169,8 @@ class ServiceRound:
         for pod in pods:
             by_kind.setdefault((pod["metadata"].get("labels") or {}).get(names.KIND, ""), []).append(pod)
         workloads = known.cache.of(key, *WORKLOADS)
-        counted = [running(one, by_kind.get(one["metadata"]["name"], ()), now_s) for one in workloads]
-        out = known.faulty(key) & known.facts().out
+        counted = [running(one, by_kind.get(one["metadata"]["name"], ()), now_s, (), known.lost) for one in workloads]
+        out = (known.faulty(key) & known.facts().out) - known.lost  # of those their pods tell
         moves = known.held.get(key)
         return Facts(
             service=obj,
@@ -196,7 +194,8 @@ class ServiceRound:
         """Why what is planned can't be applied."""
         known = self._known
         unfit = "" if plan is None else known.unservable(obj, plan)
-        return unfit or known.unranked.get(key, "") or known.errors.get(key, "")
+        told = known.taken.words(key) or known.unrouted.get(key, "") or known.errors.get(key, "")
+        return unfit or known.unranked.get(key, "") or told
 
     def _not_made(
         self, workloads: Sequence[Object], by_kind: Mapping[str, Sequence[Object]], now_s: float
@@ -231,27 +230,6 @@ class ServiceRound:
         ]
         found = foreign_scalers(ours, there)
         return [Hold("RivalAutoscaler", f"{one}, whose replicas Muster owns") for one in found]
-
-    def _around(self, key: str, obj: Object, made: Sequence[Made]) -> None:
-        """Services, budgets and the like; those of kinds that are gone are removed."""
-        cache, served = self._known.cache, self._known.served
-        wanted = around(obj, made, served)
-        for one in wanted:
-            meta = one["metadata"]
-            self._applier.apply(one, cache.get(served.of(one).plural, meta["namespace"], meta["name"]))
-        workloads = cache.of(key, *WORKLOADS)
-        if names.PAUSED not in (obj["metadata"].get("annotations") or {}):
-            by_name = {one.name: one for one in made}
-            for one in workloads:
-                mine = by_name.get(one["metadata"]["name"])
-                if mine is not None and self._drift.back(one, mine, obj):
-                    _LOG.warning("%s: its template was changed by hand and is set back", mine.kind.name)
-        there = [one["metadata"]["name"] for one in workloads]  # also of kinds that are being left
-        kept = {one["metadata"]["name"] for one in wanted} | {*there, *(name + PEERS for name in there)}
-        kept |= claimed(workloads)  # new pods of old replicas need theirs
-        for one in cache.of(key, "services", _CLAIMS):
-            if one["metadata"]["name"] not in kept:
-                self._applier.delete(one)
 
     def _approved(self, key: str, obj: Object) -> Object | None:
         """The plan, with its proposal in force if a person approved that very one."""

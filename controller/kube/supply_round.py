@@ -53,6 +53,6 @@ def tell_caps(known: Known, rounds: NodeRound, grants: Grants, tell: Tell) -> No
         early = name not in kept or now_s - kept[name].came_s < _SETTLED_S
         if said == before or (said is None and early):  # who was hardly heard of yet keeps what was noted
             continue
-        rounds.note(name, {names.POWER_LIMIT: said})
+        rounds.note(node, {names.POWER_LIMIT: said})
         if said is not None:
             tell(node, "PowerCapApplied", f"GPUs may draw {said} W each")

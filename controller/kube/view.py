@@ -38,8 +38,13 @@ def kind_of(workload: Object) -> Kind | None:
     return Kind(name, service, recipe, pool, node_group, gpus, per_s, shares)
 
 
-def running(workload: Object, pods: Sequence[Object], now_s: float, out: Collection[str] = ()) -> Running | None:
-    """How far a workload is; `pods` are those with its label, `out` nodes with faults. None: it is not ours."""
+def running(
+    workload: Object, pods: Sequence[Object], now_s: float, out: Collection[str] = (), lost: Collection[str] = ()
+) -> Running | None:
+    """How far a workload is; `pods` are those with its label. None: it is not ours.
+
+    `out`: nodes with faults; `lost`: nodes that do not answer. What serves no more there is left out of all counts.
+    """
     kind = kind_of(workload)
     if kind is None:
         return None
@@ -52,16 +57,33 @@ def running(workload: Object, pods: Sequence[Object], now_s: float, out: Collect
     replicas: dict[str, list[Object]] = {}
     for pod in pods:
         replicas.setdefault(_replica(pod, size), []).append(pod)
+    gone = {name for name, group in replicas.items() if lost and _is_lost(group, lost, workload["kind"])}
+    told = max(told - len(gone), 0)
+    replicas = {name: group for name, group in replicas.items() if name not in gone}
     staying = [group for group in replicas.values() if not any(map(_leaves, group)) and not all(map(_over, group))]
     leaving = sum(any(map(_leaves, group)) and any(map(holds, group)) for group in replicas.values())
     serving = [group for group in staying if len(group) >= size and _serves(group)]
     ready = len(serving)
-    stranded = sum(any(pod["spec"].get("nodeName") in out for pod in group) for group in serving) if out else 0
+    left = frozenset((*out, *lost))
+    stranded = sum(any(pod["spec"].get("nodeName") in left for pod in group) for group in serving) if left else 0
     bound = sum(len(group) >= size and all(map(holds, group)) for group in staying)
     late = sum(not _serves(group) and _age_s(group, now_s) > deadline_s for group in staying)
     excess = max(len(staying) - told, 0)  # told to go, and not marked yet
     ready = min(ready, told)
-    return Running(kind, told, min(bound, told), ready, leaving + excess, min(late, told - ready), min(stranded, ready))
+    late, stranded = min(late, told - ready), min(stranded, ready)
+    return Running(kind, told, min(bound, told), ready, leaving + excess, late, stranded, len(gone))
+
+
+def _is_lost(pods: Sequence[Object], lost: Collection[str], kind: str) -> bool:
+    """Whether a replica is on a node that is lost and serves no more.
+
+    A Deployment has another for one that is told to go; elsewhere it keeps its number until it is gone.
+    """
+    if not any(pod["spec"].get("nodeName") in lost for pod in pods) or all(map(_over, pods)):
+        return False
+    if any(map(_leaves, pods)):
+        return kind != "Deployment"
+    return not _serves(pods)
 
 
 def _replica(pod: Object, size: int) -> str:

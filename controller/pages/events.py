@@ -23,7 +23,8 @@ _OF = {
     "plans": ("PlanSolved", "PlanInfeasible", "PlanFailed", "Replanned", "ApprovalNeeded", "SpecRefused", "SLOMissed"),
     "moves": ("RebalanceStarted", "RebalanceHeld", "MoveStarted", "MoveCompleted", "MoveRolledBack", "ReplicaFailed",
               "ApplyFailed"),
-    "hardware": ("GPUFaultDetected", "NodeQuarantined", "NodeReturned", "BrakeEngaged", "TelemetryStale"),
+    "hardware": ("GPUFaultDetected", "NodeQuarantined", "NodeReturned", "NodeLost", "NodeFound", "BrakeEngaged",
+                 "TelemetryStale"),
     "power": ("PowerCapApplied", "PowerLimitsOverBudget", "OverrunDetected"),
 }  # fmt: skip
 

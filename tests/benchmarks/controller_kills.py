@@ -5,9 +5,10 @@ type to another and back, some hundred replicas each way, while whoever leads is
 server's audit log and a watch of the pods are the oracle:
 
 - the next leader leads within the lease and 2 s;
-- no workload is created twice while it is there, and none is left that no plan asks for;
-- what is ready never falls below the floor of the plan;
-- no write of an older leadership is accepted after one of a newer;
+- no workload is created twice while it is there;
+- every object that a service owns is one that its plan asks for, by kind and name, and none is missing;
+- what is ready never falls below the floor of the plan that is in force at that very version of the cluster;
+- no write of an older leadership is accepted after one of a newer, and each write says of which it is;
 - every move ends: at the end what runs is what is decided.
 
     python -m tests.benchmarks.controller_kills [--kills 200] [--seed 1]
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,14 +31,17 @@ from typing import Any
 import orjson
 
 from controller.kube.rest import ApiError
-from controller.names import EPOCH, KIND, KIND_SPEC
+from controller.names import KIND, KIND_SPEC
+from tests.benchmarks.orphans import differences
 from tests.controller.live import Site, until
 from tests.controller.objects import L4
 from tests.controller.plane.audit import mark, writes
+from tests.controller.plane.epochs import unfenced
 from tests.controller.plane.nodes import Nodes
 from tests.controller.plane.plane import Plane, programs
 
 LEASE_S = 3
+_LEFT_S = 20.0
 SERVICES = ("moved-a", "moved-b", "moved-c")
 RATE = 260.0  # some hundred L4 carry it, or a handful of H100
 _HELD = "/apis/coordination.k8s.io/v1/namespaces/muster-system/leases/muster-controller"
@@ -45,28 +49,44 @@ _HELD = "/apis/coordination.k8s.io/v1/namespaces/muster-system/leases/muster-con
 
 @dataclass
 class Ready:
-    """A watch of a service's pods: the least capacity that was ready, relative to the floor, at any event."""
+    """A watch of a service's pods and one of its plan: what was ready and what had to be, by version of the cluster."""
 
     site: Site
     service: str
-    floor_per_s: float = 0.0
-    least_ratio: float = float("inf")
-    below: list[str] = field(default_factory=list)
+    have: list[tuple[int, float]] = field(default_factory=list)
+    floors: list[tuple[int, float]] = field(default_factory=list)
     _per_s: dict[str, float] = field(default_factory=dict)
     _pods: dict[str, tuple[str, bool]] = field(default_factory=dict)
 
     def start(self) -> None:
-        threading.Thread(target=self._watch, daemon=True).start()
+        plans = "/apis/muster.dev/v1alpha1/namespaces/default/plans"
+        threading.Thread(target=self._watch, args=("/api/v1/namespaces/default/pods", self._take), daemon=True).start()
+        threading.Thread(target=self._watch, args=(plans, self._plan), daemon=True).start()
 
-    def _watch(self) -> None:
+    def _watch(self, path: str, take: Callable[[Mapping[str, Any]], None]) -> None:
         query = {"watch": "true", "labelSelector": f"muster.dev/service={self.service}"}
         while True:
             try:
-                for line in self.site.api.stream("/api/v1/namespaces/default/pods", query, 600.0):
+                for line in self.site.api.stream(path, query, 600.0):
                     if line:
-                        self._take(orjson.loads(line))
+                        take(orjson.loads(line))
             except ApiError:
                 time.sleep(0.05)
+
+    def _plan(self, event: Mapping[str, Any]) -> None:
+        spec = event["object"].get("spec") or {}
+        self.floors.append((_version(event["object"]), float(spec.get("floorPerSecond") or 0.0)))
+
+    def judged(self) -> tuple[float, list[str]]:
+        """The least that was ready over the floor that was in force, and when it was less than all of it."""
+        least, below = float("inf"), []
+        for version, have in list(self.have):
+            floor = next((floor for at, floor in sorted(self.floors, reverse=True) if at <= version), 0.0)
+            if floor:
+                least = min(least, have / floor)
+            if have < floor * (1 - 1e-9):
+                below.append(f"{have:.3g} of {floor:.3g} at {version}")
+        return least, below
 
     def _take(self, event: Mapping[str, Any]) -> None:
         pod = event["object"]
@@ -78,12 +98,12 @@ class Ready:
         if kind not in self._per_s:
             found = self.site.api.request("GET", f"/apis/apps/v1/namespaces/default/deployments/{kind}")
             self._per_s[kind] = orjson.loads(found["metadata"]["annotations"][KIND_SPEC])[6]
-        if not self.floor_per_s:
-            return
         have = sum(self._per_s[kind] for kind, ready in self._pods.values() if ready)
-        self.least_ratio = min(self.least_ratio, have / self.floor_per_s)
-        if have < self.floor_per_s * (1 - 1e-9):
-            self.below.append(f"{have:.3g} of {self.floor_per_s:.3g} at {pod['metadata']['resourceVersion']}")
+        self.have.append((_version(pod), have))
+
+
+def _version(obj: Mapping[str, Any]) -> int:
+    return int(obj["metadata"]["resourceVersion"])
 
 
 class Candidates:
@@ -171,9 +191,6 @@ def run(plane: Plane, nodes: Nodes, kills: int, seed: int, say: Any) -> list[str
                 for name in SERVICES:
                     site.change(name, {"spec": {"constraints": {"gpuTypes": only[turn % 2]}}})
                 until(lambda: not decided(site), 30)
-            for one in seen:
-                plan = site.get(one.service, plural="plans")["spec"]
-                one.floor_per_s = float(plan.get("floorPerSecond") or 0.0)
             time.sleep(draw.uniform(0.0, 5.0))  # some before it planned anything, some in the midst of moves
             old, at_s = candidates.kill()
             until(partial(_succeeded, candidates, old), LEASE_S + 10)
@@ -188,7 +205,7 @@ def run(plane: Plane, nodes: Nodes, kills: int, seed: int, say: Any) -> list[str
     say(f"{kills} kills in {turn} rebalances of {before} replicas to GPUs of another type")
     median_s = sorted(took_s)[len(took_s) // 2]
     say(f"succession: median {median_s:.2f} s, slowest {max(took_s):.2f} s (bar {LEASE_S + 2} s)")
-    least = min(one.least_ratio for one in seen)
+    least = min(one.judged()[0] for one in seen)
     say(f"least ready over the floor: {least:.3f} (bar 1)")
     if least == float("inf"):
         broken.append("no pod changed while a floor held, so nothing was tried")
@@ -199,31 +216,22 @@ def run(plane: Plane, nodes: Nodes, kills: int, seed: int, say: Any) -> list[str
 
 def _broken(site: Site, plane: Plane, start: int, seen: Sequence[Ready]) -> list[str]:
     """What the audit log and the cluster say against the controller."""
-    broken = [f"below the floor: {words}" for one in seen for words in one.below[:5]]
+    broken = [f"below the floor: {words}" for one in seen for words in one.judged()[1][:5]]
+    log = [one for one in writes(plane.audit_log, start) if one.accepted]
+    broken += unfenced(log)[:20]
     there: set[str] = set()
-    newest = 0
-    for one in writes(plane.audit_log, start):
-        deleted = one.verb == "delete" and one.resource == "deployments"
-        if not one.accepted or not (deleted or one.manager == "muster-controller"):
-            continue
-        meta = one.body.get("metadata")
-        notes = meta.get("annotations") if isinstance(meta, dict) else None
-        epoch = int((notes or {}).get(EPOCH, 0))
-        if epoch and epoch < newest:
-            broken.append(f"a write of epoch {epoch} after one of {newest}: {one.verb} {one.resource} {one.name}")
-        newest = max(newest, epoch)
-        if one.resource == "deployments":
-            if one.verb == "create":
-                if one.name in there:
-                    broken.append(f"{one.name} was created twice")
-                there.add(one.name)
-            elif one.verb == "delete":
-                there.discard(one.name)
-    found = site.api.request("GET", "/apis/apps/v1/namespaces/default/deployments")["items"]
-    running = [one for one in found if one["spec"]["replicas"]]
+    for one in log:
+        if one.resource == "deployments" and one.verb == "create":
+            if one.name in there:
+                broken.append(f"{one.name} was created twice")
+            there.add(one.name)
+        elif one.resource == "deployments" and one.verb == "delete":
+            there.discard(one.name)
+    end_s = time.monotonic() + _LEFT_S
+    while (left := differences(site, SERVICES)) and time.monotonic() < end_s:  # what is left goes after all serves
+        time.sleep(0.5)
+    broken += left
     wanted = [row for name in SERVICES for row in site.get(name, plural="plans")["spec"]["allocations"]]
-    if sum(one["spec"]["replicas"] for one in running) != sum(row["replicas"] for row in wanted):
-        broken.append("what runs is not what is decided")
     pods = [pod for name in SERVICES for pod in site.pods(name)]
     if len(pods) != sum(row["replicas"] for row in wanted):
         broken.append(f"{len(pods)} pods for {sum(row['replicas'] for row in wanted)} replicas")

@@ -12,6 +12,7 @@ from controller.kube.cache import World
 from controller.kube.caches import Caches
 from controller.kube.desk import KubernetesDesk
 from controller.kube.discovery import Served
+from controller.kube.informer import Counts
 from controller.kube.known import Known, Settings
 from controller.kube.node_round import NodeRound, NodeSettings
 from controller.kube.rest import Requests
@@ -31,6 +32,7 @@ class Shelf:
 
     def __init__(self, objects: Sequence[Any] = ()) -> None:
         self.objects = list(objects)
+        self.counts = Counts()
 
     def items(self) -> list[Any]:
         return self.objects

@@ -116,3 +116,17 @@ def test_caps_of_eight_thousand_gpus_are_worked_out_beside_the_replies_which_tak
     assert [row["watts"] for row in rows] == [CAP_W] * 8000
     assert FULL_W > CAP_W
     assert spent_s / len(reports) < 500e-6
+
+
+def test_nodes_that_are_gone_are_neither_counted_nor_kept() -> None:
+    hall = Hall(nodes=3, gpus=2, budget="20kW")
+    for _ in range(2):
+        for node in hall.nodes:
+            hall.tell(node)
+        hall.now_s += 1.0
+    assert "muster_nodes_reporting 3\n" in hall.desk.metrics()
+    there = hall.desk._known.items("nodes")  # the cache itself
+    there[:] = [one for one in there if one["metadata"]["name"] == "n2"]
+    assert "muster_nodes_reporting 1\n" in hall.desk.metrics()
+    hall.tell("n2")
+    assert (hall.desk._settled, set(hall.desk._read)) == ({"n2"}, {"n2"})

@@ -53,12 +53,13 @@ class Fleet:
         assert body["apiVersion"] == "policy/v1beta1"
         if name in self.refuses:
             raise ApiError(self.refuses[name], "Refused", f"{method} {path}: no")
+        assert body["deleteOptions"] == {"preconditions": {"uid": f"uid-{name}"}}
         self.evicted.append(name)
         return {}
 
 
 def on(node: str, name: str, ready: bool = True) -> Any:
-    return a_pod(name, node=node, ready=ready, labels=LABELS)
+    return a_pod(name, node=node, ready=ready, labels=LABELS, uid=f"uid-{name}")
 
 
 def test_a_replica_that_does_not_serve_goes_at_once_and_others_nodes_are_left_alone() -> None:

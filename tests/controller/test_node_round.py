@@ -6,11 +6,11 @@ from typing import Any, cast
 import pytest
 
 from controller.brake import Brake
-from controller.health import OUT_SINCE
+from controller.health import BURN_IN, OUT_SINCE
 from controller.kube.applier import Leader
 from controller.kube.discovery import Served
-from controller.kube.known import Known
-from controller.kube.node_round import NodeRound, NodeSettings
+from controller.kube.known import Known, Settings
+from controller.kube.node_round import NodeRound, NodeSettings, _tested
 from controller.kube.rest import Api, ApiError
 from controller.names import TAINT
 from controller.reports import Kept, parse
@@ -30,10 +30,12 @@ class Fleet:
         self.wall_s, self.passed_s, self.writes = 1_000_000.0, 0.0, 0
         self.nodes = {f"n{i}": a_node(f"n{i}") for i in range(count)}
         self.refuses: set[str] = set()
+        self.unseen: dict[str, Any] = {}
         self.clock = steady(lambda: self.wall_s, lambda: self.passed_s)
         self.sequence = 0
         self.asked = 0
         self.events: list[tuple[str, str]] = []
+        self.settings, self.lost = Settings(), frozenset[str]()
         settings = NodeSettings(brake=BRAKE, drain=False)
         self.rounds = NodeRound(
             cast(Known, self), cast(Api, self), cast(Served, self), cast(Leader, self), settings, self._soon,
@@ -42,6 +44,9 @@ class Fleet:
 
     def _soon(self) -> None:
         self.asked += 1
+
+    def lose(self, lost: frozenset[str]) -> None:
+        self.lost = lost
 
     def items(self, plural: str) -> list[Any]:
         return list(self.nodes.values()) if plural == "nodes" else []
@@ -52,12 +57,17 @@ class Fleet:
     def may_write(self) -> bool:
         return True
 
-    def request(self, method: str, path: str, body: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
+    def request(self, method: str, path: str, body: Any = None, **_: Any) -> Mapping[str, Any]:
         name = path.split("/")[4]
+        if method == "GET":
+            found: Mapping[str, Any] = self.live(name)
+            return found
         if name in self.refuses:
             raise ApiError(403, "Forbidden", f"{method} {path}: a webhook denied it")
+        node = self.live(name)
+        if body["metadata"]["resourceVersion"] != node["metadata"]["resourceVersion"]:
+            raise ApiError(409, "Conflict", f"{method} {path}: it changed")
         self.writes += 1
-        node = self.nodes[name]
         meta, notes = node["metadata"], {**(node["metadata"].get("annotations") or {})}
         notes |= body.get("metadata", {}).get("annotations", {})
         notes = {key: value for key, value in notes.items() if value is not None}
@@ -68,8 +78,21 @@ class Fleet:
             others = [one for one in status["conditions"] if one["type"] != row["type"]]
             status["conditions"] = [*others, row]
         node = {**node, "metadata": {**meta, "annotations": notes, "resourceVersion": version}}
+        self.unseen.pop(name, None)
         self.nodes[name] = {**node, "spec": spec, "status": status}
-        return self.nodes[name]
+        stored: Mapping[str, Any] = self.nodes[name]
+        return stored
+
+    def live(self, name: str) -> Any:
+        """A node as the server has it."""
+        return self.unseen.get(name, self.nodes[name])
+
+    def changes(self, name: str, **notes: str) -> None:
+        """Somebody annotates a node, and the cache does not show it yet."""
+        meta = self.live(name)["metadata"]
+        meta = {**meta, "resourceVersion": str(int(meta["resourceVersion"]) + 1)}
+        meta["annotations"] = {**(meta.get("annotations") or {}), **notes}
+        self.unseen[name] = {**self.live(name), "metadata": meta}
 
     def tell(self, name: str, *faults: object) -> None:
         self.sequence += 1
@@ -165,3 +188,38 @@ def test_a_node_whose_fault_comes_and_goes_is_quarantined_once() -> None:
         fleet.rounds.run()
         turns += fleet.out() != before
     assert (turns, fleet.out()) == (1, {"n0"})
+
+
+def test_every_patch_names_a_version_and_is_made_again_for_a_node_that_changed() -> None:
+    fleet = Fleet(2)
+    for name in fleet.nodes:
+        fleet.tell(name, XID)
+        fleet.changes(name, of="another")
+    fleet.rounds.run()
+    assert fleet.out() == {"n0", "n1"}
+    told = [one["type"] for one in fleet.nodes["n0"]["status"]["conditions"]]
+    assert "GPUHealthy" in told
+    assert fleet.nodes["n0"]["metadata"]["annotations"]["of"] == "another"
+    fleet.changes("n1", of="a third")
+    fleet.rounds.note(fleet.nodes["n1"], {"cap": "300"})
+    notes = fleet.nodes["n1"]["metadata"]["annotations"]
+    assert (notes["cap"], notes["of"]) == ("300", "a third")
+
+
+def test_a_burn_in_of_an_earlier_time_is_noted_on_no_node() -> None:
+    first, again = a_node("n"), a_node("n")
+    first["metadata"]["annotations"] = {OUT_SINCE: "2026-01-01T00:00:00Z", BURN_IN: "running"}
+    again["metadata"]["annotations"] = {OUT_SINCE: "2026-01-02T00:00:00Z"}
+    assert _tested(first, "passed", again) is None
+    assert _tested(first, "passed", first) == {"metadata": {"annotations": {BURN_IN: "passed"}}}
+
+
+def test_nothing_is_kept_of_nodes_that_are_gone() -> None:
+    fleet = Fleet(3)
+    for name in fleet.nodes:
+        fleet.tell(name, XID)
+    fleet.rounds.run()
+    del fleet.nodes["n0"], fleet.nodes["n1"]
+    fleet.rounds.run()
+    kept = (fleet.rounds.kept, fleet.rounds._over, fleet.rounds._written)
+    assert [set(one) for one in kept] == [{"n2"}] * 3

@@ -116,6 +116,15 @@ class Nodes:
             meta = pod["metadata"]
             self._later(0.0, partial(self._delete, meta["namespace"], meta["name"]))  # type: ignore[index]
 
+    def answers(self, name: str, ready: bool) -> None:
+        """The node's kubelet stops to answer, or does so again; its pods stay, and serve only while it answers."""
+        said = {"type": "Ready", "status": "True" if ready else "Unknown", "reason": "simulated", **_times()}
+        self.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": {"conditions": [said]}}, _MERGE)
+        for pod in self.pods(name):
+            meta = pod["metadata"]
+            serves = [{"type": "Ready", "status": "True" if ready else "False"}]
+            self._status(meta["namespace"], meta["name"], {"conditions": serves})  # type: ignore[index]
+
     def pods(self, node: str = "") -> list[JSON]:
         """Pods of a node, or all."""
         where = f"?fieldSelector=spec.nodeName%3D{node}" if node else ""

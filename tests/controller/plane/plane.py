@@ -38,7 +38,9 @@ kind: Policy
 omitStages: [RequestReceived]
 rules:
   - {level: None, verbs: [get, list, watch]}
-  - {level: Request, resources: [{group: muster.dev}, {group: coordination.k8s.io}, {group: apps}, {group: ""}]}
+  - level: Request
+    resources: [{group: muster.dev}, {group: coordination.k8s.io}, {group: apps}, {group: ""}, {group: policy},
+      {group: scheduling.k8s.io}, {group: gateway.networking.k8s.io}]
   - {level: Metadata}
 """
 

@@ -1,0 +1,35 @@
+"""What the leader knows besides the caches is never older than what it was told."""
+
+from typing import Any, cast
+
+from controller import names
+from controller.kube.caches import Caches
+from controller.kube.discovery import Served
+from controller.kube.known import Known, Settings
+from tests.controller.objects import a_node
+
+
+class Shelves:
+    """Caches in which a node changes at the very moment that it is read."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = [a_node("n1")]
+        self.known: Known | None = None
+        self.informers = {"nodes": self}
+
+    def items(self) -> list[Any]:
+        read = list(self.nodes)
+        if (known := self.known) is not None:
+            self.known = None
+            self.nodes = [a_node("n1", taints=[{"key": names.TAINT, "effect": "NoSchedule"}])]
+            known.changed_hardware()
+        return read
+
+
+def test_facts_that_were_read_before_a_change_are_not_kept_after_it() -> None:
+    shelves = Shelves()
+    known = Known(cast(Caches, shelves), cast(Served, None), lambda: 0.0, Settings())
+    shelves.known = known
+    assert known.facts().out == frozenset()  # as it was when it was asked
+    assert known.facts().out == {"n1"}
+    assert known.facts() is known.facts()
