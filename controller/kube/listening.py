@@ -9,6 +9,7 @@ from controller import names
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known
 from controller.kube.view import running
+from controller.manifests.pod import ENTRIES
 from controller.prometheus import Prometheus, PrometheusFault
 from controller.rates import Heard, ServiceKey, heard
 from controller.specs import key_of
@@ -59,13 +60,14 @@ class Listening:
             self._known.hear(name, sample)
 
     def _ready(self, key: str) -> int:
+        """Replicas that serve, of the pools that requests come in by: those of other pools see the same requests."""
         pods: dict[str, list[Object]] = {}
         for pod in self._known.cache.of(key, "pods"):
             pods.setdefault(pod["metadata"]["labels"].get(names.KIND, ""), []).append(pod)
         now_s = self._known.clock()
         workloads = self._known.cache.of(key, *WORKLOADS)
         counted = (running(one, pods.get(one["metadata"]["name"], ()), now_s) for one in workloads)
-        return sum(one.ready for one in counted if one is not None)
+        return sum(one.ready for one in counted if one is not None and one.kind.pool in ENTRIES)
 
 
 def by_prometheus(known: Known, url: str, token_file: Path | None, also: Sequence[float] = ()) -> Listening:

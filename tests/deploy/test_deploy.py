@@ -13,9 +13,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from controller import names
 from controller.crds.generate import text
 from controller.crds.kinds import KINDS
 from controller.install import Choices, objects
+from controller.prometheus import Point
+from controller.rates import ServiceKey, heard
 from planner.errors import BadInput
 from planner.perf.metric_names import NAMES
 from tests.controller.prometheus_server import binary
@@ -165,6 +168,20 @@ def test_rules_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def test_series_of_engines_carry_the_labels_by_which_rates_are_asked_for() -> None:
+    monitor = named(rendered("monitoring.podMonitor=true"), "PodMonitor", "muster-engines")["spec"]
+    assert monitor["podTargetLabels"] == [names.SERVICE, names.ROLE]
+    asked: list[str] = []
+
+    def ask(query: str) -> list[Point]:
+        asked.append(query)
+        return []
+
+    heard(ask, {ServiceKey("a", "b"): 1})
+    for label in monitor["podTargetLabels"]:
+        assert any(re.sub(r"\W", "_", label) in query for query in asked)
+
+
 def exported() -> set[str]:
     """The names of all metrics that Muster exports or asks engines for, without suffixes of histograms."""
     root = DEPLOY.parent
@@ -188,7 +205,7 @@ def test_boards_and_rules_ask_for_metrics_that_there_are() -> None:
         assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
     known |= {rule["record"] for rule in every if "record" in rule}
     used = {name for expr in asked for name in re.findall(r"\b(?:muster|vllm|sglang)[_:][a-z0-9_:]+", expr)}
-    used -= {"muster_dev_service"}
+    used -= {"muster_dev_service", "muster_dev_role"}
     bare = {re.sub(r"_(count|sum|bucket)$", "", name) if name not in known else name for name in used}
     assert bare <= known, bare - known
 
