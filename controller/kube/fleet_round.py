@@ -91,7 +91,7 @@ class FleetRound:
             ]
             floors[key] = floor_of(plan["spec"])
             most = (obj["spec"].get("serving") or {}).get("maxUnavailable", 0)
-            bears[key] = Disruption(int(most), int(obj["spec"].get("priority", 0)))
+            bears[key] = Disruption(int(most), int(self._known.ranked(obj)["spec"].get("priority", 0)))
         return Desired("fleet", tuple(targets), floors, bears, self._known.settings.most_moving), made
 
     def _frozen(self, obj: Object, plan: Object) -> bool:

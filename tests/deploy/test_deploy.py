@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from controller import names
+from controller.ceilings import parsed
 from controller.crds.generate import text
 from controller.crds.kinds import KINDS
 from controller.install import Choices, objects
@@ -22,7 +23,7 @@ from controller.rates import ServiceKey, heard
 from planner.errors import BadInput
 from planner.perf.metric_names import NAMES
 from tests.controller.prometheus_server import binary
-from tests.deploy.chart import CHART, DEPLOY, HELM, named, refused, rendered
+from tests.deploy.chart import CHART, DEPLOY, HELM, named, pod_of, refused, rendered
 
 EVERYTHING = (
     "agent.setter.enabled=true", "agent.podLabels=true", "agent.runtimeClassName=nvidia", "monitoring.podMonitor=true",
@@ -48,6 +49,8 @@ def test_helm_finds_nothing_wrong_and_refuses_values_that_are() -> None:
         "agent.port=99999",
         "agent.setter.safeRatio=2",
         "controler.replicas=2",
+        "controller.maxPriority=2000000000",
+        "controller.maxPriorityOf.Team=5",
     ):
         assert refused(wrong), wrong
 
@@ -145,6 +148,14 @@ def test_commands_in_manifests_are_ones_that_muster_takes() -> None:
         ).stdout  # fmt: skip
         for option in options:
             assert re.search(rf"{option.partition('=')[0]}\b", shown), (command, option)
+
+
+def test_ceilings_of_priorities_are_passed_as_the_command_reads_them() -> None:
+    values = ("controller.maxPriority=1000000000", "controller.maxPriorityOf.team-a=-5")
+    for given, most in (((), [1000, 1000]), (values, [1_000_000_000, -5])):
+        args = pod_of(rendered(*given), "Deployment", "muster-controller")["containers"][0]["args"]
+        found = parsed([one.partition("=")[2] for one in args if one.startswith("--max-priority=")])
+        assert [found.of("other"), found.of("team-a")] == most
 
 
 @pytest.mark.parametrize("file", sorted((DEPLOY / "docker").glob("*.Dockerfile")), ids=lambda file: file.stem)
