@@ -41,6 +41,10 @@ def controller(
     brake_share: Annotated[float, typer.Option(min=0, max=1, help="Share of nodes that may be out at once.")] = 0.05,
     probation: Annotated[float, typer.Option(min=0, help="Seconds without a fault before a node comes back.")] = 900.0,
     burn_in_image: Annotated[str, typer.Option(help="Image that proves a node first.", show_default="none")] = "",
+    burn_in_runtime_class: Annotated[str, typer.Option(help="RuntimeClass of its pod.", show_default="none")] = "",
+    burn_in_pull_secret: Annotated[
+        list[str] | None, typer.Option(help="Secret to pull its image with; repeatable.")
+    ] = None,
     out_for: Annotated[
         list[str] | None,
         typer.Option(help="Detector whose finds take a node out though its GPUs work (slow_clock); repeatable."),
@@ -81,7 +85,7 @@ def controller(
         snapshots=snapshots,
         nodes=NodeSettings(
             Brake(share_ratio=brake_share, probation_s=probation),
-            BurnIn(burn_in_image, (), namespace),
+            BurnIn(burn_in_image, (), namespace, burn_in_runtime_class, tuple(burn_in_pull_secret or ())),
             drain,
             frozenset(out_for or ()),
         ),

@@ -11,7 +11,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.deploy.chart import by_name, pod_of, rendered
+from controller.health import quarantined
+from tests.controller.objects import a_node
+from tests.deploy.chart import by_name, pod_of, refused, rendered
 
 FLAGS = ("agent.podLabels", "agent.kernelLog", "agent.setter.enabled")
 NOBODY = 65532
@@ -65,3 +67,60 @@ def ran(powers: str, user: int, group: int, code: str) -> None:
     words = ["setpriv", *who, "--inh-caps", powers, "--bounding-set", powers, sys.executable, "-S", "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+MATCHES = f"agent.affinity.nodeAffinity.{REQUIRED}.nodeSelectorTerms[0].matchExpressions[0]"
+
+
+def tolerated(taint: dict[str, str], tolerations: list[dict[str, str]]) -> bool:
+    """As Kubernetes has it."""
+    return any(
+        one.get("key", taint["key"]) == taint["key"]
+        and one.get("effect", taint["effect"]) == taint["effect"]
+        and (one.get("operator") == "Exists" or one.get("value", "") == taint["value"])
+        for one in tolerations
+    )
+
+
+@pytest.mark.parametrize(
+    "values", [(), ("agent.tolerations[0].key=ours", "agent.tolerations[0].operator=Exists")], ids=len
+)
+def test_agents_run_on_nodes_with_the_usual_taints_of_gpus_and_are_heard_on_those_that_are_out(
+    values: tuple[str, ...],
+) -> None:
+    tolerations = pod_of(rendered(*values), "DaemonSet", "muster-agent")["tolerations"]
+    out = (quarantined(a_node("a"), "Xid 79", 0.0)["spec"]["taints"][0], taint("node.kubernetes.io/unschedulable"))
+    assert all(tolerated(one, tolerations) for one in out)
+    usual = (taint("nvidia.com/gpu", "present"), taint("nvidia.com/gpu", "true"), taint("sku", "gpu"))
+    assert [tolerated(one, tolerations) for one in usual] == [not values] * 3
+    assert tolerated(taint("ours"), tolerations) == bool(values)
+    assert not tolerated(taint("sku", "memory"), tolerations)
+
+
+def taint(key: str, value: str = "") -> dict[str, str]:
+    return {"key": key, "value": value, "effect": "NoSchedule"}
+
+
+def test_pods_are_pulled_placed_and_run_as_said() -> None:
+    rows = {"key": "gpu", "operator": "Exists"}
+    found = rendered(
+        "imagePullSecrets[0].name=registry", "agent.runtimeClassName=nvidia", "agent.nodeSelector.pool=gpus",
+        r"agent.nodeSelector.nvidia\.com/gpu\.present=null",
+        *(f"{MATCHES}.{key}={value}" for key, value in rows.items()),
+        "controller.burnInImage=burn:1", "controller.burnInRuntimeClassName=nvidia",
+    )  # fmt: skip
+    agent, controller = pod_of(found, "DaemonSet", "muster-agent"), pod_of(found, "Deployment", "muster-controller")
+    for pod in (agent, controller):
+        assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert (agent["runtimeClassName"], agent["nodeSelector"]) == ("nvidia", {"pool": "gpus"})
+    (term,) = agent["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [rows]
+    args = controller["containers"][0]["args"]
+    assert {"--burn-in-runtime-class=nvidia", "--burn-in-pull-secret=registry"} <= set(args)
+    for wrong in (
+        "imagePullSecrets[0].nam=registry",
+        "agent.tolerations[0].effect=Never",
+        "agent.runtimeClassName=A b",
+    ):
+        assert refused(wrong), wrong

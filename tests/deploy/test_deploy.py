@@ -28,6 +28,7 @@ from tests.deploy.chart import CHART, DEPLOY, HELM, named, pod_of, refused, rend
 EVERYTHING = (
     "agent.setter.enabled=true", "agent.podLabels=true", "agent.runtimeClassName=nvidia", "monitoring.podMonitor=true",
     "monitoring.rules=true", "controller.prometheusURL=http://prometheus:9090", "controller.burnInImage=burn:1",
+    "controller.burnInRuntimeClassName=nvidia", "imagePullSecrets[0].name=registry", "controller.maxPriorityOf.a=5",
 )  # fmt: skip
 KNOWN = re.compile(r"^(v1|apps/v1|rbac.authorization.k8s.io/v1|policy/v1|networking.k8s.io/v1)$")
 
