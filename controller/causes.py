@@ -51,7 +51,7 @@ class Facts:
     `pods` and `workloads` (what makes the pods: Deployments, ReplicaSets, ...) are those of this service; `unmade`: why
     pods of some are not made. `problems`: of its spec; `refused`: what the API server said to an object of it; `held`:
     why it is not moved, the most important first; `verdict`: None where no plan is in force; `faults`: GPUs of its plan
-    that are faulty, in words.
+    that are faulty, in words; `bounded`: what of the spec counts for less than it says.
     """
 
     service: Object
@@ -70,6 +70,7 @@ class Facts:
     faults: str = ""
     paused: bool = False
     slo: str = ""
+    bounded: str = ""
 
     @property
     def generation(self) -> int:

@@ -69,7 +69,7 @@ def _condition(facts: Facts, kind: str, state: str, reason: str, text: str, old:
 def _accepted(facts: Facts) -> Said:
     if facts.problems:
         return "False", "InvalidSpec", problems_of(facts)
-    return "True", "Valid", "the spec was read"
+    return "True", "Valid", "the spec was read" + (f"; {facts.bounded}" if facts.bounded else "")
 
 
 def _planned(facts: Facts) -> Said:

@@ -113,7 +113,14 @@ def burn_in_name(node: Object) -> str:
     return f"muster-burn-in-{meta['name'][:_MOST_NODE].rstrip('-.')}-{mark}"
 
 
-def burn_in_job(node: Object, namespace: str, image: str, command: Sequence[str]) -> Object:
+def burn_in_job(
+    node: Object,
+    namespace: str,
+    image: str,
+    command: Sequence[str],
+    runtime_class: str = "",
+    pull_secrets: Sequence[str] = (),
+) -> Object:
     """The Job that proves a node's GPUs before it takes replicas again; it goes with the node."""
     meta = node["metadata"]
     gpus = int((node["status"].get("allocatable") or {}).get(GPU_RESOURCE, 0))
@@ -124,7 +131,7 @@ def burn_in_job(node: Object, namespace: str, image: str, command: Sequence[str]
         "resources": {"limits": {GPU_RESOURCE: str(gpus)}},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    spec = {
+    spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "nodeName": meta["name"],  # past the scheduler: the node is cordoned
         "tolerations": [{"operator": "Exists"}],
@@ -132,6 +139,10 @@ def burn_in_job(node: Object, namespace: str, image: str, command: Sequence[str]
         "automountServiceAccountToken": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     }
+    if runtime_class:
+        spec["runtimeClassName"] = runtime_class
+    if pull_secrets:
+        spec["imagePullSecrets"] = [{"name": one} for one in pull_secrets]
     owner = {"apiVersion": "v1", "kind": "Node", "name": meta["name"], "uid": meta["uid"]}
     labels = {"app.kubernetes.io/managed-by": "muster", "app.kubernetes.io/component": "burn-in"}
     return {

@@ -1,12 +1,13 @@
 """The controller's own metrics."""
 
 from controller.grants import Grants
+from controller.health import has_gpus
 from controller.kube.known import Known
 from controller.kube.node_round import NodeRound
 
 
-def page(known: Known, rounds: NodeRound, grants: Grants) -> str:
-    """As Prometheus reads it."""
+def page(known: Known, rounds: NodeRound, grants: Grants, leads: bool) -> str:
+    """As Prometheus reads it. Standbys hear of no node, so how long one is silent is the leader's to tell."""
     informers = known.cache.informers
     lines: list[str] = []
 
@@ -55,5 +56,11 @@ def page(known: Known, rounds: NodeRound, grants: Grants) -> str:
     family(
         "power_over_budget_watts", "gauge", "Watts that GPUs of a power domain may draw above its budget.",
         [(f'{{domain="{name}"}}', watts) for name, watts in sorted(grants.over_w.items()) if name],
+    )  # fmt: skip
+    family("leader", "gauge", "1 of the process that leads, 0 of those that stand by.", [("", float(leads))])
+    ages = {one["metadata"]["name"]: rounds.silence_s(one) for one in known.items("nodes") if leads and has_gpus(one)}
+    family(
+        "node_report_age_seconds", "gauge", "Since the report of a node came last, or since this process began.",
+        [(f'{{node="{name}"}}', age_s) for name, age_s in sorted(ages.items())],
     )  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -34,9 +34,17 @@ def controller(
     prometheus: Annotated[str, typer.Option(help="URL to ask for rates and latencies.", show_default="none")] = "",
     prometheus_token_file: Annotated[Path | None, typer.Option(help="Bearer token for it.", dir_okay=False)] = None,
     most_moving: Annotated[int, typer.Option(min=1, max=10_000, help="Replicas that may start or stop at once.")] = 8,
+    max_priority: Annotated[
+        list[str] | None,
+        typer.Option(help="Highest priority that counts: N, or NAMESPACE=N; repeatable.", show_default="1000"),
+    ] = None,
     brake_share: Annotated[float, typer.Option(min=0, max=1, help="Share of nodes that may be out at once.")] = 0.05,
     probation: Annotated[float, typer.Option(min=0, help="Seconds without a fault before a node comes back.")] = 900.0,
     burn_in_image: Annotated[str, typer.Option(help="Image that proves a node first.", show_default="none")] = "",
+    burn_in_runtime_class: Annotated[str, typer.Option(help="RuntimeClass of its pod.", show_default="none")] = "",
+    burn_in_pull_secret: Annotated[
+        list[str] | None, typer.Option(help="Secret to pull its image with; repeatable.")
+    ] = None,
     out_for: Annotated[
         list[str] | None,
         typer.Option(help="Detector whose finds take a node out though its GPUs work (slow_clock); repeatable."),
@@ -53,6 +61,7 @@ def controller(
     Example: muster controller --kubeconfig ~/.kube/config --prometheus http://127.0.0.1:9090
     """
     from controller.brake import Brake
+    from controller.ceilings import parsed
     from controller.kube.burn_in import BurnIn
     from controller.kube.known import Settings
     from controller.kube.lease import Terms
@@ -72,11 +81,11 @@ def controller(
     options = Options(
         namespace=namespace,
         terms=Terms(lease_s=lease, renew_s=lease * 2 / 3, retry_s=min(2.0, lease / 8)),
-        settings=Settings(most_moving=most_moving),
+        settings=Settings(most_moving=most_moving, ceilings=parsed(max_priority or ())),
         snapshots=snapshots,
         nodes=NodeSettings(
             Brake(share_ratio=brake_share, probation_s=probation),
-            BurnIn(burn_in_image, (), namespace),
+            BurnIn(burn_in_image, (), namespace, burn_in_runtime_class, tuple(burn_in_pull_secret or ())),
             drain,
             frozenset(out_for or ()),
         ),

@@ -65,6 +65,10 @@ def up(
         str | None, typer.Option(help="URL to ask for rates and latencies.", show_default="none")
     ] = None,
     prometheus_token_file: Annotated[Path | None, typer.Option(help="Bearer token for it.", dir_okay=False)] = None,
+    max_priority: Annotated[
+        list[str] | None,
+        typer.Option(help="Highest priority that counts: N, or NAMESPACE=N; repeatable.", show_default="1000"),
+    ] = None,
     reports: Annotated[
         str | None, typer.Option(help="HOST:PORT where agents report, with the same certificate.", show_default="none")
     ] = None,
@@ -93,8 +97,10 @@ def up(
         {
             "--context": context, "--namespace": namespace, "--prometheus": prometheus,
             "--prometheus-token-file": prometheus_token_file, "--reports": reports,
+            "--max-priority": max_priority,
         },
     )  # fmt: skip
+    from controller.ceilings import parsed
     from controller.web.server import Listen
 
     if (tls_certificate is None) != (tls_key is None):
@@ -104,7 +110,13 @@ def up(
         _embedded(served, inventory, demo, story, state, fresh, auth, speed, seed or 0, exit_after)
     else:
         agents = None if reports is None else _address("--reports", reports)
-        more = {"namespace": namespace, "prometheus": prometheus, "prometheus_token_file": prometheus_token_file}
+        ceilings = None if max_priority is None else parsed(max_priority)
+        more = {
+            "ceilings": ceilings,
+            "namespace": namespace,
+            "prometheus": prometheus,
+            "prometheus_token_file": prometheus_token_file,
+        }
         given = {key: value for key, value in more.items() if value is not None}
         _on_kubernetes(kubeconfig, context, state, served, agents, auth is not False, given)
 

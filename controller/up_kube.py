@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controller.ceilings import Ceilings
 from controller.embedded.history import SeriesHistory
 from controller.embedded.store import Store
 from controller.kube.cache import Unsynced
+from controller.kube.known import Settings
 from controller.kube.rest import Api, ApiError
 from controller.kube.run import LEASE, Controller
 from controller.kube.run import Options as ControllerOptions
@@ -43,6 +45,7 @@ class Options:
     namespace: str = "muster-system"
     prometheus: str = ""
     prometheus_token_file: Path | None = None
+    ceilings: Ceilings = field(default_factory=Ceilings)
     reports: Reports | None = None  # where agents report; None: nobody does
 
 
@@ -60,6 +63,7 @@ class OnKubernetes:
                 prometheus=options.prometheus,
                 prometheus_token_file=options.prometheus_token_file,
                 quantiles=QUANTILES,
+                settings=Settings(ceilings=options.ceilings),
             ),
         )
         self._store = Store(options.state / HISTORY)

@@ -24,6 +24,8 @@ class BurnIn:
     image: str = ""
     command: Sequence[str] = ()
     namespace: str = "muster-system"
+    runtime_class: str = ""
+    pull_secrets: Sequence[str] = ()
 
 
 class BurnIns:
@@ -34,7 +36,8 @@ class BurnIns:
 
     def begin(self, node: Object) -> None:
         """Make the Job, unless there is one."""
-        job = burn_in_job(node, self._how.namespace, self._how.image, self._how.command)
+        how = self._how
+        job = burn_in_job(node, how.namespace, how.image, how.command, how.runtime_class, how.pull_secrets)
         self._send("POST", "", job, passes=409)
 
     def found(self, node: Object) -> Verdict:

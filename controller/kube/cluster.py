@@ -29,12 +29,19 @@ class KubernetesCluster:
     """Workloads, pods and tables of weights. `made`: the kinds that plans ask for, by name, with how to run them.
 
     `lost`: nodes that do not answer. `rates`: a service's planned requests/s by bucket, for weights that know no sizes.
-    `clock` is Unix time.
+    `ranked`: a service with the priority that counts. `clock` is Unix time.
     """
 
     def __init__(
-        self, cache: Caches, served: Served, applier: Applier, taken: Taken, clock: Callable[[], float]
+        self,
+        cache: Caches,
+        served: Served,
+        applier: Applier,
+        taken: Taken,
+        clock: Callable[[], float],
+        ranked: Callable[[Object], Object] = lambda one: one,
     ) -> None:
+        self._ranked = ranked
         self._cache, self._served, self._applier, self._taken, self._clock = cache, served, applier, taken, clock
         self._written: dict[str, tuple[Object, float]] = {}
         self._counting = Counting()
@@ -50,7 +57,7 @@ class KubernetesCluster:
         that still has it would stop one of another kind too, and both would be missing.
         """
         world = self._cache.world()
-        found = live(world, self._clock(), self._newest(world.workloads), self._counting, self.lost)
+        found = live(world, self._clock(), self._newest(world.workloads), self._counting, self.lost, self._ranked)
         self._lost = {one.kind.name: one.lost for one in found.running if one.lost}
         return found
 
@@ -138,16 +145,23 @@ class KubernetesCluster:
 
 
 def live(
-    world: World, now_s: float, workloads: Sequence[Object], counting: Counting, lost: frozenset[str] = frozenset()
+    world: World,
+    now_s: float,
+    workloads: Sequence[Object],
+    counting: Counting,
+    lost: frozenset[str] = frozenset(),
+    ranked: Callable[[Object], Object] = lambda one: one,
 ) -> Live:
-    """The cluster at one moment, from what was seen of it; `workloads` where more is known of them."""
+    """The cluster at one moment, from what was seen of it; `workloads` where more is known of them.
+
+    `ranked`: a service with the priority that counts.
+    """
     pods = world["pods"]
     out = frozenset(one["metadata"]["name"] for one in world["nodes"] if is_out(one))
     nodes = counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), counting.held(pods))
     runs = counting.runs(workloads, pods, now_s, out, lost)
-    allowed = allowances(
-        limits(world["resourcequotas"]), world["gpuservices"], lambda space: counting.loose(pods, space)
-    )
+    services = [ranked(one) for one in world["gpuservices"]]
+    allowed = allowances(limits(world["resourcequotas"]), services, lambda space: counting.loose(pods, space))
     return Live(tuple(runs), nodes, counting.tables(world["configmaps"]), allowed)
 
 

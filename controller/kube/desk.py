@@ -112,7 +112,7 @@ class KubernetesDesk:
 
     def metrics(self) -> str:
         """What Prometheus is told."""
-        return page(self._known, self._rounds, self.grants)
+        return page(self._known, self._rounds, self.grants, self._leads())
 
     def _domains(self) -> list[Domain]:
         """Every power domain with what its GPUs are to have, by the plans in force; and the GPUs of none."""

@@ -3,10 +3,11 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.capacity import capacity_per_s
+from controller.ceilings import Ceilings, ranked, words
 from controller.cluster import Allowance, Hold, Node, Running
 from controller.demand import Fleet, faulty, wanted_gpus
 from controller.facts import Facts, facts
@@ -40,11 +41,12 @@ _SHORT_RATIO = 0.98  # sums of shares are not exact
 class Settings:
     """What an operator of the fleet chooses. `most_moving`: replicas that may start or stop at once.
 
-    `hears`: whether rates are listened for; where nobody listens, silence says nothing.
+    `ceilings`: of priorities; `hears`: whether rates are listened for; where nobody listens, silence says nothing.
     """
 
     laws: Laws = field(default_factory=Laws)
     most_moving: int = 8
+    ceilings: Ceilings = field(default_factory=Ceilings)
     hears: bool = False
 
 
@@ -127,7 +129,7 @@ class Known:
             self._counting.runs(world.workloads, pods, self.clock(), lost=self.lost), decided, gpu_of_product,
             without=self.lost, held=held,
             seen=self._counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), held),
-            services=world["gpuservices"], quotas=world["resourcequotas"],
+            services=[self.ranked(one) for one in world["gpuservices"]], quotas=world["resourcequotas"],
         )  # fmt: skip
 
     def nodes(self) -> tuple[Node, ...]:
@@ -170,12 +172,22 @@ class Known:
         """A service's kinds as they run. `out`: nodes with faults."""
         return runs(self.cache.of(key, *WORKLOADS), self.cache.of(key, "pods"), self.clock(), frozenset(out), self.lost)
 
+    def ranked(self, obj: Object) -> Object:
+        """A service with the priority that counts."""
+        return ranked(obj, self.settings.ceilings)
+
+    def bounded(self, obj: Object) -> str:
+        """What of a service counts for less than it says, in words."""
+        return words(obj, self.settings.ceilings)
+
     def spec(self, obj: Object) -> ServiceSpec | list[str]:
         """A service's spec or its problems, read once for each generation."""
         key, mark = key_of(obj), (obj["metadata"]["uid"], obj["metadata"].get("generation"))
         found = self._specs.get(key)
         if found is None or found[0] != mark:
             read = service(obj)
+            if isinstance(read, ServiceSpec):
+                read = replace(read, priority=min(read.priority, self.settings.ceilings.of(key.partition("/")[0])))
             template = (obj["spec"].get("serving") or {}).get("podTemplate") or {}
             if more := [f"spec.serving.podTemplate.{text}" for text in refused(template)]:
                 read = [*(read if isinstance(read, list) else ()), *more]
@@ -194,7 +206,7 @@ class Known:
         if found is None or found[0] != mark:
             rate_per_s = (plan["spec"].get("planned") or {}).get("ratePerSecond")
             rates = at_rate(spec, rate_per_s).workload.rates_per_s
-            here = kinds(obj, self.decided(plan), rates, facts.groups, facts.gpus_per_node)
+            here = kinds(self.ranked(obj), self.decided(plan), rates, facts.groups, facts.gpus_per_node)
             found = self._made[key] = (mark, here)
             self.rates[key] = rates
         return found[1]

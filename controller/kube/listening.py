@@ -20,6 +20,8 @@ _LOG = logging.getLogger("muster")
 Hear = Callable[[Mapping[ServiceKey, int], Sequence[float]], Mapping[ServiceKey, Heard]]
 """What is heard of services, given how many replicas of each serve, and the quantiles of latency to tell."""
 
+_LAST = "decode"  # the pool that requests reach by way of another
+
 
 class Listening:
     """One look at all services that serve. Of a service that is not heard a sample says so: None is not zero.
@@ -59,13 +61,14 @@ class Listening:
             self._known.hear(name, sample)
 
     def _ready(self, key: str) -> int:
+        """Replicas that serve, of the pools that requests come in by: those of other pools see the same requests."""
         pods: dict[str, list[Object]] = {}
         for pod in self._known.cache.of(key, "pods"):
             pods.setdefault(pod["metadata"]["labels"].get(names.KIND, ""), []).append(pod)
         now_s = self._known.clock()
         workloads = self._known.cache.of(key, *WORKLOADS)
         counted = (running(one, pods.get(one["metadata"]["name"], ()), now_s) for one in workloads)
-        return sum(one.ready for one in counted if one is not None)
+        return sum(one.ready for one in counted if one is not None and one.kind.pool != _LAST)
 
 
 def by_prometheus(known: Known, url: str, token_file: Path | None, also: Sequence[float] = ()) -> Listening:

@@ -90,6 +90,11 @@ class NodeRound:
             self._soon()
         return after
 
+    def silence_s(self, node: Object) -> float:
+        """Since the last report of a node came; since this process began where none did."""
+        kept = self.kept.get(node["metadata"]["name"])
+        return self._known.clock() - (self._started_s if kept is None else kept.came_s)
+
     def run(self) -> None:
         """One round over all nodes."""
         now_s = self._known.clock()

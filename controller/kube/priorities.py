@@ -28,7 +28,7 @@ class Priorities:
         if resource is None:
             return {}
         wanted: dict[str, list[Object]] = {}
-        for obj in self._known.items("gpuservices"):
+        for obj in map(self._known.ranked, self._known.items("gpuservices")):
             if not isinstance(self._known.spec(obj), list) and (name := class_of(obj)):
                 wanted.setdefault(name, []).append(obj)
         there = {one["metadata"]["name"]: one for one in self._known.items(_PLURAL) if is_ours(one)}

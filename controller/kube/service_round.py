@@ -188,6 +188,7 @@ class ServiceRound:
             faults=self._faults(key, out),
             paused=names.PAUSED in (obj["metadata"].get("annotations") or {}),
             slo=self._slo(key),
+            bounded=known.bounded(obj),
         )
 
     def _refused(self, key: str, obj: Object, plan: Object | None) -> str:

@@ -232,9 +232,10 @@ class Explorer:
     @staticmethod
     def _lower(site: Site, obj: Object) -> list[str]:
         """Services of lower priority that have a plan."""
-        mine = int(obj["spec"].get("priority", 0))
-        found = (site.known.service(key_of(plan)) for plan in site.known.items("plans"))
-        return [key_of(one) for one in found if one is not None and int(one["spec"].get("priority", 0)) < mine]
+        known = site.known
+        mine = _priority(known.ranked(obj))
+        found = (known.service(key_of(plan)) for plan in known.items("plans"))
+        return [key_of(one) for one in found if one is not None and _priority(known.ranked(one)) < mine]
 
     def _found(
         self, fleet: Fleet, obj: Object, rate_per_s: float | None, freed: Sequence[str], end_s: float
@@ -280,6 +281,10 @@ class _Found:
     bound_usd_per_hour: float | None
     infeasible: NoPlan | None
     refused: tuple[RefusalRow, ...]
+
+
+def _priority(obj: Object) -> int:
+    return int(obj["spec"].get("priority", 0))
 
 
 def rate_of(obj: Object) -> float:

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,8 +18,10 @@ import pytest
 
 CACHE = Path(os.environ.get("MUSTER_TEST_CACHE") or Path.home() / ".cache" / "muster-tests")
 TARGET = """
-  - job_name: {name}
-    static_configs: [{{targets: ["{address}"], labels: {{namespace: {namespace}, muster_dev_service: {name}}}}}]
+  - job_name: {name}{role}
+    static_configs:
+      - targets: ["{address}"]
+        labels: {{namespace: {namespace}, muster_dev_service: {name}, muster_dev_role: "{role}"}}
 """
 
 
@@ -55,9 +57,16 @@ def _unpacked(path: Path) -> bool:
 
 
 @contextmanager
-def scraping(folder: Path, engines: dict[tuple[str, str], str]) -> Iterator[str]:
-    """A Prometheus that scrapes engines (by namespace and service) each second; gives its URL, ends with the block."""
-    jobs = "".join(TARGET.format(namespace=space, name=name, address=at) for (space, name), at in engines.items())
+def scraping(folder: Path, engines: Mapping[tuple[str, ...], str]) -> Iterator[str]:
+    """A Prometheus that scrapes engines each second; gives its URL, ends with the block.
+
+    They are by namespace and service, and by role where they have one: an empty label is none to Prometheus.
+    """
+    rows = ((*key, "")[:3] for key in engines)
+    jobs = "".join(
+        TARGET.format(namespace=space, name=name, role=role, address=at)
+        for (space, name, role), at in zip(rows, engines.values(), strict=True)
+    )
     (folder / "prometheus.yml").write_text(f"global: {{scrape_interval: 500ms}}\nscrape_configs:{jobs}", "utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

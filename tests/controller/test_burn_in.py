@@ -34,6 +34,14 @@ def test_the_job_has_the_node_to_itself_and_what_the_restricted_profile_asks_for
     assert [(one["kind"], one["name"]) for one in job["metadata"]["ownerReferences"]] == [("Node", "a")]
 
 
+def test_the_job_is_pulled_and_run_as_the_operator_says() -> None:
+    plain = burn_in_job(out("a", "2026-01-01T00:00:00Z"), "muster-system", "burn:1", ())["spec"]["template"]["spec"]
+    assert not {"runtimeClassName", "imagePullSecrets"} & plain.keys()
+    job = burn_in_job(out("a", "2026-01-01T00:00:00Z"), "muster-system", "burn:1", (), "nvidia", ("registry",))
+    spec = job["spec"]["template"]["spec"]
+    assert (spec["runtimeClassName"], spec["imagePullSecrets"]) == ("nvidia", [{"name": "registry"}])
+
+
 def test_a_quarantine_forgets_the_test_before_it_and_a_job_that_runs_is_no_verdict() -> None:
     notes = quarantined(a_node("a"), "Xid 79", 0.0)["metadata"]["annotations"]
     assert notes["muster.dev/burn-in"] is None

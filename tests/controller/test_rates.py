@@ -15,17 +15,25 @@ from tests.controller.prometheus_server import engine, scraping, until
 CHAT, CODE = ServiceKey("team-a", "chat"), ServiceKey("team-b", "code")
 
 
-def page(prefix: str, per_s: float, running: Callable[[], float], ttft_s: float = 0.2, old_names: bool = False) -> str:
-    """An engine's metrics, as if it had ended `per_s` requests of 100 and 50 tokens each second since 1970."""
+def page(
+    prefix: str,
+    per_s: float,
+    running: Callable[[], float],
+    ttft_s: float = 0.2,
+    tpot_s: float = 0.02,
+    output_tokens: int = 50,
+    old_names: bool = False,
+) -> str:
+    """An engine's metrics, as if it had ended `per_s` requests of 100 tokens of prompt each second since 1970."""
     ended = per_s * (time.time() % 1e6)
     tpot = "time_per_output_token_seconds" if old_names else "request_time_per_output_token_seconds"
     lines = [f"{prefix}:num_requests_running {running()}", f"{prefix}:num_requests_waiting 0"]
-    for name, value in (("time_to_first_token_seconds", ttft_s), (tpot, 0.02), ("e2e_request_latency_seconds", 1.0)):
+    for name, value in (("time_to_first_token_seconds", ttft_s), (tpot, tpot_s), ("e2e_request_latency_seconds", 1.0)):
         for bound in (0.01, 0.1, 0.25, 0.5, 1.0, 2.5):
             lines.append(f'{prefix}:{name}_bucket{{le="{bound}"}} {ended if value <= bound else 0.0}')
         lines += [f'{prefix}:{name}_bucket{{le="+Inf"}} {ended}', f"{prefix}:{name}_count {ended}"]
         lines.append(f"{prefix}:{name}_sum {ended * value}")
-    for name, tokens in (("request_prompt_tokens", 100), ("request_generation_tokens", 50)):
+    for name, tokens in (("request_prompt_tokens", 100), ("request_generation_tokens", output_tokens)):
         lines += [f"{prefix}:{name}_count {ended}", f"{prefix}:{name}_sum {ended * tokens}"]
     return "\n".join(lines) + "\n"
 
@@ -54,6 +62,39 @@ def test_arrivals_latencies_and_sizes_are_heard_and_a_silent_engine_is_none(tmp_
         stop()
         until(lambda: CODE not in listen(), 30.0)
         assert CHAT in listen()
+
+
+@pytest.mark.slow
+def test_a_request_that_passes_two_pools_is_counted_once_and_each_latency_where_it_is_seen(tmp_path: Path) -> None:
+    """Prefill ends a request after its prompt; decode has the same prompt again, and its tokens are there at once."""
+    prefill = engine(lambda: page("vllm", 12.0, lambda: 1.0, ttft_s=0.4, tpot_s=0.0, output_tokens=1))
+    decode = engine(lambda: page("vllm", 12.0, lambda: 7.0, ttft_s=0.005))
+    plain = engine(lambda: page("vllm", 8.0, lambda: 4.0))
+    with prefill as (first, _), decode as (second, _), plain as (third, _):
+        targets: dict[tuple[str, ...], str] = {
+            (*CHAT, "prefill"): first,
+            (*CHAT, "decode"): second,
+            (*CODE, "serve"): third,
+        }
+        with scraping(tmp_path, targets) as url:
+            ask = Prometheus(url).ask
+
+            def listen() -> dict[ServiceKey, Heard]:
+                return heard(ask, {CHAT: 1, CODE: 1}, window_s=4.0)
+
+            until(lambda: all(one.rate_per_s for one in listen().values()) and len(listen()) == 2, 30.0)
+            time.sleep(4.0)
+            found = listen()
+    chat, code = found[CHAT], found[CODE]
+    assert chat.rate_per_s == pytest.approx(12.0, rel=0.1)
+    assert (chat.replicas, chat.running) == (1, 8.0)
+    assert 0.25 <= chat.latency_s["ttft", 0.5] <= 0.5
+    assert 0.01 <= chat.latency_s["tpot", 0.5] <= 0.1
+    assert chat.input_tokens == pytest.approx(100.0)
+    assert chat.output_tokens == pytest.approx(50.0)
+    assert ("e2e", 0.5) not in chat.latency_s, "neither engine sees a whole request"
+    assert code.rate_per_s == pytest.approx(8.0, rel=0.1)
+    assert 0.5 <= code.latency_s["e2e", 0.5] <= 1.0
 
 
 ENDED = {"sum by (namespace, muster_dev_service) (rate(vllm:e2e": 30.0}

@@ -13,33 +13,24 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from controller import names
+from controller.ceilings import parsed
 from controller.crds.generate import text
 from controller.crds.kinds import KINDS
 from controller.install import Choices, objects
+from controller.prometheus import Point
+from controller.rates import ServiceKey, heard
 from planner.errors import BadInput
 from planner.perf.metric_names import NAMES
 from tests.controller.prometheus_server import binary
+from tests.deploy.chart import CHART, DEPLOY, HELM, named, pod_of, refused, rendered
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-CHART = DEPLOY / "chart" / "muster"
-HELM = shutil.which("helm") or str(Path(sys.executable).with_name("helm"))
 EVERYTHING = (
     "agent.setter.enabled=true", "agent.podLabels=true", "agent.runtimeClassName=nvidia", "monitoring.podMonitor=true",
     "monitoring.rules=true", "controller.prometheusURL=http://prometheus:9090", "controller.burnInImage=burn:1",
+    "controller.burnInRuntimeClassName=nvidia", "imagePullSecrets[0].name=registry", "controller.maxPriorityOf.a=5",
 )  # fmt: skip
 KNOWN = re.compile(r"^(v1|apps/v1|rbac.authorization.k8s.io/v1|policy/v1|networking.k8s.io/v1)$")
-
-
-def rendered(*values: str) -> list[dict[str, Any]]:
-    words = [word for value in values for word in ("--set", value)]
-    command = [HELM, "template", "muster", str(CHART), "--api-versions", "policy/v1", *words]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    return [one for one in yaml.safe_load_all(made.stdout) if one]
-
-
-def named(found: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    return next(one for one in found if (one["kind"], one["metadata"]["name"]) == (kind, name))
 
 
 @pytest.mark.parametrize("values", [(), EVERYTHING, ("networkPolicy.enabled=false", "crds.install=false")], ids=len)
@@ -59,9 +50,10 @@ def test_helm_finds_nothing_wrong_and_refuses_values_that_are() -> None:
         "agent.port=99999",
         "agent.setter.safeRatio=2",
         "controler.replicas=2",
+        "controller.maxPriority=2000000000",
+        "controller.maxPriorityOf.Team=5",
     ):
-        command = [HELM, "template", "muster", str(CHART), "--set", wrong]
-        assert subprocess.run(command, capture_output=True, check=False).returncode != 0, wrong
+        assert refused(wrong), wrong
 
 
 def test_an_upgrade_of_the_release_upgrades_custom_resources_and_an_uninstall_keeps_them() -> None:
@@ -159,6 +151,14 @@ def test_commands_in_manifests_are_ones_that_muster_takes() -> None:
             assert re.search(rf"{option.partition('=')[0]}\b", shown), (command, option)
 
 
+def test_ceilings_of_priorities_are_passed_as_the_command_reads_them() -> None:
+    values = ("controller.maxPriority=1000000000", "controller.maxPriorityOf.team-a=-5")
+    for given, most in (((), [1000, 1000]), (values, [1_000_000_000, -5])):
+        args = pod_of(rendered(*given), "Deployment", "muster-controller")["containers"][0]["args"]
+        found = parsed([one.partition("=")[2] for one in args if one.startswith("--max-priority=")])
+        assert [found.of("other"), found.of("team-a")] == most
+
+
 @pytest.mark.parametrize("file", sorted((DEPLOY / "docker").glob("*.Dockerfile")), ids=lambda file: file.stem)
 def test_images_are_pinned_and_do_not_run_as_root(file: Path) -> None:
     lines = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip() and line[0] != "#"]
@@ -178,6 +178,20 @@ def test_rules_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
     for words in (["check", "rules", "rules.yaml"], ["test", "rules", "tests.yaml"]):
         ran = subprocess.run([promtool, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_series_of_engines_carry_the_labels_by_which_rates_are_asked_for() -> None:
+    monitor = named(rendered("monitoring.podMonitor=true"), "PodMonitor", "muster-engines")["spec"]
+    assert monitor["podTargetLabels"] == [names.SERVICE, names.ROLE]
+    asked: list[str] = []
+
+    def ask(query: str) -> list[Point]:
+        asked.append(query)
+        return []
+
+    heard(ask, {ServiceKey("a", "b"): 1})
+    for label in monitor["podTargetLabels"]:
+        assert any(re.sub(r"\W", "_", label) in query for query in asked)
 
 
 def exported() -> set[str]:
@@ -203,7 +217,7 @@ def test_boards_and_rules_ask_for_metrics_that_there_are() -> None:
         assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
     known |= {rule["record"] for rule in every if "record" in rule}
     used = {name for expr in asked for name in re.findall(r"\b(?:muster|vllm|sglang)[_:][a-z0-9_:]+", expr)}
-    used -= {"muster_dev_service"}
+    used -= {"muster_dev_service", "muster_dev_role"}
     bare = {re.sub(r"_(count|sum|bucket)$", "", name) if name not in known else name for name in used}
     assert bare <= known, bare - known
 

@@ -12,3 +12,9 @@ readOnlyRootFilesystem: true
 runAsNonRoot: true
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
+
+{{- /* The agent's user. The kubelet's socket and the kernel log are root's; without them it is nobody special. Who owns its
+folders, who it is and whom the setter obeys have to be one. */ -}}
+{{- define "muster.agent.user" -}}
+{{ if or .Values.agent.podLabels .Values.agent.kernelLog }}0{{ else }}65532{{ end }}
+{{- end -}}
