@@ -52,6 +52,11 @@ def ranked(service: Object, ceilings: Ceilings) -> Object:
     return {**service, "spec": {**service["spec"], "priority": most}}
 
 
+def priority(service: Object, ceilings: Ceilings) -> int:
+    """The priority that counts."""
+    return int(ranked(service, ceilings)["spec"].get("priority", 0))
+
+
 def words(service: Object, ceilings: Ceilings) -> str:
     """What a service is told whose priority is above the ceiling; empty for others."""
     asked, counts = int(service["spec"].get("priority", 0)), ranked(service, ceilings)["spec"].get("priority", 0)

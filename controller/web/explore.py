@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from controller.ceilings import priority
 from controller.demand import Fleet, ask
 from controller.hardware import Offer
 from controller.plan_child import PlanChild, PlanningFailed
@@ -232,10 +233,9 @@ class Explorer:
     @staticmethod
     def _lower(site: Site, obj: Object) -> list[str]:
         """Services of lower priority that have a plan."""
-        known = site.known
-        mine = _priority(known.ranked(obj))
-        found = (known.service(key_of(plan)) for plan in known.items("plans"))
-        return [key_of(one) for one in found if one is not None and _priority(known.ranked(one)) < mine]
+        most = site.known.settings.ceilings
+        found = (site.known.service(key_of(plan)) for plan in site.known.items("plans"))
+        return [key_of(one) for one in found if one is not None and priority(one, most) < priority(obj, most)]
 
     def _found(
         self, fleet: Fleet, obj: Object, rate_per_s: float | None, freed: Sequence[str], end_s: float
@@ -281,10 +281,6 @@ class _Found:
     bound_usd_per_hour: float | None
     infeasible: NoPlan | None
     refused: tuple[RefusalRow, ...]
-
-
-def _priority(obj: Object) -> int:
-    return int(obj["spec"].get("priority", 0))
 
 
 def rate_of(obj: Object) -> float:
