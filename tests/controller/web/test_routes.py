@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from controller.web.access import Access, Caller, NoTokens
 from controller.web.explore import Explorer
 from tests.controller.web.cluster import START_S, a_spec
-from tests.controller.web.served import Served, served
+from tests.controller.web.served import Served, dry_run, served
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def client(made: Served) -> Iterator[httpx.Client]:
 
 def test_a_dry_run_plans_and_leaves_everything_as_it_is(client: httpx.Client, made: Served) -> None:
     before = made.cluster.store.version
-    answer = client.post("/services/plan", json=a_spec("other")).json()
+    answer = dry_run(client, a_spec("other"))
     assert (answer["status"], answer["infeasible"], answer["diff"]) == ("optimal", None, None)
     assert answer["outcome"]["usd_per_hour"] == pytest.approx(answer["bound_usd_per_hour"], rel=0.01)
     assert any("L4" in row["recipe"] for row in answer["refused"] + answer["outcome"]["allocations"])
@@ -43,7 +43,7 @@ def test_a_dry_run_plans_and_leaves_everything_as_it_is(client: httpx.Client, ma
 
 def test_a_dry_run_of_what_fits_nowhere_names_the_way_out(client: httpx.Client) -> None:
     load = {"ratePerSecond": 5000, "buckets": [{"inputTokens": 512, "outputTokens": 128, "share": 1}]}
-    answer = client.post("/services/plan", json=a_spec("huge", workload=load)).json()
+    answer = dry_run(client, a_spec("huge", workload=load))
     assert (answer["status"], answer["outcome"]) == ("infeasible", None)
     assert answer["infeasible"]["why"]
     assert answer["infeasible"]["changes"]
@@ -66,7 +66,7 @@ def test_services_that_are_displaced_are_named_to_those_alone_who_may_know_of_th
         other.cluster.passes(60)
         vip = a_spec("vip", namespace="theirs", priority=9, constraints=tight, slos=slo)
         with other.client("any") as client:
-            answer = client.post("/services/plan", json=vip).json()
+            answer = dry_run(client, vip)
     assert answer["outcome"]["gpus"] == 4
     assert (answer["displaces"], answer["displaces_unseen"]) == ([], 1)
 
@@ -74,7 +74,7 @@ def test_services_that_are_displaced_are_named_to_those_alone_who_may_know_of_th
 def test_a_service_of_higher_priority_takes_the_places_of_others(client: httpx.Client) -> None:
     tight = {"techniques": ["fp8"], "gpuTypes": {"allowed": ["L4"]}, "minReplicas": 4}
     slo = [{"name": "chat", "ttft": "2s", "tpot": "80ms"}]
-    answer = client.post("/services/plan", json=a_spec("vip", priority=9, constraints=tight, slos=slo)).json()
+    answer = dry_run(client, a_spec("vip", priority=9, constraints=tight, slos=slo))
     plan = client.get("/plans/default/chat").json()
     on_l4 = sum(row["gpus"] for row in plan["current"]["allocations"] if row["gpu"] == "L4")
     assert (answer["displaces"] == ["default/chat"]) == (on_l4 > 0)
