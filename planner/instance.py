@@ -76,7 +76,7 @@ def parse_instance(text: str, where: str) -> Instance:
     rate = _number(top["total_request_rate"], f"{where}: total_request_rate")
     costs, throughput = {}, []
     for name, gpu in _gpus(top["gpu_info"], f"{where}: gpu_info"):
-        at = f"{where}: gpu_info.{name}"
+        at = f"{where}: gpu_info.{name if name.isprintable() else repr(name)}"
         if name in costs:
             raise BadInput(f"{at}: got the name twice, allowed: once")
         fields = _mapping(gpu, at, "a GPU", ("cost", "tputs"))
@@ -107,7 +107,7 @@ def _mapping(value: object, where: str, what: str, needed: tuple[str, ...]) -> M
         raise BadInput(f"{where}: got {_shown(value)}, allowed: {what} as an object with {', '.join(needed)}")
     missing = [key for key in needed if key not in value]
     if missing:
-        has = ", ".join(map(str, value)) or "nothing"
+        has = ", ".join(key if key.isprintable() else repr(key) for key in map(str, value)) or "nothing"
         raise BadInput(f"{where}: {', '.join(missing)} missing, got {has}; allowed: an object with {', '.join(needed)}")
     return value
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from planner.allocate import FleetLimits, GPUAllocation, allocate
@@ -163,6 +163,7 @@ INSTANCE = st.fixed_dictionaries(
 
 
 @settings(max_examples=1000)
+@example({"gpu_info": {"\n": 0.0}, "workload_distribution": [[1.0]], "total_request_rate": 0.0}, {})
 @given(st.one_of(INSTANCE, NUMBER, st.text(max_size=5)), st.sampled_from([{}, {"G": 1}, {"": 0}, {"a": -1}]))
 def test_a_thousand_wild_instances_give_one_line_or_a_checked_answer(data: object, caps: dict[str, int]) -> None:
     try:
