@@ -178,8 +178,8 @@ def _cost(made: Context, seen: Seen) -> Mapping[str, object]:
 def _power(made: Context, seen: Seen) -> Mapping[str, object]:
     rows = [Line("all nodes", seen.series.get(("power_w", ""), ()), area=True)]
     limit = None
-    if len(seen.domains) == 1 and len(seen.now.gpus) == 1:
-        limit = Limit(f"budget {watts(seen.now.budget_w)}", seen.domains[0].budget_w)
+    if len(seen.domains) == 1 and seen.domains[0].gpus == seen.now.gpus_total:  # else it holds for a part of the line
+        limit = Limit(f"budget {watts(seen.domains[0].budget_w)}", seen.domains[0].budget_w)
     return lines(rows, "watts", seen.span, dark=made.dark, limit=limit)
 
 
