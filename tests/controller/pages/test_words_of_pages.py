@@ -1,0 +1,41 @@
+"""What pages say of what they are given, without a browser."""
+
+from dataclasses import replace
+
+from controller.pages.overview import Seen
+from controller.pages.overview import _headline as headline
+from controller.web.model import DomainRow, Overview, ServiceRow
+
+SERVICE = ServiceRow(
+    key="default/chat", namespace="default", name="chat", model="a/model", priority=0, ready=True, reason="Serving",
+    why="", replicas=1, replicas_ready=1, gpus=1, rate_per_s=1.0, planned_per_s=1.0, attainment_ratio=None, slo="Met",
+    usd_per_hour=2.5, power_w=400.0, decision="d", awaits_approval=False, paused=False, created_s=0.0, version="1",
+)  # fmt: skip
+FLEET = Overview(
+    at_s=0.0, speed=1.0, usd_per_hour=2.5, power_w=400.0, budget_w=2000.0, domains_w=400.0, attainment_ratio=None,
+    services=1, services_ready=1, services_waiting=0, replicas=1, replicas_ready=1, gpus_used=1, gpus_total=8, gpus=(),
+    nodes=2, nodes_out=0, faults=0, changes=(),
+)  # fmt: skip
+RACK = DomainRow("rack-1", 2000.0, 400.0, None, None, 400.0, 4, ("big",), (), "1")
+
+
+def seen(*rows: ServiceRow, drawn_w: float = 400.0, asking: tuple[str, ...] = ("default/chat",)) -> Seen:
+    rack = replace(RACK, drawn_w=drawn_w)
+    return Seen(FLEET, True, rows, (rack,), (0.0, 60.0), {}, (), frozenset(asking))
+
+
+def test_all_is_well_only_where_every_objective_was_seen_to_be_held() -> None:
+    batch = replace(SERVICE, key="default/batch", slo="")
+    other = replace(SERVICE, key="default/other", slo="")
+    assert "m-good" in headline(seen(SERVICE, batch))  # which asks for no latency
+    assert "no objective is observed yet" in headline(seen(replace(SERVICE, slo="")))
+    assert "m-soft" in headline(seen(replace(SERVICE, slo="")))
+    made = headline(seen(SERVICE, other, asking=("default/chat", "default/other")))
+    assert "the objective of other is not observed yet" in made
+    assert headline(seen(batch, asking=())) == headline(seen(asking=())) == ""
+
+
+def test_a_power_domain_over_its_budget_is_named_before_all_is_called_well() -> None:
+    made = headline(seen(SERVICE, drawn_w=2001.0))
+    assert "m-bad" in made
+    assert "rack-1 over the power budget" in made
