@@ -118,8 +118,8 @@ def _at(points: Points, at_s: float, hold_s: float) -> float:
 def _silence(heard: bool, found: dict[str, str]) -> Options:
     """What a chart says that has nothing to show."""
     style = {"text": "" if heard else "nothing was measured in this time", "fill": found["soft"], "fontSize": 12,
-             "fontFamily": "Roboto"}  # fmt: skip
-    return {"id": "silence", "type": "text", "left": "center", "top": "middle", "silent": True, "style": style}
+             "fontFamily": "Roboto", "backgroundColor": found["card"], "padding": [2, 6]}  # fmt: skip
+    return {"id": "silence", "type": "text", "left": "center", "top": "middle", "z": 10, "silent": True, "style": style}
 
 
 def _series(one: Line, index: int, dark: bool) -> Options:
@@ -127,7 +127,8 @@ def _series(one: Line, index: int, dark: bool) -> Options:
     colour = palette[(index if one.colour is None else one.colour) % len(palette)]
     colour = colours(dark)["soft"] if one.dashed else colour
     row: Options = {
-        "name": one.name, "type": "line", "showSymbol": False, "symbol": "circle", "itemStyle": {"color": colour},
+        "name": one.name, "type": "line", "symbol": "circle", "itemStyle": {"color": colour},
+        "showSymbol": len(one.points) < 2,  # a line through one point is none
         "lineStyle": {"width": 1.3 if one.dashed else 1.6, "type": [4, 3] if one.dashed else "solid"},
         "emphasis": {"disabled": True},
         "data": [[round(1000 * at_s), float(f"{value:.5g}")] for at_s, value in one.points],

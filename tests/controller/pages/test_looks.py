@@ -151,6 +151,11 @@ def test_a_chart_with_nothing_to_show_says_so() -> None:
     assert lines([Line("a", ((0.0, 1.0),))], "rate", SPAN, dark=True)["graphic"]["style"]["text"] == ""
 
 
+def test_a_single_point_is_seen_and_more_are_a_line_alone() -> None:
+    rows = [Line("one", ((0.0, 1.0),)), Line("two", ((0.0, 1.0), (60.0, 1.0)))]
+    assert [one["showSymbol"] for one in lines(rows, "rate", SPAN, dark=True)["series"][:2]] == [True, False]
+
+
 def test_the_pareto_front_is_what_nothing_beats_in_both() -> None:
     spots = [Spot(1.0, 5.0, ""), Spot(2.0, 3.0, ""), Spot(2.5, 4.0, ""), Spot(3.0, 3.0, ""), Spot(4.0, 1.0, "")]
     assert [(one.x, one.y) for one in front(spots)] == [(1.0, 5.0), (2.0, 3.0), (4.0, 1.0)]
