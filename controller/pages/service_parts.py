@@ -13,7 +13,7 @@ from controller.web.model import ConditionRow, Outcome, ReplicaRow, ServiceDetai
 _METRICS = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "End to end"}
 _BAD_WHEN_TRUE = ("Degraded", "RebalanceHeld")
 _ASPECTS = {  # names that say nothing of good or bad: the sign and the reason do
-    "Accepted": "Spec", "Planned": "Plan", "Applied": "Objects", "Ready": "Serving", "Degraded": "Hardware",
+    "Accepted": "Spec", "Planned": "Plan", "Applied": "Objects", "Ready": "Serving", "Degraded": "Health",
     "RebalanceHeld": "Moves", "TelemetryFresh": "Telemetry",
 }  # fmt: skip
 _MOST_PAST = 30
@@ -78,7 +78,8 @@ def conditions(now: ServiceDetail, now_s: float) -> str:
     rows = [
         (
             badge(_tone(row), _ASPECTS.get(row.type, spaced(row.type))),
-            f'<span title="{escape(row.message)}">{text(spaced(row.reason))}</span>',
+            f'<span title="{escape(row.message)}">{text(spaced(row.reason))}</span>'
+            + (note(missed(now)) if row.reason == "SLOMissed" else ""),
             f'<span class="m-soft">{ago(row.since_s, now_s)}</span>' if row.since_s else "",
         )
         for row in now.conditions
@@ -86,6 +87,16 @@ def conditions(now: ServiceDetail, now_s: float) -> str:
     if not rows:
         return empty("Nothing is known yet", "The controller looks at a new service within seconds.", "hourglass_empty")
     return table(("Aspect", "Reason", "Since"), rows, (2,), "State")
+
+
+def missed(now: ServiceDetail) -> str:
+    """Which objectives are missed. Latencies are seen of all classes together, so of each the loosest counts."""
+    loosest = {row.metric: row for row in sorted(now.latencies, key=lambda one: one.objective_s)}
+    return "; ".join(
+        f"{row.slo_class}: p95 {_METRICS[row.metric]} {duration(row.observed_p95_s)}, at most {asked(row.objective_s)}"
+        for row in loosest.values()
+        if row.observed_p95_s is not None and row.observed_p95_s > row.objective_s
+    )
 
 
 def _tone(row: ConditionRow) -> str:

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from controller.pages.overview import Seen
 from controller.pages.overview import _headline as headline
-from controller.web.model import DomainRow, Overview, ServiceRow
+from controller.pages.service_parts import conditions
+from controller.web.model import ConditionRow, DomainRow, LatencyRow, Overview, ServiceDetail, ServiceRow
 
 SERVICE = ServiceRow(
     key="default/chat", namespace="default", name="chat", model="a/model", priority=0, ready=True, reason="Serving",
@@ -33,6 +34,21 @@ def test_all_is_well_only_where_every_objective_was_seen_to_be_held() -> None:
     made = headline(seen(SERVICE, other, asking=("default/chat", "default/other")))
     assert "the objective of other is not observed yet" in made
     assert headline(seen(batch, asking=())) == headline(seen(asking=())) == ""
+
+
+def test_a_missed_objective_is_named_with_its_figures_and_counts_as_health() -> None:
+    detail = ServiceDetail(
+        SERVICE, 1, (ConditionRow("Degraded", "True", "SLOMissed", "latency objectives: Missed", 0.0),), (),
+        (
+            LatencyRow("quick", "ttft_s", 0.95, 0.2, None, None, 0.567),
+            LatencyRow("interactive", "ttft_s", 0.95, 0.5, None, None, 0.567),
+            LatencyRow("interactive", "tpot_s", 0.95, 0.05, None, None, 0.04),
+        ), (), (), None, None, None, None,
+    )  # fmt: skip
+    made = conditions(detail, 60.0)
+    assert "Health" in made
+    assert "Hardware" not in made
+    assert "interactive: p95 TTFT 567 ms, at most 500 ms<" in made
 
 
 def test_a_power_domain_over_its_budget_is_named_before_all_is_called_well() -> None:
