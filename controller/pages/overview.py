@@ -167,10 +167,16 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
     else:
         words = f"{tight.name}: {watts(tight.drawn_w)} of {watts(tight.budget_w)}"
         power.show(watts(now.power_w), words, ratio=(tight.drawn_w or 0.0) / tight.budget_w)
-    busy = [one for one in now.gpus if one.used]
-    used = ", ".join(f"{one.used} {one.gpu}" for one in sorted(busy, key=lambda one: -one.used)[:2])
     total = now.gpus_total
-    gpus.show(f"{now.gpus_used} of {total:,}", used or "none is used", ratio=now.gpus_used / total if total else 0.0)
+    gpus.show(f"{now.gpus_used} of {total:,}", _busy(now), ratio=now.gpus_used / total if total else 0.0)
+
+
+def _busy(now: Overview) -> str:
+    """Which types are in use, and how many of each; the two most used by name."""
+    busy = sorted((one for one in now.gpus if one.used), key=lambda one: -one.used)
+    others = sum(one.used for one in busy[2:])
+    named = ", ".join(f"{one.used} {one.gpu}" for one in busy[:2])
+    return f"{named} and {some(others, 'other')}" if others else named or "none is used"
 
 
 def _marks(seen: Seen) -> list[Mark]:

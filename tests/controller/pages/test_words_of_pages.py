@@ -1,11 +1,29 @@
 """What pages say of what they are given, without a browser."""
 
+import re
 from dataclasses import replace
 
+from controller.pages.cluster import _ill as ill
+from controller.pages.cluster import _lost as lost
+from controller.pages.cluster_tiles import groups
+from controller.pages.context import Context
 from controller.pages.overview import Seen
+from controller.pages.overview import _busy as busy
 from controller.pages.overview import _headline as headline
 from controller.pages.service_parts import conditions
-from controller.web.model import ConditionRow, DomainRow, LatencyRow, Overview, ServiceDetail, ServiceRow
+from controller.web.model import (
+    ConditionRow,
+    DomainRow,
+    FaultRow,
+    GpuCount,
+    GpuTile,
+    Health,
+    LatencyRow,
+    NodeRow,
+    Overview,
+    ServiceDetail,
+    ServiceRow,
+)
 
 SERVICE = ServiceRow(
     key="default/chat", namespace="default", name="chat", model="a/model", priority=0, ready=True, reason="Serving",
@@ -49,6 +67,43 @@ def test_a_missed_objective_is_named_with_its_figures_and_counts_as_health() -> 
     assert "Health" in made
     assert "Hardware" not in made
     assert "interactive: p95 TTFT 567 ms, at most 500 ms<" in made
+
+
+def a_node(name: str, *health: Health, held: int = 0, out: bool = False) -> NodeRow:
+    """A node of GPUs that have such healths; the first `held` are in use. Two detectors tell of each fault."""
+    made = tuple(
+        GpuTile(name, i, f"{name}-{i}", "L4", "g", "a", one, 1.0, 30.0, 72.0, 72.0, None, 50.0, None, None,
+                "default/chat" if i < held else "", ())
+        for i, one in enumerate(health)
+    )  # fmt: skip
+    faults = tuple(
+        FaultRow(name, i, f"{name}-{i}", told, "fatal_gpu", "acted", "", "", "", 0.0)
+        for i, one in enumerate(health)
+        for told in ("xid", "lost")
+        if one in ("faulty", "lost")
+    )
+    return NodeRow(
+        name, "g", "L4", "a", "", False, False, len(made), held, True, not out, out, None, "", 1.0, None, "1", (),
+        made, faults,
+    )  # fmt: skip
+
+
+def test_gpus_that_are_out_are_not_free_and_one_fault_is_one_whoever_tells_it() -> None:
+    rows = [a_node("a", "lost", "ok", "ok", out=True), a_node("b", "ok", "ok", held=1), a_node("c", "faulty", "ok")]
+    assert [lost(row) for row in rows] == [3, 0, 1]
+    assert ill(rows) == (2, 2)
+    made = groups(Context.__new__(Context), rows, "load", "", None)
+    words = [title.rpartition(", ")[2] for title in re.findall(r'title="GPU \d of ([^"]*)"', made)]
+    assert words == ["out", "out", "out", "chat", "free", "out", "free"]
+
+
+def test_every_gpu_in_use_is_counted_though_only_two_types_are_named() -> None:
+    used = [
+        GpuCount(gpu, count, 8, 0) for gpu, count in (("L4", 3), ("H100-SXM", 5), ("A10G", 0), ("T4", 1), ("L40S", 2))
+    ]
+    assert busy(replace(FLEET, gpus=tuple(used))) == "5 H100-SXM, 3 L4 and 3 others"
+    assert busy(replace(FLEET, gpus=tuple(used[:2]))) == "5 H100-SXM, 3 L4"
+    assert busy(FLEET) == "none is used"
 
 
 def test_a_power_domain_over_its_budget_is_named_before_all_is_called_well() -> None:
