@@ -61,6 +61,8 @@ def test_a_plan_adds_up_and_differs_from_the_one_before_by_its_moves(site: Site)
     assert view.previous is not None
     now = view.current
     assert now.usd_per_hour == pytest.approx(sum(row.usd_per_hour for row in now.allocations))
+    assert [one.slo_class for row in now.allocations for one in row.by_class] == ["chat"] * len(now.allocations)
+    assert all(row.by_class[0].ttft_s == row.ttft_s for row in now.allocations)
     assert now.gpus == sum(row.replicas * row.gpus_per_replica for row in now.allocations)
     assert (view.previous.rate_per_s, now.rate_per_s, now.cause) == (8.0, 40.0, "spec_changed")
     change = model.diff(view.key, view.previous, now)
