@@ -70,7 +70,9 @@ def latencies(now: ServiceDetail) -> str:
         )
         for row in now.latencies
     ]
-    return table(("Latency", "At most", "Predicted", "p95 seen"), rows, (1, 2, 3), "Latencies")
+    return table(
+        ("Latency", "At most", "Planned, largest requests", "p95 seen, all requests"), rows, (1, 2, 3), "Latencies"
+    )
 
 
 def conditions(now: ServiceDetail, now_s: float) -> str:

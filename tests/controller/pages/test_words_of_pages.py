@@ -10,7 +10,7 @@ from controller.pages.context import Context
 from controller.pages.overview import Seen
 from controller.pages.overview import _busy as busy
 from controller.pages.overview import _headline as headline
-from controller.pages.service_parts import conditions
+from controller.pages.service_parts import conditions, latencies
 from controller.web.model import (
     ConditionRow,
     DomainRow,
@@ -64,6 +64,7 @@ def test_a_missed_objective_is_named_with_its_figures_and_counts_as_health() -> 
         ), (), (), None, None, None, None,
     )  # fmt: skip
     made = conditions(detail, 60.0)
+    assert "Planned, largest requests" in latencies(detail)
     assert "Health" in made
     assert "Hardware" not in made
     assert "interactive: p95 TTFT 567 ms, at most 500 ms<" in made
