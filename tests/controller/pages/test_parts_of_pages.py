@@ -7,7 +7,7 @@ import pytest
 from controller.pages.form import BY_ID, FIELDS, START, changed, editable, field_at, several, values
 from controller.pages.live import _patch as patch
 from controller.pages.palette import below
-from controller.pages.ranges import POINTS, Range, read
+from controller.pages.ranges import POINTS, Range, moment_s, read, span_text
 from planner.yaml_text import dump, parse
 
 
@@ -28,6 +28,14 @@ def test_a_range_is_the_address_that_asked_for_it() -> None:
 )
 def test_nonsense_in_an_address_is_the_usual_range(query: dict[str, str]) -> None:
     assert read(query) == Range("6h")
+
+
+def test_a_past_time_is_written_in_short() -> None:
+    start_s, end_s = moment_s("2026-11-27T10:00"), moment_s("2026-11-27T12:30")
+    assert start_s is not None
+    assert end_s is not None
+    assert span_text(start_s, end_s) == "27 Nov 10:00\N{EN DASH}12:30 UTC"
+    assert span_text(start_s, end_s + 86_400) == "27 Nov 10:00 \N{EN DASH} 28 Nov 12:30 UTC"
 
 
 def test_the_shown_time_stays_where_it_is_for_a_part_of_it() -> None:
