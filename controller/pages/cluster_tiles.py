@@ -113,8 +113,9 @@ def _tile(tile: GpuTile, look: _Look, out: bool) -> str:
     call = f"emitEvent('gpu',{{node:'{escape(tile.node)}',index:{tile.index}}})"
     sign = icon(STATES[state][1]) if ill or (look.colour == "health" and not look.small) else ""
     shown = word if tile.health in ("faulty", "lost") else figures[look.colour] or ("ok" if tile.health == "ok" else "")
-    head = f"<b>{f'<span class=m-{state}>{sign}</span>' if sign else ''}{'' if look.small else text(shown)}</b>"
-    holds = "" if look.small else f"<span>{text(holder)}</span>"
+    mark = f"<i class=m-{state}>{sign}</i>" if sign else ""
+    head = f"<b>{mark if look.small else text(shown)}</b>"
+    holds = "" if look.small else f"<span>{mark}{text(holder)}</span>"
     return (
         f'<button id="gpu-{escape(tile.node)}-{tile.index}" class="{css}" style="{_ground(tile, look.colour)}" '
         f'title="{name}" aria-label="{name}" onclick="{call}">{head}{holds}</button>'
