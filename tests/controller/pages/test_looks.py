@@ -73,6 +73,7 @@ def test_figures_are_written_as_people_write_them() -> None:
 def test_what_the_controller_says_is_put_for_people() -> None:
     assert said("16.7 requests/s over 1800 s, planned for 22.9") == "16.7 requests/s over 30 min, planned for 22.9"
     assert said("GPU 0: Xid 79 ROBUST_CHANNEL_GPU_HAS_FALLEN") == "GPU 0: Xid 79 robust channel GPU has fallen"
+    assert said("the service has no plan") == "First plan of this service"
     assert said("h100: fp8 0 -> 1") == "h100: fp8 0 → 1"
     assert [spaced(one) for one in ("SLOMissed", "GPUFaultDetected", "NodeQuarantined", "Ready")] == [
         "SLO missed", "GPU fault detected", "Node quarantined", "Ready",
