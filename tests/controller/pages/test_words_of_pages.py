@@ -10,7 +10,7 @@ from controller.pages.context import Context
 from controller.pages.overview import Seen
 from controller.pages.overview import _busy as busy
 from controller.pages.overview import _headline as headline
-from controller.pages.service_parts import conditions, latencies
+from controller.pages.service_parts import conditions, latencies, weights
 from controller.web.model import (
     ConditionRow,
     DomainRow,
@@ -23,7 +23,9 @@ from controller.web.model import (
     Overview,
     ServiceDetail,
     ServiceRow,
+    WeightRow,
 )
+from planner.service import Bucket
 
 SERVICE = ServiceRow(
     key="default/chat", namespace="default", name="chat", model="a/model", priority=0, ready=True, reason="Serving",
@@ -36,6 +38,9 @@ FLEET = Overview(
     nodes=2, nodes_out=0, faults=0, changes=(),
 )  # fmt: skip
 RACK = DomainRow("rack-1", 2000.0, 400.0, None, None, 400.0, 4, ("big",), (), "1")
+
+
+DETAIL = ServiceDetail(SERVICE, 1, (), (), (), (), (), None, None, None, None)
 
 
 def seen(*rows: ServiceRow, drawn_w: float = 400.0, asking: tuple[str, ...] = ("default/chat",)) -> Seen:
@@ -105,6 +110,15 @@ def test_every_gpu_in_use_is_counted_though_only_two_types_are_named() -> None:
     assert busy(replace(FLEET, gpus=tuple(used))) == "5 H100-SXM, 3 L4 and 3 others"
     assert busy(replace(FLEET, gpus=tuple(used[:2]))) == "5 H100-SXM, 3 L4"
     assert busy(FLEET) == "none is used"
+
+
+def test_the_most_frequent_sizes_of_requests_are_shown_first_with_their_share() -> None:
+    rows = tuple(WeightRow("chat", size, 128, "kind", "L4", "small", 1.0) for size in range(1, 15))
+    rates = {Bucket("chat", size, 128): float(size) for size in range(1, 15)}  # 105 in all
+    made = weights(replace(DETAIL, weights=rows), False, rates)
+    assert re.findall(r"(\d+) → 128", made) == [str(size) for size in range(14, 2, -1)]
+    assert "13.3 %" in made  # 14 of 105
+    assert "and 2 other sizes, 2.9 % of requests" in made
 
 
 def test_a_power_domain_over_its_budget_is_named_before_all_is_called_well() -> None:
