@@ -117,8 +117,9 @@ def _at(points: Points, at_s: float, hold_s: float) -> float:
 
 def _silence(heard: bool, found: dict[str, str]) -> Options:
     """What a chart says that has nothing to show."""
+    ground = "transparent" if heard else found["card"]  # behind words, so that no line of the grid strikes them through
     style = {"text": "" if heard else "nothing was measured in this time", "fill": found["soft"], "fontSize": 12,
-             "fontFamily": "Roboto", "backgroundColor": found["card"], "padding": [2, 6]}  # fmt: skip
+             "fontFamily": "Roboto", "backgroundColor": ground, "padding": [2, 6]}  # fmt: skip
     return {"id": "silence", "type": "text", "left": "center", "top": "middle", "z": 10, "silent": True, "style": style}
 
 

@@ -148,8 +148,12 @@ def test_a_stack_is_right_after_a_patch_in_which_a_line_begins() -> None:
 
 
 def test_a_chart_with_nothing_to_show_says_so() -> None:
-    assert "nothing" in lines([Line("a", ())], "rate", SPAN, dark=True)["graphic"]["style"]["text"]
-    assert lines([Line("a", ((0.0, 1.0),))], "rate", SPAN, dark=True)["graphic"]["style"]["text"] == ""
+    silent, heard = (
+        lines([Line("a", points)], "rate", SPAN, dark=True)["graphic"]["style"] for points in ((), ((0.0, 1.0),))
+    )
+    assert "nothing" in silent["text"]
+    assert silent["backgroundColor"] == DARK["card"]
+    assert (heard["text"], heard["backgroundColor"]) == ("", "transparent")
 
 
 def test_a_single_point_is_seen_and_more_are_a_line_alone() -> None:
