@@ -170,7 +170,9 @@ class PlanRound:
             if error.status not in (404, 409):
                 raise
             return  # the service or its plan changed meanwhile, so it is looked at and planned again
-        if words := effect(one.reason, {} if old is None else old["spec"], stored["spec"]):
+        spec = self._known.spec(one.service)
+        slos = spec.slos if isinstance(spec, ServiceSpec) else ()
+        if words := effect(one.reason, {} if old is None else old["spec"], stored["spec"], slos):
             self._tell(one.service, "Replanned", words)
         self._known.answered(one.key, one.reason)
         self._known.asked.pop(one.key, None)

@@ -1,10 +1,13 @@
 """Charts over time as ECharts takes them. Pure: options from values, in SI; the browser writes figures as people do."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor, log10
+from operator import itemgetter
 from typing import Any, Literal
 
+from controller.pages.ranges import POINTS
 from controller.pages.style import SERIES, colours
 
 Points = Sequence[tuple[float, float]]
@@ -12,6 +15,7 @@ Options = dict[str, Any]
 Unit = Literal["money", "watts", "seconds", "rate", "percent", "celsius", "count"]
 _STEEP = 5.0
 _FROM_RATIOS = (0.9, 0.5)
+_HOLDS_PARTS = 1.5  # of `POINTS`: moments of two lines differ by up to a part where one of them began within it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def lines(
     marks: Sequence[Mark] = (),
 ) -> Options:
     """Values over time."""
-    found = colours(dark)
+    found, rows = colours(dark), _together(rows, _HOLDS_PARTS * (span[1] - span[0]) / POINTS)
     series = [_series(one, index, dark) for index, one in enumerate(rows)]
     holder: Options = {  # a line of no points, so that limits and marks are there however many others are
         "name": "", "type": "line", "data": [], "silent": True, "tooltip": {"show": False},
@@ -86,11 +90,37 @@ def lines(
     }  # fmt: skip
 
 
+def _together(rows: Sequence[Line], hold_s: float) -> list[Line]:
+    """Rows that are stacked, all at the same moments: stacks add up points of the same index, whenever they were."""
+    moments = sorted({at_s for one in rows if one.stack for at_s, _ in one.points})
+    return [
+        replace(one, points=[(at_s, _at(one.points, at_s, hold_s)) for at_s in moments])
+        if one.stack and one.points
+        else one
+        for one in rows
+    ]
+
+
+def _at(points: Points, at_s: float, hold_s: float) -> float:
+    """A line at any moment: what lies between its points; 0 before the first, after the last, and while it was away."""
+    index = bisect_left(points, at_s, key=itemgetter(0))
+    if index < len(points) and points[index][0] == at_s:
+        return points[index][1]
+    if index == 0:
+        return 0.0
+    start_s, start = points[index - 1]
+    if index == len(points):
+        return start if at_s - start_s <= hold_s else 0.0
+    end_s, end = points[index]
+    return 0.0 if end_s - start_s > 2 * hold_s else start + (end - start) * (at_s - start_s) / (end_s - start_s)
+
+
 def _silence(heard: bool, found: dict[str, str]) -> Options:
     """What a chart says that has nothing to show."""
+    ground = "transparent" if heard else found["card"]  # behind words, so that no line of the grid strikes them through
     style = {"text": "" if heard else "nothing was measured in this time", "fill": found["soft"], "fontSize": 12,
-             "fontFamily": "Roboto"}  # fmt: skip
-    return {"id": "silence", "type": "text", "left": "center", "top": "middle", "silent": True, "style": style}
+             "fontFamily": "Roboto", "backgroundColor": ground, "padding": [2, 6]}  # fmt: skip
+    return {"id": "silence", "type": "text", "left": "center", "top": "middle", "z": 10, "silent": True, "style": style}
 
 
 def _series(one: Line, index: int, dark: bool) -> Options:
@@ -98,7 +128,8 @@ def _series(one: Line, index: int, dark: bool) -> Options:
     colour = palette[(index if one.colour is None else one.colour) % len(palette)]
     colour = colours(dark)["soft"] if one.dashed else colour
     row: Options = {
-        "name": one.name, "type": "line", "showSymbol": False, "symbol": "circle", "itemStyle": {"color": colour},
+        "name": one.name, "type": "line", "symbol": "circle", "itemStyle": {"color": colour},
+        "showSymbol": len(one.points) < 2,  # a line through one point is none
         "lineStyle": {"width": 1.3 if one.dashed else 1.6, "type": [4, 3] if one.dashed else "solid"},
         "emphasis": {"disabled": True},
         "data": [[round(1000 * at_s), float(f"{value:.5g}")] for at_s, value in one.points],

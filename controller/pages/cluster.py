@@ -125,16 +125,32 @@ def _headline(rows: Sequence[NodeRow]) -> str:
 def _tiles(tiles: Sequence[Stat], rows: Sequence[NodeRow]) -> None:
     used, inside, faults, power = tiles
     held, total = sum(row.held for row in rows), sum(row.gpus for row in rows)
-    used.show(f"{count(held)} of {count(total)}", f"{count(total - held)} free", ratio=held / total if total else 0.0)
+    lost = sum(_lost(row) for row in rows)
+    left = f"{count(total - held - lost)} free" + (f", {count(lost)} out" if lost else "")
+    used.show(f"{count(held)} of {count(total)}", left, ratio=held / total if total else 0.0)
     out = sum(row.out for row in rows)
     kinds = len({row.gpu for row in rows})
     inside.show(
         f"{len(rows) - out} of {len(rows)}", f"{some(kinds, 'GPU type')}, {out} out" if out else some(kinds, "GPU type")
     )
-    said = [fault for row in rows for fault in row.faults]
-    sure = sum(fault.phase in ("confirmed", "acted") for fault in said)
-    words = f"{sure} certain, {len(said) - sure} watched" if said else "no detector sees any"
-    faults.show(str(len(said)), words, state="bad" if sure else "soft" if said else "good")
+    ill, sure = _ill(rows)
+    words = f"{sure} certain, {ill - sure} watched" if ill else "no detector sees any"
+    faults.show(str(ill), words, state="bad" if sure else "soft" if ill else "good")
     drawn = [row.power_w for row in rows if row.power_w is not None]
     hottest = max((t.temperature_c for row in rows for t in row.tiles if t.temperature_c is not None), default=None)
     power.show(watts(sum(drawn)) if drawn else "–", f"hottest GPU {degrees(hottest)}")
+
+
+def _lost(row: NodeRow) -> int:
+    """GPUs that nobody holds and nobody gets, since their node or they themselves are out."""
+    left = max(row.gpus - row.held, 0)
+    ill = sum(not tile.service and tile.health in ("faulty", "lost") for tile in row.tiles)
+    return left if row.out else min(ill, left)
+
+
+def _ill(rows: Sequence[NodeRow]) -> tuple[int, int]:
+    """GPUs that have a fault, and nodes that have one of their own; and how many of them for certain. One fault
+    may be told by several detectors."""
+    said = [fault for row in rows for fault in row.faults]
+    sure = {(fault.node, fault.gpu) for fault in said if fault.phase in ("confirmed", "acted")}
+    return len({(fault.node, fault.gpu) for fault in said}), len(sure)

@@ -74,7 +74,7 @@ def _group(name: str, rows: Sequence[NodeRow], look: _Look) -> str:
 
 
 def _node(row: NodeRow, look: _Look) -> str:
-    tiles = "".join(_tile(tile, look) for tile in row.tiles)
+    tiles = "".join(_tile(tile, look, row.out) for tile in row.tiles)
     why = ""
     if row.out and row.why and not look.small:
         why = f'<div class="m-wrong" title="{escape(row.why)}">{text(_cut(said(row.why)))}</div>'
@@ -100,11 +100,12 @@ def _cut(words: str) -> str:
     return words if len(words) <= 80 else words[:79] + "…"
 
 
-def _tile(tile: GpuTile, look: _Look) -> str:
+def _tile(tile: GpuTile, look: _Look, out: bool) -> str:
+    """`out`: its node is, so that no service gets it."""
     state, word = HEALTH[tile.health]
     ill = tile.health in ("faulty", "lost", "degraded", "suspect")
     figures = {"load": share(tile.busy_ratio, 0), "temperature": degrees(tile.temperature_c), "health": ""}
-    holder = short(tile.service) or "free"
+    holder = short(tile.service) or ("out" if out or tile.health in ("faulty", "lost") else "free")
     about = f"{word}, load {figures['load']}, {figures['temperature']}, {holder}"
     name = escape(f"GPU {tile.index} of {tile.node}: {about}")
     chosen = "chosen" if look.chosen == (tile.node, tile.index) else ""
@@ -112,8 +113,9 @@ def _tile(tile: GpuTile, look: _Look) -> str:
     call = f"emitEvent('gpu',{{node:'{escape(tile.node)}',index:{tile.index}}})"
     sign = icon(STATES[state][1]) if ill or (look.colour == "health" and not look.small) else ""
     shown = word if tile.health in ("faulty", "lost") else figures[look.colour] or ("ok" if tile.health == "ok" else "")
-    head = f"<b>{f'<span class=m-{state}>{sign}</span>' if sign else ''}{'' if look.small else text(shown)}</b>"
-    holds = "" if look.small else f"<span>{text(holder)}</span>"
+    mark = f"<i class=m-{state}>{sign}</i>" if sign else ""
+    head = f"<b>{mark if look.small else text(shown)}</b>"
+    holds = "" if look.small else f"<span>{mark}{text(holder)}</span>"
     return (
         f'<button id="gpu-{escape(tile.node)}-{tile.index}" class="{css}" style="{_ground(tile, look.colour)}" '
         f'title="{name}" aria-label="{name}" onclick="{call}">{head}{holds}</button>'

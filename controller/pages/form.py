@@ -1,7 +1,7 @@
 """The form for the common case: some fields of a service, read from its YAML and written into it. Pure."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -48,8 +48,8 @@ FIELDS = (
     Field("rate", "Requests per second", ("spec", "workload", "ratePerSecond"), "Load", number=True),
     Field("input", "Prompt, tokens", ("spec", "workload", "buckets", 0, "inputTokens"), "Load", number=True),
     Field("output", "Answer, tokens", ("spec", "workload", "buckets", 0, "outputTokens"), "Load", number=True),
-    Field("ttft", "First token within", ("spec", "slos", 0, "ttft"), "Objective", hint="500ms"),
-    Field("tpot", "Each further token within", ("spec", "slos", 0, "tpot"), "Objective", hint="50ms"),
+    Field("ttft", "First token within", ("spec", "slos", 0, "ttft"), "Objective", hint="none, or 500ms"),
+    Field("tpot", "Each further token within", ("spec", "slos", 0, "tpot"), "Objective", hint="none, or 50ms"),
     Field("percentile", "For this share", ("spec", "slos", 0, "percentile"), "Objective",
           choices=("p50", "p90", "p95", "p99")),
     Field("budget", "Budget per hour", ("spec", "constraints", "budgetPerHour"), "Limits", hint="none, or $40"),
@@ -57,6 +57,12 @@ FIELDS = (
     Field("approval", "New plans", ("spec", "approval"), "Limits", choices=("Auto", "Manual")),
 )  # fmt: skip
 BY_ID = {one.id: one for one in FIELDS}
+_MOST_SHOWN = 60
+_SIZES: Path = ("spec", "workload", "buckets")
+_UNSAID: tuple[Path, ...] = (
+    (*_SIZES, 0, "share"),
+    ("spec", "slos", 0, "name"),
+)  # which a field makes along with its own
 _DEFAULTS = {"approval": "Auto", "percentile": "p95"}
 
 
@@ -67,8 +73,26 @@ def values(plain: Object) -> dict[str, str]:
 
 def several(plain: Object) -> int:
     """How many sizes of requests a service names: the form has one pair of fields, for the first."""
-    rows = _get(plain, ("spec", "workload", "buckets"))
+    rows = _get(plain, _SIZES)
     return len(rows) if isinstance(rows, list) else 0
+
+
+def beyond(plain: Object) -> list[str]:
+    """What the spec says that no field shows, such as `deployment: batch`; `several` counts sizes of requests."""
+    spec = _get(plain, ("spec",))
+    return list(_beyond(spec, ("spec",))) if isinstance(spec, Mapping) else []
+
+
+def _beyond(node: Any, path: Path) -> Iterator[str]:
+    if any(one.path == path for one in FIELDS) or path in _UNSAID:
+        return
+    if any(one.path[: len(path)] == path for one in FIELDS) and isinstance(node, Mapping | list):
+        for key, inner in enumerate(node) if isinstance(node, list) else node.items():
+            if path != _SIZES or key == 0:
+                yield from _beyond(inner, (*path, key))
+        return
+    name = _named(path[1:])
+    yield name if isinstance(node, Mapping | list) else f"{name}: {str(node)[:_MOST_SHOWN]}"
 
 
 def changed(plain: Object, field: Field, value: str) -> dict[str, Any]:

@@ -35,7 +35,8 @@ _MOST_CHANGES = 24
 
 @dataclass(frozen=True)
 class Seen:
-    """What the page shows at one moment. `fleet`: whether whoever looks may see nodes and power."""
+    """What the page shows at one moment. `fleet`: whether whoever looks may see nodes and power; `asking`: services
+    that have an objective."""
 
     now: Overview
     fleet: bool
@@ -44,6 +45,7 @@ class Seen:
     span: tuple[float, float]
     series: Mapping[tuple[str, str], Points]
     changes: Sequence[Change]
+    asking: frozenset[str]
 
 
 def load(made: Context) -> Seen:
@@ -54,9 +56,14 @@ def load(made: Context) -> Seen:
     if fleet:
         wanted += [("power_w", ""), ("budget_w", ""), ("attainment_ratio", ""), ("usd_per_hour", ""), ("gpus_used", "")]
     series = {one: made.series(*one, *span) for one in wanted[: 4 * _MOST_LINES + 5]}
-    return Seen(
-        now, fleet, rows, made.view("domains", domains) if fleet else (), span, series, _recent(made, now, rows)
-    )
+    held = made.view("domains", domains) if fleet else ()
+    asking = frozenset(row.key for row in rows if _asks(made, row.key))
+    return Seen(now, fleet, rows, held, span, series, _recent(made, now, rows), asking)
+
+
+def _asks(made: Context, key: str) -> bool:
+    found = made.site.known.service(key)
+    return found is not None and bool(found["spec"].get("slos"))
 
 
 def _recent(made: Context, now: Overview, rows: Sequence[ServiceRow]) -> list[Change]:
@@ -120,9 +127,17 @@ def _headline(seen: Seen) -> str:
         return parts.badge("bad", f"{', '.join(missed[:3])} {'misses' if len(missed) == 1 else 'miss'} the objective")
     if seen.fleet and seen.now.nodes_out:
         return parts.badge("bad", f"{some(seen.now.nodes_out, 'node')} out for faults")
+    over = [row.name for row in seen.domains if (row.drawn_w or 0.0) > row.budget_w]
+    if over:
+        return parts.badge("bad", f"{', '.join(over[:3])} over the power budget")
     if waits:
         return parts.badge("warn", f"a plan of {', '.join(waits[:3])} waits for approval")
-    return parts.badge("good", "every objective is held") if any(row.ready for row in seen.rows) else ""
+    unseen = [short(row.key) for row in seen.rows if row.key in seen.asking and row.slo != "Met"]
+    if len(unseen) == len(seen.asking):
+        return parts.badge("soft", "no objective is observed yet") if unseen else ""
+    if unseen:
+        return parts.badge("soft", f"the objective of {', '.join(unseen[:3])} is not observed yet")
+    return parts.badge("good", "every objective is held")
 
 
 def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
@@ -152,10 +167,16 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
     else:
         words = f"{tight.name}: {watts(tight.drawn_w)} of {watts(tight.budget_w)}"
         power.show(watts(now.power_w), words, ratio=(tight.drawn_w or 0.0) / tight.budget_w)
-    busy = [one for one in now.gpus if one.used]
-    used = ", ".join(f"{one.used} {one.gpu}" for one in sorted(busy, key=lambda one: -one.used)[:2])
     total = now.gpus_total
-    gpus.show(f"{now.gpus_used} of {total:,}", used or "none is used", ratio=now.gpus_used / total if total else 0.0)
+    gpus.show(f"{now.gpus_used} of {total:,}", _busy(now), ratio=now.gpus_used / total if total else 0.0)
+
+
+def _busy(now: Overview) -> str:
+    """Which types are in use, and how many of each; the two most used by name."""
+    busy = sorted((one for one in now.gpus if one.used), key=lambda one: -one.used)
+    others = sum(one.used for one in busy[2:])
+    named = ", ".join(f"{one.used} {one.gpu}" for one in busy[:2])
+    return f"{named} and {some(others, 'other')}" if others else named or "none is used"
 
 
 def _marks(seen: Seen) -> list[Mark]:
@@ -178,8 +199,8 @@ def _cost(made: Context, seen: Seen) -> Mapping[str, object]:
 def _power(made: Context, seen: Seen) -> Mapping[str, object]:
     rows = [Line("all nodes", seen.series.get(("power_w", ""), ()), area=True)]
     limit = None
-    if len(seen.domains) == 1 and len(seen.now.gpus) == 1:
-        limit = Limit(f"budget {watts(seen.now.budget_w)}", seen.domains[0].budget_w)
+    if len(seen.domains) == 1 and seen.domains[0].gpus == seen.now.gpus_total:  # else it holds for a part of the line
+        limit = Limit(f"budget {watts(seen.domains[0].budget_w)}", seen.domains[0].budget_w)
     return lines(rows, "watts", seen.span, dark=made.dark, limit=limit)
 
 

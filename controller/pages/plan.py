@@ -16,6 +16,7 @@ from controller.pages.plan_parts import allocations, binding, changes, compare, 
 from controller.pages.shell import send
 from controller.web.model import Outcome, PlanView, ServiceRow, diff, plan
 from controller.web.problems import Refused
+from planner.service import SLO, ServiceSpec
 
 _NONE = parts.empty("No plan is in force yet", "The first one waits for approval.", "pending_actions")
 
@@ -32,6 +33,7 @@ class Seen:
     against: Outcome | None
     may_approve: bool
     now_s: float
+    slos: Sequence[SLO]
 
 
 def load(made: Context, key: str, against: str) -> Seen:
@@ -48,7 +50,14 @@ def load(made: Context, key: str, against: str) -> Seen:
     space, _, name = key.partition("/")
     waits = found is not None and found.proposal is not None
     approves = waits and made.viewer.may("patch", "gpuservices", space, name)
-    return Seen(key, service, rows, found, older, before, approves, made.site.clock())
+    return Seen(key, service, rows, found, older, before, approves, made.site.clock(), _asked(made, key))
+
+
+def _asked(made: Context, key: str) -> Sequence[SLO]:
+    """The service's objectives."""
+    obj = made.site.known.service(key)
+    spec = None if obj is None else made.site.known.spec(obj)
+    return spec.slos if isinstance(spec, ServiceSpec) else ()
 
 
 def build(made: Context, first: Seen) -> Callable[[Seen], None]:
@@ -76,7 +85,7 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
         first_waits = seen.plan.proposal is not None and not now.allocations
         reason.show(_NONE if first_waits else why(now, seen.now_s))
         limits.show("" if first_waits else binding(seen.plan.binding))
-        runs.show(allocations(now))
+        runs.show(allocations(now, seen.slos))
         compared.show(compare(seen.past, seen.against, seen.now_s))
         moved.show(changes(None if seen.against is None else diff(seen.key, seen.against, now)))
         more.of(now.decision)

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from html import escape
 
+from controller.effect import nearest
 from controller.pages.parts import badge, chip, empty, facts, meter, note, table, text
-from controller.pages.words import ago, cause, change, clock, duration, money, rate, said, share, some, watts
-from controller.web.model import Binding, MoveRow, Outcome, PlanDiff
+from controller.pages.words import ago, asked, cause, change, clock, duration, money, rate, said, share, some, watts
+from controller.web.model import AllocationRow, Binding, MoveRow, Outcome, PlanDiff
+from planner.service import SLO
 
 _SOURCES = {"measured": "good", "modelled": "soft", "extrapolated": "warn"}
 
@@ -51,8 +53,8 @@ def _amount(value: float, unit: str) -> str:
     return shown[unit](value) if unit in shown else f"{value:,.0f} {unit}"
 
 
-def allocations(one: Outcome) -> str:
-    """What runs where."""
+def allocations(one: Outcome, slos: Sequence[SLO] = ()) -> str:
+    """What runs where. `slos`: what is asked; of each latency the class nearest its limit is shown."""
     if not one.allocations:
         return empty("Nothing runs", "The plan has no replica: at no request it needs none.", "dns")
     rows = [
@@ -62,8 +64,8 @@ def allocations(one: Outcome) -> str:
             f'{text(row.node_group)} <span class="m-soft">{text(row.zone)}</span>',
             str(row.gpus),
             share(row.busy_ratio, 0),
-            duration(row.ttft_s),
-            duration(row.tpot_s),
+            _latency(row, slos, "ttft_s"),
+            _latency(row, slos, "tpot_s"),
             money(row.usd_per_hour),
             badge(_SOURCES.get(row.source, "soft"), row.source) if row.source else "",
         )
@@ -72,6 +74,16 @@ def allocations(one: Outcome) -> str:
     return table(
         ("Runs as", "Nodes", "GPUs", "Busy", "TTFT", "TPOT", "Cost", "Latencies"), rows, (2, 3, 4, 5, 6), "Replicas"
     )
+
+
+def _latency(row: AllocationRow, slos: Sequence[SLO], metric: str) -> str:
+    """`499 ms of 500 ms interactive`; the worst of all requests where none is asked for."""
+    found = nearest(row.by_class, slos, metric)
+    if found is None:
+        return duration(getattr(row, metric))
+    slo, worst_s = found
+    more = f"of {asked(getattr(slo, metric))}" + (f" {slo.name}" if len(slos) > 1 else "")
+    return f'{duration(worst_s)} <span class="m-soft">{text(more)}</span>'
 
 
 def compare(past: Sequence[Outcome], chosen: Outcome | None, now_s: float) -> str:

@@ -40,6 +40,14 @@ class Range:
         return {"range": self.lasts}
 
 
+def span_text(start_s: float, end_s: float) -> str:
+    """`27 Nov 10:00-12:00 UTC`, with an en dash; both days where they differ."""
+    start, end = (datetime.fromtimestamp(one, UTC) for one in (start_s, end_s))
+    same = start.date() == end.date()
+    last = f"–{end:%H:%M}" if same else f" – {end.day} {end:%b %H:%M}"
+    return f"{start.day} {start:%b %H:%M}{last} UTC"
+
+
 def usual(speed: float) -> str:
     """The range of who asks for none: where time is played quickly, the day that is played."""
     return "24h" if speed >= _QUICK else USUAL

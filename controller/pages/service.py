@@ -14,6 +14,7 @@ from controller.pages.states import state_words
 from controller.pages.words import asked, cause, money, rate, share, some, watts
 from controller.web.model import Outcome, ServiceDetail, ServiceRow, service
 from controller.web.problems import Refused
+from planner.service import Bucket, ServiceSpec
 
 _METRICS = (
     "ttft_p95_s", "ttft_p50_s", "tpot_p95_s", "tpot_p50_s", "rate_per_s", "planned_per_s", "attainment_ratio",
@@ -32,6 +33,7 @@ class Seen:
     series: Mapping[str, Points]
     past: Sequence[Outcome] | None
     now_s: float
+    rates_per_s: Mapping[Bucket, float]  # of each size, as the spec says
 
 
 def load(made: Context, key: str) -> Seen:
@@ -43,7 +45,13 @@ def load(made: Context, key: str) -> Seen:
     except (ApiError, Refused):
         found = None
     series = {metric: made.series(metric, key, *span) for metric in _METRICS} if detail is not None else {}
-    return Seen(key, detail, made.seen(), span, series, found, made.site.clock())
+    return Seen(key, detail, made.seen(), span, series, found, made.site.clock(), _rates_of(made, key))
+
+
+def _rates_of(made: Context, key: str) -> Mapping[Bucket, float]:
+    obj = made.site.known.service(key)
+    spec = None if obj is None else made.site.known.spec(obj)
+    return spec.workload.rates_per_s if isinstance(spec, ServiceSpec) else {}
 
 
 def build(made: Context, first: Seen) -> Callable[[Seen], None]:
@@ -91,7 +99,7 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
         running.show(replicas(now))
         held.show(latencies(now))
         history.show(past(made, seen.key, seen.past, seen.now_s))
-        routing.show(weights(now, made.dark))
+        routing.show(weights(now, made.dark, seen.rates_per_s))
         state.show(conditions(now, seen.now_s))
 
     return show

@@ -1,6 +1,6 @@
 """Tables of the page of one service. Pure: HTML from views."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from controller.pages.context import Context
@@ -9,14 +9,16 @@ from controller.pages.states import spaced
 from controller.pages.style import SERIES
 from controller.pages.words import ago, asked, cause, change, clock, duration, money, rate, said, share, tokens
 from controller.web.model import ConditionRow, Outcome, ReplicaRow, ServiceDetail, WeightRow
+from planner.service import Bucket
 
 _METRICS = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "End to end"}
 _BAD_WHEN_TRUE = ("Degraded", "RebalanceHeld")
 _ASPECTS = {  # names that say nothing of good or bad: the sign and the reason do
-    "Accepted": "Spec", "Planned": "Plan", "Applied": "Objects", "Ready": "Serving", "Degraded": "Hardware",
+    "Accepted": "Spec", "Planned": "Plan", "Applied": "Objects", "Ready": "Serving", "Degraded": "Health",
     "RebalanceHeld": "Moves", "TelemetryFresh": "Telemetry",
 }  # fmt: skip
 _MOST_PAST = 30
+_MOST_SIZES = 12
 SOFT_DASH = '<span class="m-soft">–</span>'
 
 
@@ -70,7 +72,9 @@ def latencies(now: ServiceDetail) -> str:
         )
         for row in now.latencies
     ]
-    return table(("Latency", "At most", "Predicted", "p95 seen"), rows, (1, 2, 3), "Latencies")
+    return table(
+        ("Latency", "At most", "Planned, largest requests", "p95 seen, all requests"), rows, (1, 2, 3), "Latencies"
+    )
 
 
 def conditions(now: ServiceDetail, now_s: float) -> str:
@@ -78,7 +82,8 @@ def conditions(now: ServiceDetail, now_s: float) -> str:
     rows = [
         (
             badge(_tone(row), _ASPECTS.get(row.type, spaced(row.type))),
-            f'<span title="{escape(row.message)}">{text(spaced(row.reason))}</span>',
+            f'<span title="{escape(row.message)}">{text(spaced(row.reason))}</span>'
+            + (note(missed(now)) if row.reason == "SLOMissed" else ""),
             f'<span class="m-soft">{ago(row.since_s, now_s)}</span>' if row.since_s else "",
         )
         for row in now.conditions
@@ -88,28 +93,48 @@ def conditions(now: ServiceDetail, now_s: float) -> str:
     return table(("Aspect", "Reason", "Since"), rows, (2,), "State")
 
 
+def missed(now: ServiceDetail) -> str:
+    """Which objectives are missed. Latencies are seen of all classes together, so of each the loosest counts."""
+    loosest = {row.metric: row for row in sorted(now.latencies, key=lambda one: one.objective_s)}
+    return "; ".join(
+        f"{row.slo_class}: p95 {_METRICS[row.metric]} {duration(row.observed_p95_s)}, at most {asked(row.objective_s)}"
+        for row in loosest.values()
+        if row.observed_p95_s is not None and row.observed_p95_s > row.objective_s
+    )
+
+
 def _tone(row: ConditionRow) -> str:
     good = (row.status == "True") != (row.type in _BAD_WHEN_TRUE)
     return "soft" if row.status == "Unknown" else "good" if good else "warn"
 
 
-def weights(now: ServiceDetail, dark: bool) -> str:
-    """The share of each size of request that each kind of replica gets, as bars."""
+def weights(now: ServiceDetail, dark: bool, rates_per_s: Mapping[Bucket, float]) -> str:
+    """The share of each size of request that each kind of replica gets, as bars; the most frequent sizes first."""
     if not now.weights:
         return empty("Nothing is routed yet", "Weights appear when the first replica serves.", "alt_route")
     kinds = list(dict.fromkeys(row.kind for row in now.weights))
     colours = {kind: SERIES[dark][i % len(SERIES[dark])] for i, kind in enumerate(kinds)}
     names = {row.kind: f"{row.recipe} on {row.node_group}" if row.recipe else row.kind for row in now.weights}
-    sizes: dict[tuple[str, int, int], list[WeightRow]] = {}
+    sizes: dict[Bucket, list[WeightRow]] = {}
     for row in now.weights:
-        sizes.setdefault((row.slo_class, row.input_tokens, row.output_tokens), []).append(row)
+        sizes.setdefault(Bucket(row.slo_class, row.input_tokens, row.output_tokens), []).append(row)
+    total = sum(rates_per_s.values()) or 1.0
+    ratios = {
+        size: rates_per_s.get(size, 0.0) / total for size in sorted(sizes, key=lambda one: -rates_per_s.get(one, 0.0))
+    }
+    shown = list(ratios)[:_MOST_SIZES]
     rows = [
-        (f'<span class="m-nowrap">{tokens(size[1])} → {tokens(size[2])}</span>', _bar(found, colours, names))
-        for size, found in list(sizes.items())[:12]
+        (
+            f'<span class="m-nowrap">{tokens(size.input_tokens)} → {tokens(size.output_tokens)}</span>',
+            share(ratios[size]),
+            _bar(sizes[size], colours, names),
+        )
+        for size in shown
     ]
-    more = note(f"and {len(sizes) - 12} other sizes") if len(sizes) > 12 else ""
+    left = share(sum(ratios.values()) - sum(ratios[size] for size in shown))
+    more = note(f"and {len(sizes) - len(shown)} other sizes, {left} of requests") if len(sizes) > len(shown) else ""
     legend = keys([(names[kind], colours[kind], False) for kind in kinds[:8]])
-    return table(("Tokens in → out", "Share of requests"), rows, (), "Where requests go") + more + legend
+    return table(("Tokens in → out", "Of requests", "Goes to"), rows, (1,), "Where requests go") + more + legend
 
 
 def _bar(rows: Sequence[WeightRow], colours: dict[str, str], names: dict[str, str]) -> str:

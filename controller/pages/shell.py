@@ -12,7 +12,7 @@ from nicegui import run, ui
 from controller.kube.rest import ApiError
 from controller.pages.context import Context
 from controller.pages.parts import icon
-from controller.pages.ranges import LASTS, moment_text
+from controller.pages.ranges import LASTS, moment_text, span_text
 from controller.pages.style import address, colours
 from controller.pages.words import moment
 from controller.web.problems import Refused
@@ -31,6 +31,10 @@ _NAMES = {"15m": "15 minutes", "1h": "hour", "6h": "6 hours", "24h": "24 hours",
 _MARK = (
     '<svg viewBox="0 0 18 18" aria-hidden="true" fill="currentColor"><rect x="1" y="9" width="4" height="8" rx="1"/>'
     '<rect x="7" y="5" width="4" height="12" rx="1"/><rect x="13" y="1" width="4" height="16" rx="1"/></svg>'
+)
+_ORDER = (  # told by the browser beside the field, and not sent
+    "const one=this.elements;one.to.setCustomValidity("
+    "one.from.value&&one.from.value>=one.to.value?'The end must be later than the start':'')"
 )
 _THEME = """<script>
 if (!document.cookie.includes('muster_theme=')) {
@@ -63,7 +67,7 @@ def _bar(made: Context, here: str) -> str:
         f'<a class="m-brand" href="{escape(made.link("/"))}">{_MARK}Muster</a>'
         f'<nav class="m-nav" aria-label="Pages">{links}</nav><span style="flex:1"></span>'
         f'<span class="m-state" id="m-state" role="status">{_state(made, "")}</span>'
-        f"{_range(made)}{_theme(made)}{out}"
+        f"{_fixed(made, here)}{_range(made)}{_theme(made)}{out}"
         f'<a class="m-btn main" href="{escape(made.link("/submit"))}"{_here(here == "/submit", False)}>Submit</a>'
     )
 
@@ -82,6 +86,15 @@ def _state(made: Context, wrong: str) -> str:
     return f'<span class="m-dot"></span>{said}<span class="m-live">{escape(when)}</span>{lost}'
 
 
+def _fixed(made: Context, here: str) -> str:
+    """Which past time is shown, and the way back. Of most pages only charts are of that time; figures are of now."""
+    if not made.range.fixed:
+        return ""
+    shown = span_text(*made.range.span(0.0)) + ("" if here == "/events" else ", charts only")
+    back = f'<a href="{escape(made.path)}" aria-label="Back to now">now</a>'
+    return f'<span class="m-note m-fixed" title="{escape(shown)}"><span>{escape(shown)}</span>{back}</span>'
+
+
 def _range(made: Context) -> str:
     """Links, so that they work without a script and can be shared; and a form for two moments."""
     start_s, end_s = made.range.span(made.site.clock())
@@ -93,7 +106,7 @@ def _range(made: Context) -> str:
     chosen = ' aria-pressed="true"' if made.range.fixed else ""
     field = '<label class="m-field">{0}<input type="datetime-local" name="{1}" value="{2}" required></label>'
     form = (
-        f'<form method="get" action="{escape(made.path)}">'
+        f'<form method="get" action="{escape(made.path)}" oninput="{_ORDER}">'
         f"{field.format('From (UTC)', 'from', moment_text(start_s))}"
         f"{field.format('To (UTC)', 'to', moment_text(end_s))}"
         '<button class="m-btn main" style="justify-content:center">Show this time</button></form>'

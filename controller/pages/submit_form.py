@@ -11,6 +11,7 @@ from controller.web.problems import FieldError
 
 _COLUMNS = {"Service": "3fr 2fr", "Load": "1fr 1fr 1fr", "Objective": "1fr 1fr 1fr", "Limits": "1fr 1fr 1fr"}
 _WIDE = ("model",)
+_MOST_BEYOND = 12
 
 
 def form_html(models: Sequence[str]) -> str:
@@ -41,7 +42,8 @@ def _field(one: form.Field) -> str:
         mode = ' inputmode="decimal"' if one.number else ""
         plain = f'placeholder="{escape(one.hint)}" spellcheck="false" autocomplete="off"'
         made = f'<input {common}{listed}{mode} {plain} oninput="{late}">'
-    return f'<label class="m-field"{wide}>{one.label}{made}<span class="m-wrong" id="f-{one.id}-wrong"></span></label>'
+    label = f'<label for="f-{one.id}">{one.label}</label>'  # apart from what is wrong, which would become its name
+    return f'<div class="m-field"{wide}>{label}{made}<span class="m-wrong" id="f-{one.id}-wrong"></span></div>'
 
 
 def fill(plain: Mapping[str, Any] | None, errors: Sequence[FieldError]) -> str:
@@ -51,7 +53,10 @@ def fill(plain: Mapping[str, Any] | None, errors: Sequence[FieldError]) -> str:
         return f"muster.fill(null, {{}}, {_json('The YAML cannot be read: mend it there first.')})"
     sizes = form.several(plain)
     note = f"{sizes} sizes of requests are in the YAML; the form shows the first." if sizes > 1 else ""
-    return f"muster.fill({_json(form.values(plain))}, {_json(wrong)}, {_json(note)})"
+    beyond = form.beyond(plain)
+    more = f"Only in the YAML: {', '.join(beyond[:_MOST_BEYOND])}" + (" and more." if beyond[_MOST_BEYOND:] else ".")
+    told = " ".join(filter(None, (note, more if beyond else "")))
+    return f"muster.fill({_json(form.values(plain))}, {_json(wrong)}, {_json(told)})"
 
 
 def _json(value: object) -> str:

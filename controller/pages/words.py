@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 NOTHING = "–"
 _PLAIN = re.compile(r"[a-z]+[ ,]")  # names, such as of nodes, stay as they are
 _SHOUTED = re.compile(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b")
+_PUT = {"the service has no plan": "first plan of this service"}  # a reason to plan, read when there is one
 _SECONDS = re.compile(r"\b(\d{3,}) s\b")
 
 
@@ -81,6 +82,7 @@ def asked(time_s: float) -> str:
 def said(words: str) -> str:
     """What the controller says, for people: `over 1800 s` is `over 30 min`, `->` is an arrow, `A_NAME` is `a name`."""
     words = _SECONDS.sub(lambda found: duration(float(found[1])), words).replace(" -> ", " → ")
+    words = _PUT.get(words, words)
     words = _SHOUTED.sub(lambda found: found[0].replace("_", " ").lower().replace("gpu", "GPU"), words)
     return words[:1].upper() + words[1:] if _PLAIN.match(words) else words
 

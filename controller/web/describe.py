@@ -58,7 +58,7 @@ def _attained(row: Object) -> str:
 
 
 def _latencies(rows: list[Object]) -> Table:
-    figures = ("OBJECTIVE", "PLANNED", "p50 NOW", "p95 NOW")
+    figures = ("OBJECTIVE", "PLANNED, LARGEST REQUESTS", "p50 NOW", "p95 NOW")
     made = Table(("CLASS", "LATENCY", "AT", *figures), right=figures)
     for row in rows:
         cells = (row["objective_s"], row["predicted_s"], row["observed_p50_s"], row["observed_p95_s"])

@@ -58,6 +58,7 @@ _OUTCOME: dict[str, Any] = {
         "gpus_per_replica": 1, "gpus": 1, "usd_per_hour": 2.5, "power_w": 461.3, "power_cap_w": None,
         "busy_ratio": 0.11, "techniques": ["fp8"], "engine": "vllm", "max_batch": 512, "ttft_s": 0.474,
         "tpot_s": 0.056, "e2e_s": 7.61, "source": "modelled",
+        "by_class": [{"slo_class": "interactive", "ttft_s": 0.474, "tpot_s": 0.056, "e2e_s": 7.61}],
     }],
 }  # fmt: skip
 EXAMPLES: dict[str, Any] = {

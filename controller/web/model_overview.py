@@ -36,13 +36,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """`power_w` None: no agent was heard; `budget_w` None: no power domain; `attainment_ratio` None: not observed."""
+    """`power_w`: of all nodes, None: no agent was heard. `budget_w`: of all power domains, None: there is none;
+    `domains_w` is drawn of it, and no more than that is held to it. `attainment_ratio` None: not observed."""
 
     at_s: float
     speed: float  # simulated seconds per second; 1 for a real cluster
     usd_per_hour: float
     power_w: float | None
     budget_w: float | None
+    domains_w: float | None
     attainment_ratio: float | None
     services: int
     services_ready: int
@@ -62,14 +64,16 @@ def overview(site: Site, rows: list[NodeRow] | None = None) -> Overview:
     """The fleet now. `rows`: the nodes, where the caller has them."""
     rows, served = nodes(site) if rows is None else rows, services(site)
     power = [row.power_w for row in rows if row.power_w is not None]
-    budgets = [row.budget_w for row in domains(site, rows)]
+    held = domains(site, rows)
+    drawn = [row.drawn_w for row in held if row.drawn_w is not None]
     gpus = _gpus(rows)
     return Overview(
         at_s=site.clock(),
         speed=site.speed(),
         usd_per_hour=sum(row.usd_per_hour for row in served),
         power_w=sum(power) if power else None,
-        budget_w=sum(budgets) if budgets else None,
+        budget_w=sum(row.budget_w for row in held) if held else None,
+        domains_w=sum(drawn) if drawn else None,
         attainment_ratio=site.history.latest("attainment_ratio").get(""),
         services=len(served),
         services_ready=sum(row.ready for row in served),

@@ -10,14 +10,15 @@ from controller.specs import key_of
 from controller.web.binding import Binding, binding
 from controller.web.site import Site
 from controller.when import seconds
-from planner.plan import Recipe
+from planner.plan import ClassLatency, Recipe
 
 Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationRow:
-    """Equal replicas of one pool in one node group. Latencies are the worst of all request sizes, as predicted."""
+    """Equal replicas of one pool in one node group. Latencies are the worst of all request sizes, as predicted;
+    `by_class` tells classes apart."""
 
     recipe: str
     gpu: str
@@ -38,6 +39,7 @@ class AllocationRow:
     tpot_s: float | None
     e2e_s: float | None
     source: str  # measured, modelled or extrapolated
+    by_class: tuple[ClassLatency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,9 @@ def allocation(row: Object) -> AllocationRow:
         tpot_s=said.get("tpotS"),
         e2e_s=said.get("e2eS"),
         source=said.get("source", ""),
+        by_class=tuple(
+            ClassLatency(one["sloClass"], one["ttftS"], one["tpotS"], one["e2eS"]) for one in said.get("byClass") or ()
+        ),
     )
 
 

@@ -58,7 +58,8 @@ class ServiceRow:
 
 @dataclass(frozen=True, slots=True)
 class LatencyRow:
-    """One latency of one class: what is asked at `percentile_ratio`, predicted there, and observed of all classes."""
+    """One latency of one class: what is asked at `percentile_ratio`, predicted there for its largest requests at full
+    load, and observed of all requests of all classes."""
 
     slo_class: str
     metric: str  # ttft_s, tpot_s, e2e_s

@@ -33,7 +33,9 @@ def overview_report(client: Client) -> Report:
 def _headline(fleet: Object) -> str:
     said = [f"{dollars(fleet['usd_per_hour'])}/h"]
     if fleet["power_w"] is not None:
-        said.append(watts(fleet["power_w"]) + (f" of {watts(fleet['budget_w'])}" if fleet["budget_w"] else ""))
+        said.append(watts(fleet["power_w"]))
+    if fleet["domains_w"] is not None and fleet["budget_w"]:
+        said.append(f"{watts(fleet['domains_w'])} of {watts(fleet['budget_w'])} in power domains")
     if fleet["attainment_ratio"] is not None:
         said.append(f"{percent(fleet['attainment_ratio'])} of requests within their objectives")
     return "; ".join(said)

@@ -1,9 +1,12 @@
 """Colours that can be read, figures as people write them, and charts that say what they should."""
 
+from dataclasses import replace
+
 import pytest
 
 from controller.pages.charts import Limit, Line, Mark, lines
 from controller.pages.curves import Spot, front
+from controller.pages.live import _patch as patch
 from controller.pages.parts import badge, link, meter, spark, table
 from controller.pages.states import spaced
 from controller.pages.style import DARK, FILES, GROUNDS, LIGHT, TEXT, address
@@ -70,6 +73,7 @@ def test_figures_are_written_as_people_write_them() -> None:
 def test_what_the_controller_says_is_put_for_people() -> None:
     assert said("16.7 requests/s over 1800 s, planned for 22.9") == "16.7 requests/s over 30 min, planned for 22.9"
     assert said("GPU 0: Xid 79 ROBUST_CHANNEL_GPU_HAS_FALLEN") == "GPU 0: Xid 79 robust channel GPU has fallen"
+    assert said("the service has no plan") == "First plan of this service"
     assert said("h100: fp8 0 -> 1") == "h100: fp8 0 → 1"
     assert [spaced(one) for one in ("SLOMissed", "GPUFaultDetected", "NodeQuarantined", "Ready")] == [
         "SLO missed", "GPU fault detected", "Node quarantined", "Ready",
@@ -111,9 +115,50 @@ def test_what_is_stacked_is_scaled_by_its_sum() -> None:
     assert lines(rows, "money", SPAN, dark=True)["yAxis"]["max"] == 15
 
 
+def test_what_is_stacked_stands_at_the_same_moments_though_one_began_later() -> None:
+    """A stack adds up by index: a point alone at 180 s would stand on the others' first, at 0 s."""
+    old, late = (
+        Line("old", tuple((60.0 * i, 2.0) for i in range(6)), stack="cost"),
+        Line("late", ((180.0, 1.0), (240.0, 1.0), (300.0, 1.0)), stack="cost"),
+    )
+    first, second, _ = lines([old, late], "money", (0.0, 7200.0), dark=True)["series"]
+    assert [at for at, _ in first["data"]] == [at for at, _ in second["data"]]
+    assert [value for _, value in second["data"]] == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_line_that_ended_is_nothing_in_a_stack_and_one_between_its_points_is_what_lies_between() -> None:
+    ends = Line("ends", ((0.0, 2.0), (60.0, 4.0)), stack="cost")
+    goes = Line("goes", ((0.0, 1.0), (30.0, 1.0), (90.0, 1.0), (600.0, 1.0)), stack="cost")
+    first = lines([ends, goes], "money", (0.0, 4800.0), dark=True)["series"][0]["data"]
+    assert first == [[0, 2], [30_000, 3], [60_000, 4], [90_000, 4], [600_000, 0]]
+
+
+def test_a_stack_is_right_after_a_patch_in_which_a_line_begins() -> None:
+    old = Line("old", tuple((60.0 * i, 2.0) for i in range(4)), stack="cost")
+    late = Line("late", ((120.0, 1.0),), stack="cost")
+    grown = [
+        replace(old, points=(*old.points, (240.0, 2.0))),
+        replace(late, points=(*late.points, (180.0, 1.0), (240.0, 1.0))),
+    ]
+    before, after = (lines(rows, "money", (0.0, 7200.0), dark=True) for rows in ([old, late], grown))
+    made = patch({**before, "yAxis": {}}, {**after, "yAxis": {}})
+    assert made is not None
+    for was, now, (drop, keep, tail) in zip(before["series"], after["series"], made["series"], strict=True):
+        assert was["data"][drop : drop + keep] + tail == now["data"]
+
+
 def test_a_chart_with_nothing_to_show_says_so() -> None:
-    assert "nothing" in lines([Line("a", ())], "rate", SPAN, dark=True)["graphic"]["style"]["text"]
-    assert lines([Line("a", ((0.0, 1.0),))], "rate", SPAN, dark=True)["graphic"]["style"]["text"] == ""
+    silent, heard = (
+        lines([Line("a", points)], "rate", SPAN, dark=True)["graphic"]["style"] for points in ((), ((0.0, 1.0),))
+    )
+    assert "nothing" in silent["text"]
+    assert silent["backgroundColor"] == DARK["card"]
+    assert (heard["text"], heard["backgroundColor"]) == ("", "transparent")
+
+
+def test_a_single_point_is_seen_and_more_are_a_line_alone() -> None:
+    rows = [Line("one", ((0.0, 1.0),)), Line("two", ((0.0, 1.0), (60.0, 1.0)))]
+    assert [one["showSymbol"] for one in lines(rows, "rate", SPAN, dark=True)["series"][:2]] == [True, False]
 
 
 def test_the_pareto_front_is_what_nothing_beats_in_both() -> None:

@@ -48,12 +48,21 @@ def test_two_moments_can_be_shared_as_an_address(page: Page) -> None:
     page.goto("/power")
     page.get_by_role("button", name="Choose a time").click()
     page.get_by_label("From (UTC)").fill("2026-01-02T03:00")
+    page.get_by_label("To (UTC)").fill("2026-01-02T03:00")
+    page.get_by_role("button", name="Show this time").click()
+    assert (
+        page.get_by_label("To (UTC)").evaluate("one => one.validationMessage") == "The end must be later than the start"
+    )
+    expect(page).to_have_url(re.compile(r"/power$"))
     page.get_by_label("To (UTC)").fill("2026-01-02T05:00")
     page.get_by_role("button", name="Show this time").click()
     expect(page).to_have_url(re.compile(r"/power\?from=2026-01-02T03%3A00&to=2026-01-02T05%3A00"))
+    expect(page.get_by_text("2 Jan 03:00\N{EN DASH}05:00 UTC, charts only")).to_be_visible()
     page.get_by_role("link", name="Events").click()
     expect(page).to_have_url(re.compile(r"/events\?from=2026-01-02T03%3A00"))
     expect(page.get_by_text("Nothing happened in this time")).to_be_visible()
+    page.get_by_role("link", name="Back to now").click()
+    expect(page).to_have_url(re.compile(r"/events$"))
 
 
 def test_everything_is_reached_by_the_keyboard(page: Page) -> None:

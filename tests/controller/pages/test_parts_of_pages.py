@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from controller.pages.form import BY_ID, FIELDS, START, changed, editable, field_at, several, values
+from controller.pages.form import BY_ID, FIELDS, START, beyond, changed, editable, field_at, several, values
 from controller.pages.live import _patch as patch
 from controller.pages.palette import below
-from controller.pages.ranges import POINTS, Range, read
+from controller.pages.ranges import POINTS, Range, moment_s, read, span_text
+from controller.pages.submit_form import fill, form_html
 from planner.yaml_text import dump, parse
 
 
@@ -28,6 +29,14 @@ def test_a_range_is_the_address_that_asked_for_it() -> None:
 )
 def test_nonsense_in_an_address_is_the_usual_range(query: dict[str, str]) -> None:
     assert read(query) == Range("6h")
+
+
+def test_a_past_time_is_written_in_short() -> None:
+    start_s, end_s = moment_s("2026-11-27T10:00"), moment_s("2026-11-27T12:30")
+    assert start_s is not None
+    assert end_s is not None
+    assert span_text(start_s, end_s) == "27 Nov 10:00\N{EN DASH}12:30 UTC"
+    assert span_text(start_s, end_s + 86_400) == "27 Nov 10:00 \N{EN DASH} 28 Nov 12:30 UTC"
 
 
 def test_the_shown_time_stays_where_it_is_for_a_part_of_it() -> None:
@@ -77,6 +86,30 @@ def test_a_fault_finds_its_field() -> None:
 def test_sizes_of_requests_are_counted() -> None:
     assert several(plain(START)) == 1
     assert several({"spec": {"workload": {"trace": "x.csv"}}}) == 0
+
+
+def test_what_the_form_has_no_field_for_is_named() -> None:
+    made = plain(START)
+    assert beyond(made) == beyond({}) == beyond({"spec": "x"}) == []
+    made["spec"] |= {
+        "deployment": "batch",
+        "constraints": {"budgetPerHour": "$40", "qualityFloor": 0.98, "maxReplicas": 4},
+    }
+    made["spec"]["workload"]["buckets"] *= 2
+    made["spec"]["slos"] += [{"name": "other", "ttft": "2s"}]
+    made["spec"]["serving"] = {"weights": []}
+    assert beyond(made) == [
+        "slos[1]", "deployment: batch", "constraints.qualityFloor: 0.98", "constraints.maxReplicas: 4", "serving",
+    ]  # fmt: skip
+    said = fill(made, ())
+    assert "Only in the YAML: slos[1], deployment: batch" in said
+    assert "2 sizes of requests" in said
+
+
+def test_what_is_wrong_with_a_field_is_no_part_of_its_name() -> None:
+    made = form_html(("a",))
+    assert '<label for="f-ttft">First token within</label>' in made
+    assert 'aria-describedby="f-ttft-wrong"' in made
 
 
 def test_a_service_is_edited_without_what_the_cluster_says_of_it() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from controller.web import model
+from controller.web.overview_text import _headline as headline
 from controller.web.site import Site
 from tests.controller.web.cluster import Cluster, a_cluster
 
@@ -60,6 +61,8 @@ def test_a_plan_adds_up_and_differs_from_the_one_before_by_its_moves(site: Site)
     assert view.previous is not None
     now = view.current
     assert now.usd_per_hour == pytest.approx(sum(row.usd_per_hour for row in now.allocations))
+    assert [one.slo_class for row in now.allocations for one in row.by_class] == ["chat"] * len(now.allocations)
+    assert all(row.by_class[0].ttft_s == row.ttft_s for row in now.allocations)
     assert now.gpus == sum(row.replicas * row.gpus_per_replica for row in now.allocations)
     assert (view.previous.rate_per_s, now.rate_per_s, now.cause) == (8.0, 40.0, "spec_changed")
     change = model.diff(view.key, view.previous, now)
@@ -84,8 +87,15 @@ def test_gpus_in_use_are_those_of_the_pods(site: Site) -> None:
     assert {(one.gpu, one.total) for one in seen.gpus} == {("H100-SXM", 8), ("L4", 4)}
     assert seen.usd_per_hour == service.usd_per_hour > 0
     assert (seen.attainment_ratio, seen.budget_w, seen.power_w) == (0.98, 8000.0, 8 * 350.0 + 4 * 36.0)
+    assert seen.domains_w == 8 * 350.0  # those of rack-1 alone are held to its budget
     [change] = seen.changes
     assert (change.cause, change.service) == ("spec_changed", "default/chat")
+
+
+def test_the_fleet_in_a_line_sets_against_a_budget_only_what_is_held_to_it() -> None:
+    fleet = {"usd_per_hour": 12.4, "power_w": 5590.0, "domains_w": 288.0, "budget_w": 2000.0, "attainment_ratio": None}
+    assert headline(fleet) == "$12.40/h; 5.59 kW; 288 W of 2.00 kW in power domains"
+    assert headline({**fleet, "domains_w": None, "budget_w": None}) == "$12.40/h; 5.59 kW"
 
 
 def test_a_tile_says_whose_replica_its_gpu_has(site: Site) -> None:
