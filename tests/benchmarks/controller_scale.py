@@ -182,10 +182,14 @@ def steady(plane: Plane, seconds: float) -> list[Write]:
 
 
 def fault(site: Site) -> float:
-    """Taint a node as for a fault; seconds until the services on it are planned without it and that is applied."""
+    """Taint a node as for a fault; seconds until all services on it are planned without it and what replaces their
+    replicas there is told to run. Nobody drains the node here, so those replicas stay beside their successors."""
     pods = site.api.request("GET", "/api/v1/namespaces/default/pods", timeout_s=60)["items"]
     node = pods[0]["spec"]["nodeName"]
-    hit = {one["metadata"]["labels"]["muster.dev/service"] for one in pods if one["spec"].get("nodeName") == node}
+    hit = Counter(
+        one["metadata"]["labels"]["muster.dev/service"] for one in pods if one["spec"].get("nodeName") == node
+    )
+    before = {name: _asked(site, name) for name in hit}
     patch = {"spec": {"unschedulable": True, "taints": [{"key": TAINT, "effect": "NoSchedule", "value": "faulty"}]}}
     began_s = time.monotonic()
     site.api.request("PATCH", f"/api/v1/nodes/{node}", patch, content_type=MERGE)
@@ -193,10 +197,16 @@ def fault(site: Site) -> float:
     def planned() -> bool:
         plans = [site.get(name, plural="plans")["spec"] for name in hit]
         done = all(node in (plan.get("planned") or {}).get("faulty", ()) for plan in plans)
-        return done and all(site.condition(name, "Applied")[0] == "True" for name in hit)
+        return done and all(_asked(site, name) >= before[name] + lost for name, lost in hit.items())
 
     until(planned, 60)
     return time.monotonic() - began_s
+
+
+def _asked(site: Site, service: str) -> int:
+    """Replicas that a service's Deployments ask for."""
+    path = f"/apis/apps/v1/namespaces/default/deployments?labelSelector=muster.dev/service={service}"
+    return sum(int(one["spec"]["replicas"]) for one in site.api.request("GET", path)["items"])
 
 
 def main() -> None:
