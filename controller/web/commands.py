@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import typer
@@ -27,8 +28,11 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 
 def applied(client: Client, files: Sequence[str], namespace: str, dry: bool, force: bool, output: str) -> None:
-    """Apply the objects of files, one after the other; the first that is refused ends it."""
-    for one in given(files, namespace):
+    """Apply the objects of files, one after the other; the first that is refused ends it.
+
+    Nothing is sent while anything is wrong in any file.
+    """
+    for one in _sound(files, namespace):
         before = _live(client, one)
         reply = _apply(client, one, dry, force)
         word = "created" if before is None else "unchanged" if _same(before, reply.found) else "configured"
@@ -43,7 +47,16 @@ def _apply(client: Client, one: Given, dry: bool, force: bool) -> Any:
     try:
         return client.ask("PATCH", one.path, one.obj, query=query, content_type=APPLY)
     except Answered as error:
-        raise Answered(error.status, f"{one.where}: {error}", tuple(f"{one.where}: {x}" for x in error.lines)) from None
+        lines = tuple(f"{one.at(path)}: {words}" for path, words in error.errors)
+        raise Answered(error.status, lines[0] if len(lines) == 1 else f"{one.at('')}: {error}", (), lines) from None
+
+
+def _sound(files: Sequence[str], namespace: str) -> list[Given]:
+    """The objects of files; raises Answered, before anything is asked, with a line for every problem that they have."""
+    found = given(files, namespace)
+    if problems := [line for one in found for line in one.problems()]:
+        raise Answered(HTTPStatus.UNPROCESSABLE_ENTITY, problems[0], (), tuple(problems))
+    return found
 
 
 def _live(client: Client, one: Given) -> Object | None:
@@ -134,7 +147,7 @@ def described(client: Client, what: str, name: str, namespace: str) -> None:
 def differences(client: Client, files: Sequence[str], namespace: str) -> bool:
     """Print what applying would change; whether it would change anything."""
     differs = False
-    for one in given(files, namespace):
+    for one in _sound(files, namespace):
         before = _live(client, one)
         after = _bare(_apply(client, one, dry=True, force=True).found)
         old = "" if before is None else dump(json.loads(json.dumps(_bare(before))))

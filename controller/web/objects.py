@@ -26,17 +26,18 @@ _ONE_OF = "allowed: one of "  # as `controller.crds.rules` says it
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of objects: its name, its plural in the cluster, and its part of paths."""
+    """A kind of objects: its name, its plural in the cluster, its part of paths, and what people call one."""
 
     name: str
     plural: str
     path: str
+    called: str
     namespaced: bool = False
 
 
-SERVICE = Kind("GPUService", "gpuservices", "services", True)
-INVENTORY = Kind("ClusterInventory", "clusterinventories", "inventories")
-DOMAIN = Kind("PowerDomain", "powerdomains", "powerdomains")
+SERVICE = Kind("GPUService", "gpuservices", "services", "service", True)
+INVENTORY = Kind("ClusterInventory", "clusterinventories", "inventories", "inventory")
+DOMAIN = Kind("PowerDomain", "powerdomains", "powerdomains", "power domain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def live(ask: Ask, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
         return ask.site.objects.request("GET", ask.site.served.need(kind.plural).path(namespace, name))
     except ApiError as error:
         if error.status == 404:
-            raise not_found(kind.name, f"{namespace}/{name}" if namespace else name) from None
+            raise not_found(kind.called, f"{namespace}/{name}" if namespace else name) from None
         raise
 
 
