@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from controller.web.client import Answered, Client
-from controller.web.describe import report_of
+from controller.web.describe import report_of, view_of
 from controller.web.files import Given, given
 from controller.web.overview_text import overview_report
 from controller.web.tables import Resource, resource, table
@@ -139,8 +139,11 @@ def _print_rows(
         printed([made])
 
 
-def described(client: Client, what: str, name: str, namespace: str) -> None:
+def described(client: Client, what: str, name: str, namespace: str, output: str = "") -> None:
     """Print all about one thing."""
+    if output:
+        _print(view_of(client, resource(what), name, namespace), output)
+        return
     printed(report_of(client, resource(what), name, namespace))
 
 
@@ -214,8 +217,15 @@ def _is_about(row: Object, name: str) -> bool:
     return not name or str(row["about"]).rpartition("/")[2] == name
 
 
-def at_the_top(client: Client, what: str, watch: bool, every_s: float) -> None:
+def at_the_top(client: Client, what: str, watch: bool, every_s: float, output: str = "") -> None:
     """Print the fleet, or one resource, as it is now; with `watch` again and again."""
+    if output:
+        if watch:
+            raise BadInput(f"-o: got {output} with -w, allowed: a table")
+        kind = _in_top(what) if what else None
+        found = client.ask("GET", "/overview").found if kind is None else _listed(client, kind)
+        _print(found, output)
+        return
     look = _top_of(client, what)
     while True:
         report = look()
@@ -231,15 +241,24 @@ def at_the_top(client: Client, what: str, watch: bool, every_s: float) -> None:
 def _top_of(client: Client, what: str) -> Callable[[], Report]:
     if not what:
         return lambda: overview_report(client)
-    kind = resource(what)
-    if kind.name not in ("services", "nodes", "gpus", "powerdomains"):
-        raise BadInput(f"got {what!r}, allowed: services, nodes, gpus, powerdomains")
+    kind = _in_top(what)
 
     def look() -> Report:
         rows, now_s = client.all(f"/{kind.path}")
         return [table(kind, rows, now_s, wide=False, spaces=True)]
 
     return look
+
+
+def _in_top(what: str) -> Resource:
+    kind = resource(what)
+    if kind.name not in ("services", "nodes", "gpus", "powerdomains"):
+        raise BadInput(f"got {what!r}, allowed: services, nodes, gpus, powerdomains")
+    return kind
+
+
+def _listed(client: Client, kind: Resource) -> Object:
+    return {"kind": "List", "items": client.all(f"/{kind.path}")[0]}
 
 
 def _print(found: object, output: str) -> None:

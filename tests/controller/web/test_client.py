@@ -146,6 +146,15 @@ def test_describe_tells_state_figures_and_events(made: Served) -> None:
     assert "8.00 kW" in shown(made, "describe", "powerdomain", "rack-1")
 
 
+def test_describe_and_top_give_programs_what_they_show(made: Served) -> None:
+    told = json.loads(shown(made, "describe", "service", "chat", "--json"))
+    assert told["service"]["key"] == "default/chat"
+    assert json.loads(shown(made, "top", "-o", "json"))["gpus"]
+    assert [one["name"] for one in json.loads(shown(made, "top", "nodes", "--json"))["items"]][:1] == ["big-0"]
+    assert "allowed: json, yaml" in run(made, "top", "-o", "wide").stderr
+    assert "allowed: a table" in run(made, "top", "-w", "--json").stderr
+
+
 def test_top_shows_the_fleet(made: Served) -> None:
     text = shown(made, "top")
     assert text.startswith("$2.40/h; ")
@@ -178,6 +187,7 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
         refused = run(made, "get", "services")
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert "give one by --token-file or MUSTER_TOKEN" in refused.stderr
+        assert "this token is not known here; " in run(made, "get", "services", MUSTER_TOKEN="another").stderr
         assert run(made, "get", "services", "--token-file", str(file)).returncode == 0
         assert run(made, "get", "services", MUSTER_TOKEN=token).returncode == 0
         assert run(made, "get", "services", MUSTER_TOKEN="two words").returncode == 2
