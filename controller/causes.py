@@ -140,12 +140,12 @@ def problems_of(facts: Facts) -> str:
 
 
 def moves_of(facts: Facts) -> list[str]:
-    """What the cluster was not told yet, or has not left yet."""
+    """What the cluster was not told yet, or has not left yet: how many replicas of each kind, now and then."""
     told = {one.kind.name: one.replicas for one in facts.running}
     want = {target.kind.name: target.replicas for target in facts.targets}
     leaving = sum(one.leaving for one in facts.running)
     said = [
-        f"{name}: {told.get(name, 0)} of {want.get(name, 0)} replicas are told to run"
+        f"{name}: {told.get(name, 0)} -> {want.get(name, 0)}"
         for name in sorted(told.keys() | want.keys())
         if told.get(name, 0) != want.get(name, 0)
     ]

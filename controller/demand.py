@@ -121,12 +121,12 @@ def drawn_w(fleet: Fleet, planned: Collection[str]) -> dict[str, float]:
 
 
 def idle_w(fleet: Fleet, held: Mapping[str, int]) -> dict[str, float]:
-    """Power domain -> watts that GPUs draw at rest which are not offered and which nobody holds or waits for.
+    """Power domain -> watts that GPUs draw at rest which are not offered and which no other holds or waits for.
 
-    Budgets are of all that hangs on a domain; those that are offered the planner counts itself. `held`: as `taken`.
+    Budgets are of all that hangs on a domain; those that are offered the planner counts itself. Those of services to be
+    planned on nodes that are not offered, as on one that is out, are left by the new plan. `held`: as `taken`.
     """
     groups = groups_of(fleet.inventories)
-    there = total_held(held_by_service(fleet.pods) if fleet.held is None else fleet.held, ())
     types = {one["metadata"]["name"]: (one["metadata"].get("labels") or {}).get(PRODUCT, "") for one in fleet.nodes}
     found: dict[str, float] = {}
     for one in nodes_of(fleet.nodes, groups, {}) if fleet.seen is None else fleet.seen:
@@ -134,7 +134,7 @@ def idle_w(fleet: Fleet, held: Mapping[str, int]) -> dict[str, float]:
         gpu = group.get("gpu") or fleet.gpu_of_product(types.get(one.name, ""))
         if free_of(one, held, fleet.without) or gpu is None or (where := group.get("powerDomain")) is None:
             continue
-        rests = max(one.gpus - max(there.get(one.name, 0), held.get(one.name, 0)), 0)
+        rests = max(one.gpus - held.get(one.name, 0), 0)
         found[where] = found.get(where, 0.0) + rests * at_rest_w(catalogue(gpu))
     return found
 

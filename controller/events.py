@@ -34,6 +34,7 @@ REASONS: Mapping[str, str] = {  # reason -> type; people's alerts name them, so 
     "ReplicaFailed": "Warning",
     "Replanned": "Normal",
     "SLOMissed": "Warning",
+    "SLOMet": "Normal",
     "RebalanceHeld": "Warning",
     "MoveStarted": "Normal",
     "MoveCompleted": "Normal",
@@ -54,7 +55,9 @@ REASONS: Mapping[str, str] = {  # reason -> type; people's alerts name them, so 
     "TelemetryStale": "Warning",
     "LeaderChanged": "Normal",
 }
-_EACH = ("Replanned", "MoveRolledBack", "NodeQuarantined", "NodeReturned")  # decisions: each is told, at once
+_EACH = (  # decisions, and where a move begins and ends: each is told, at once, so that they come in their order
+    "Replanned", "MoveStarted", "MoveCompleted", "MoveRolledBack", "NodeQuarantined", "NodeReturned",
+)  # fmt: skip
 _EVERY_S = 60.0
 _FORGET_S = 600.0  # told again after that long, it is another event
 _WRITE_S = 2.0
@@ -211,7 +214,6 @@ _OF_CONDITIONS = {  # condition, status, reason (any where empty) -> reason of t
     ("Planned", "False", "PlanFailed"): "PlanFailed",
     ("Applied", "False", "ApplyFailed"): "ApplyFailed",
     ("Applied", "False", "Applying"): "MoveStarted",
-    ("Applied", "True", "UpToDate"): "MoveCompleted",
     ("Degraded", "True", "HardwareFault"): "GPUFaultDetected",
     ("Degraded", "True", "SLOMissed"): "SLOMissed",
     ("Degraded", "True", ""): "ReplicaFailed",
@@ -233,8 +235,41 @@ def of_change(old: Object | None, new: Object) -> list[tuple[str, str]]:
         event = _OF_CONDITIONS.get((row["type"], *state)) or _OF_CONDITIONS.get((row["type"], row["status"], ""))
         if event is not None and state != before.get(row["type"]):
             said.append((event, row["message"]))
+    if (done := _completed(old, new)) is not None:
+        said.append(("MoveCompleted", done))
+    if _slo(old).startswith("missed") and _slo(new).startswith("met"):
+        said.append(("SLOMet", "latency objectives hold again"))
     if old is not None and old.get("plan") != new.get("plan") and not any(name == "PlanSolved" for name, _ in said):
         said += [
             ("PlanSolved", r["message"]) for r in new["conditions"] if (r["type"], r["reason"]) == ("Planned", "Solved")
         ]
     return said
+
+
+def _completed(old: Object | None, new: Object) -> str | None:
+    """What is said of a move that has ended: its objects are as planned, and its replicas serve.
+
+    Replicas that failed and serve again are no move: there the objects were as planned before anything was missing.
+    """
+    applied, ready = _row(new, "Applied"), _row(new, "Ready")
+    was_applied, was_ready = _row(old, "Applied"), _row(old, "Ready")
+    if not (_up_to_date(applied) and ready.get("status") == "True"):
+        return None
+    if _up_to_date(was_applied):
+        if was_ready.get("status") != "False":
+            return None
+        if was_applied.get("lastTransitionTime", "") < was_ready.get("lastTransitionTime", ""):
+            return None
+    return f"{applied['message']}; {ready['message']}"
+
+
+def _row(status: Object | None, kind: str) -> Object:
+    return next((row for row in (status or {}).get("conditions") or () if row["type"] == kind), {})
+
+
+def _up_to_date(applied: Object) -> bool:
+    return (applied.get("status"), applied.get("reason")) == ("True", "UpToDate")
+
+
+def _slo(status: Object | None) -> str:
+    return str((status or {}).get("slo", "")).lower()

@@ -4,7 +4,7 @@ Whatever the bytes, the outcome is a report or a refusal in one line. The node's
 the one that its token was bound to: who asks for that is `identity`, given by whoever checked the token.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -174,9 +174,16 @@ def fault_words(report: Report) -> str:
     return "; ".join(every[:_SHOWN_FAULTS]) + more
 
 
-def overrun_words(report: Report) -> str:
-    """What is more than was planned, in words."""
-    found = [one.words or f"{one.kind}{f' of GPU {one.gpu}' if one.gpu >= 0 else ''}" for one in report.overruns]
+def overrun_words(report: Report, service_of: Callable[[str, str], str] = lambda space, pod: "") -> str:
+    """What is more than was planned, and whose. `service_of`: the service of a pod; empty for none of ours."""
+    pods = {gpu.gpu: gpu.pods for gpu in report.gpus}
+    found = []
+    for one in report.overruns:
+        services = sorted({service_of(space, pod) for space, pod, _ in pods.get(one.gpu, ())} - {""})
+        whose = ", ".join(services) or one.job
+        where = f"GPU {one.gpu}" if one.gpu >= 0 else ""
+        place = " on ".join(part for part in (whose, where) if part)
+        found.append(": ".join(part for part in (place, one.words or one.kind) if part))
     more = f" and {len(found) - _SHOWN_FAULTS} more" if len(found) > _SHOWN_FAULTS else ""
     return "; ".join(found[:_SHOWN_FAULTS]) + more
 

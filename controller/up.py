@@ -26,7 +26,7 @@ from planner.errors import BadInput
 from planner.hardware import Inventory
 
 STORE, TOKENS, SECRET = "cluster.db", "tokens.json", "secret"
-_STORY = "story"
+STORY = "story"
 _LOOK_S = 0.1
 _CALL_S = 60.0
 _SECRET_BYTES = 32
@@ -105,30 +105,30 @@ class Embedded:
         self.world.run(self._stopped.is_set, lambda: self.options.speed, self._stopped.wait)
 
     def _play(self, story: Story) -> None:
-        kept = self.world.store.said(_STORY)
+        kept = self.world.store.said(STORY)
         state: dict[str, Any] = {"start_s": self.world.now_s, "next": 0, "name": story.name} if kept is None else kept
         if state["name"] != story.name:
             raise BadInput(
                 f"the cluster is in the story {state['name']!r}, got {story.name!r}: begin anew with --fresh"
             )
-        self.world.store.say(_STORY, state)
+        self.world.store.say(STORY, state)
         while not self._stopped.wait(_LOOK_S) and state["next"] < len(story.steps):
             now_s = self.world.now_s - state["start_s"]
             for index, step, refused in play(story, state["next"], now_s, self._ask, self._choose):
-                state = {**(self.world.store.said(_STORY) or state), "next": index}
-                self.world.store.say(_STORY, state)
+                state = {**(self.world.store.said(STORY) or state), "next": index}
+                self.world.store.say(STORY, state)
                 self._said(f"{step.say}" + (f" REFUSED: {'; '.join(refused)}" if refused else ""))
 
     def _choose(self, name: str, wanted: PlaceShape) -> Place | None:
         """Kept before anything is done there: whatever kills us, the GPU that was broken is the one that is mended."""
-        state = self.world.store.said(_STORY) or {}
+        state = self.world.store.said(STORY) or {}
         places = state.get("places", {})
         if name not in places:
             found = self.world.place(wanted.service, wanted.group)
             if found is None:
                 return None
             places = {**places, name: list(found)}
-            self.world.store.say(_STORY, {**state, "places": places})
+            self.world.store.say(STORY, {**state, "places": places})
         node, gpu = places[name]
         return str(node), int(gpu)
 
@@ -171,7 +171,7 @@ def events_since(site: Site, seen: set[str]) -> list[Mapping[str, Any]]:
     path = site.served.need("events").path()
     found = [one for one in site.objects.request("GET", path)["items"] if _mark(one) not in seen]
     seen.update(map(_mark, found))
-    return sorted(found, key=lambda one: str(one.get("eventTime", "")))
+    return sorted(found, key=lambda one: (str(one.get("eventTime", "")), int(one["metadata"]["resourceVersion"])))
 
 
 def _mark(event: Mapping[str, Any]) -> str:

@@ -135,7 +135,7 @@ def _embedded(
 ) -> None:
     from controller.embedded.world import Rules
     from controller.up import Embedded, Options
-    from controller.up_parts import beginning, chosen_story, gentle, hardware, midnight_s, narrate
+    from controller.up_parts import beginning, chosen_story, gentle, hardware, narrate, start_s
     from controller.web.access import is_loopback
 
     told = chosen_story(story, demo)
@@ -150,7 +150,7 @@ def _embedded(
         auth=auth if auth is not None else told is None or not is_loopback(listen.host),
     )
     found, document = hardware(inventory, told)
-    made = Embedded(options, Rules(start_s=midnight_s(), seed=seed, nodes=gentle()), typer.echo)
+    made = Embedded(options, Rules(start_s=start_s(told), seed=seed, nodes=gentle()), typer.echo)
     made.furnish(found, document)
     ended = _told_to_end()
     try:
@@ -159,11 +159,13 @@ def _embedded(
         made.stop()
         typer.echo(f"muster up: {listen.host}:{listen.port}: {error}", err=True)
         raise typer.Exit(FAILED) from None
-    for line in beginning(made):
+    which = "--demo" if story is None else f"--story {story}"
+    again = f"muster up {which}{f' --state {state}' if state else ''} --fresh"
+    for line in beginning(made, told, again):
         typer.echo(line)
     if told is not None:
         made.tell(told)
-    narrate(made, told, ended, typer.echo, exit_after)
+    narrate(made, told, ended, typer.echo, exit_after, again)
     made.stop()
     if made.failed is not None:
         typer.echo(f"muster up: ended by {type(made.failed).__name__}: {made.failed}", err=True)

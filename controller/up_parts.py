@@ -11,7 +11,7 @@ from typing import Any
 from controller.brake import Brake
 from controller.kube.node_round import NodeSettings
 from controller.story import Story, load
-from controller.up import Embedded, events_since
+from controller.up import STORY, Embedded, events_since
 from planner.errors import BadInput
 from planner.hardware import Inventory
 from planner.spec.fields import Context
@@ -56,26 +56,46 @@ def gentle() -> NodeSettings:
 
 
 def midnight_s() -> float:
-    """The last midnight (UTC): a simulated cluster begins its day there."""
+    """The last midnight (UTC): a story's day begins there."""
     return float(int(time.time()) // _DAY_S * _DAY_S)
 
 
-def beginning(made: Embedded) -> Iterator[str]:
-    """What is said once it serves."""
+def start_s(story: Story | None) -> float:
+    """When a new simulated cluster begins: with the day of its story, else now."""
+    return time.time() if story is None else midnight_s()
+
+
+def beginning(made: Embedded, story: Story | None, again: str) -> Iterator[str]:
+    """What is said once it serves. `again`: the command that plays the story anew."""
     yield f"Muster is at {made.address}"
     if made.token:
         yield f"token of the administrator, shown this once: {made.token}"
-    speed = made.options.speed
-    if speed != 1:
-        yield f"time goes {speed:g} times as fast as ours; it is {_time(made.world.now_s)} in the cluster"
+    speed, at = made.options.speed, f"it is {_time(made.world.now_s)} (UTC) in the cluster"
+    yield at if speed == 1 else f"{at}; time goes {speed:g} times as fast as ours"
+    if story is not None and is_over(story, made.world.store.said(STORY), made.world.now_s):
+        yield over(again)
 
 
-def narrate(made: Embedded, story: Story | None, ended: Event, say: Callable[[str], None], exit_after: bool) -> None:
+def over(again: str) -> str:
+    """Said at the end of a story, and at a start after it."""
+    return f"The day has been played; `{again}` plays it again"
+
+
+def is_over(story: Story, told: Mapping[str, Any] | None, now_s: float) -> bool:
+    """Whether a story was played to its end. `told`: how far it is, as it is kept; None before it began."""
+    return told is not None and told["next"] >= len(story.steps) and now_s >= told["start_s"] + story.lasts_s
+
+
+def narrate(
+    made: Embedded, story: Story | None, ended: Event, say: Callable[[str], None], exit_after: bool, again: str = ""
+) -> None:
     """Say what happens until it is to end: events as they come, and now and then how the fleet does."""
     seen: set[str] = set()
     events_since(made.site, seen)
     said_s = 0.0
-    over_s = None if story is None else float("inf")
+    played = story is not None and is_over(story, made.world.store.said(STORY), made.world.now_s)
+    if played and exit_after:
+        return
     while not ended.wait(_EVERY_S) and made.failed is None:
         for event in events_since(made.site, seen):
             about = (event.get("regarding") or {}).get("name", "")
@@ -83,11 +103,11 @@ def narrate(made: Embedded, story: Story | None, ended: Event, say: Callable[[st
         if story is not None and time.monotonic() - said_s > _STATUS_S:
             said_s = time.monotonic()
             say(f"{_time(made.world.now_s)}  {_fleet(made)}")
-        told = made.world.store.said("story")
-        if exit_after and story is not None and told is not None:
-            over_s = told["start_s"] + story.lasts_s
-            if told["next"] >= len(story.steps) and made.world.now_s >= over_s:
+        if story is not None and not played and is_over(story, made.world.store.said(STORY), made.world.now_s):
+            if exit_after:
                 return
+            played = True
+            say(over(again))
 
 
 def _fleet(made: Embedded) -> str:

@@ -240,7 +240,7 @@ def validate(
 ) -> None:
     """Check specs, inventories and plans without planning; prints every problem, with file and line.
 
-    Example: muster validate deploy/examples/*.yaml
+    Example: muster validate deploy/examples/chat.yaml deploy/examples/cluster.yaml
     """
     from planner.spec import validate as problems_of
 

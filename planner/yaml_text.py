@@ -31,6 +31,7 @@ _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,9})\]|\['([^']*)'\]")
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -69,6 +70,11 @@ class Document:
 
     def where(self, path: NodePath) -> str:
         """`chat.yaml:14: spec.slo[0].ttft`; the line is that of the nearest value there is."""
+        place, shown = f"{self.file}:{self.line(path)}", show_path(path)
+        return f"{place}: {shown}" if shown else place
+
+    def line(self, path: NodePath) -> int:
+        """The line of the nearest value there is."""
         node = self.root
         for step in path:
             child = node.child(step)
@@ -77,8 +83,7 @@ class Document:
             if child is None:
                 break
             node = child
-        shown = show_path(path)
-        return f"{self.file}:{node.line}: {shown}" if shown else f"{self.file}:{node.line}"
+        return node.line
 
 
 def show_path(path: NodePath) -> str:
@@ -90,6 +95,14 @@ def show_path(path: NodePath) -> str:
         else:
             text += f"[{got(step)}]"
     return text.removeprefix(".")
+
+
+def read_path(text: str) -> NodePath:
+    """The path that `show_path` wrote, as far as it can be told."""
+    steps: list[str | int] = []
+    for word, index, quoted in _STEP.findall(text):
+        steps.append(int(index) if index else quoted or word)
+    return tuple(steps)
 
 
 def read(path: Path) -> tuple[Document, ...]:

@@ -157,7 +157,7 @@ class Overruns:
             counts[index] = counts.get(index, 0) + requests.count
             slo_s = requests.slo_s if requests.slo_s is not None else given.latency_s if given else None
             if slo_s is not None and requests.latencies_s:
-                over = _over(began_s, requests.p99_s(), slo_s, 1.0, "s", "p99 latency ")
+                over = _late(began_s, requests.p99_s(), slo_s)
                 cause, words = self._cause(samples.get(index))
                 if over is not None and cause:
                     over = Over(over.since_s, over.ratio, f"{over.words}; cause: {words}", cause)
@@ -184,7 +184,14 @@ class Overruns:
         return "", ""
 
 
-def _over(since_s: float, got: float, limit: float, ratio: float, unit: str, what: str = "") -> Over | None:
+def _over(since_s: float, got: float, limit: float, ratio: float, unit: str) -> Over | None:
     if got <= ratio * limit:
         return None
-    return Over(since_s, got / limit, f"{what}{got:.4g} {unit}, {got / limit:.2f} times the {limit:.4g} {unit} given")
+    return Over(since_s, got / limit, f"{got:.4g} {unit}, {got / limit:.2f} times the {limit:.4g} {unit} given")
+
+
+def _late(since_s: float, got_s: float, limit_s: float) -> Over | None:
+    if got_s <= limit_s:
+        return None
+    words = f"slowest 1 % of requests took {got_s:.4g} s end to end, planned {limit_s:.4g} s"
+    return Over(since_s, got_s / limit_s, words)

@@ -42,6 +42,13 @@ class Broken:
     message: str
 
 
+def alternatives(kind: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Where exactly one of some keys stands, and which they are."""
+    words = "allowed: one of "
+    one_of = (rule for rule in RULES if rule.kind == kind and rule.message.startswith(words))
+    return [(rule.at, tuple(rule.message.removeprefix(words).split(", "))) for rule in one_of]
+
+
 def broken(kind: str, new: Value, old: Value | None = None) -> list[Broken]:
     """Every rule that an object with its defaults filled in breaks, in the order of the rules."""
     return [

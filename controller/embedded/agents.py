@@ -100,8 +100,8 @@ class SimulatedAgent:
         for one, load, ill in zip(self.gpus, loads, ills, strict=True):
             at = one.index
             was = self.heard[at]
-            if ill is None and was is not None and was.stops:
-                self.energy_j[at] = 0.0  # it was reset, so its counter begins anew
+            if ill is None and was is not None:
+                self.energy_j[at] = 0.0  # it was reset or replaced, so its counter begins anew
             if ill is not None and ill.xid and ill != was:
                 self.agent.hear(Xid(at, ill.xid, now_s, "nvml"))
             self.heard[at] = ill

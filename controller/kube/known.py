@@ -260,10 +260,11 @@ class Known:
     def overrun(self, kept: Iterable[Kept]) -> None:
         """Take in what agents tell of replicas that are over what they were given. What is over may come anew."""
         now_s, least_s = self.clock(), self.settings.laws.slo_window_s
-        self.overruns = lasting(kept, self._service_of_pod, now_s, least_s)
+        self.overruns = lasting(kept, self.service_of_pod, now_s, least_s)
         self.planned_over = {key: mine & self.overruns.get(key, frozenset()) for key, mine in self.planned_over.items()}
 
-    def _service_of_pod(self, space: str, pod: str) -> str:
+    def service_of_pod(self, space: str, pod: str) -> str:
+        """The service of a pod; empty for none of ours."""
         found = self.cache.get("pods", space, pod)
         return "" if found is None else service_of(found) or ""
 

@@ -126,7 +126,7 @@ class NodeRound:
         for name, one in list(self.kept.items()):
             over = frozenset((row.kind, row.gpu) for row in one.report.overruns)
             if not over <= self._over.get(name, frozenset()) and name in nodes:  # by how much changes all the time
-                self._tell(nodes[name], "OverrunDetected", overrun_words(one.report))
+                self._tell(nodes[name], "OverrunDetected", overrun_words(one.report, self._known.service_of_pod))
             self._over[name] = over
         for name in done & set(step.quarantine):
             self._tell(nodes[name], "NodeQuarantined", states[name].fault)

@@ -9,6 +9,7 @@ from controller import names
 from controller.causes import Facts, Planning
 from controller.cluster import Hold, Kind, Target
 from controller.conditions import status
+from controller.demand import faulty
 from controller.events import of_change
 from controller.hardware import gpus_of
 from controller.kube.applier import Applier
@@ -170,7 +171,8 @@ class ServiceRound:
             by_kind.setdefault((pod["metadata"].get("labels") or {}).get(names.KIND, ""), []).append(pod)
         workloads = known.cache.of(key, *WORKLOADS)
         counted = [running(one, by_kind.get(one["metadata"]["name"], ()), now_s, (), known.lost) for one in workloads]
-        out = (known.faulty(key) & known.facts().out) - known.lost  # of those their pods tell
+        # Where its pods are now, and not where they were when it was planned; of lost nodes their pods tell.
+        out = faulty(known.facts().out, pods, frozenset()) - known.lost
         moves = known.held.get(key)
         return Facts(
             service=obj,

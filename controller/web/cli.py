@@ -24,6 +24,8 @@ CaFile = Annotated[Path | None, typer.Option("--ca-file", help="Certificates (PE
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.", show_default=False)]
 Files = Annotated[list[str], typer.Option("--filename", "-f", help="File of objects; - for standard input.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.", show_default="a table")]
+Data = Annotated[str, typer.Option("--output", "-o", help="json or yaml.", show_default="a report")]
+AsJson = Annotated[bool, typer.Option("--json", help="The same as -o json.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on, and print what changes.")]
 LOCAL = "http://127.0.0.1:8080"
 DIFFERS, NOT_THERE, NO_ANSWER = 1, 3, 4
@@ -40,7 +42,7 @@ def apply(
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
-    """Make the objects of files, or change them to be so; what you applied before and left out now goes.
+    """Make the objects of files, or change them to be so; fields that you applied before and leave out now are removed.
 
     Example: muster apply -f deploy/examples/chat.yaml
     """
@@ -79,6 +81,8 @@ def describe(
     what: Annotated[str, typer.Argument(help="service, plan, node, powerdomain, or KIND/NAME.", show_default=False)],
     name: Annotated[str, typer.Argument(help="Which one.", show_default=False)] = "",
     namespace: Namespace = "default",
+    output: Data = "",
+    as_json: AsJson = False,
     server: Server = LOCAL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
@@ -89,11 +93,12 @@ def describe(
     """
     from controller.web.commands import described
 
+    output = _data(output, as_json)
     what, name = _split(what, name)
     if not name:
         raise BadInput("NAME: got none, allowed: which one to describe, such as muster describe service chat")
     with _client(server, token_file, ca_file) as client:
-        _run(lambda: described(client, what, name, namespace))
+        _run(lambda: described(client, what, name, namespace, output))
 
 
 def diff(
@@ -171,6 +176,8 @@ def top(
     ] = "",
     watch: Watch = False,
     every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks, with -w.")] = 2.0,
+    output: Data = "",
+    as_json: AsJson = False,
     server: Server = LOCAL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
@@ -181,8 +188,9 @@ def top(
     """
     from controller.web.commands import at_the_top
 
+    output = _data(output, as_json)
     with _client(server, token_file, ca_file) as client:
-        _run(lambda: at_the_top(client, what, watch, every))
+        _run(lambda: at_the_top(client, what, watch, every, output))
 
 
 def _client(server: str, token_file: Path | None, ca_file: Path | None) -> "Client":
@@ -202,6 +210,13 @@ def _split(what: str, name: str) -> tuple[str, str]:
 def _known(output: str) -> None:
     if output not in _OUTPUTS:
         raise BadInput(f"-o: got {output!r}, allowed: {', '.join(_OUTPUTS[1:])}")
+
+
+def _data(output: str, as_json: bool) -> str:
+    """The form that is asked for; empty for a report."""
+    if output not in ("", "json", "yaml") or (as_json and output == "yaml"):
+        raise BadInput(f"-o: got {output!r}{' with --json' if as_json else ''}, allowed: json, yaml")
+    return "json" if as_json else output
 
 
 def _run(work: Any) -> None:

@@ -27,11 +27,14 @@ class Unreachable(MusterError):
 
 
 class Answered(MusterError):
-    """A refusal. `status`: of HTTP; `lines`: each fault of the request by itself."""
+    """A refusal. `status`: of HTTP; `errors`: path and words of each fault; `lines`: those for people."""
 
-    def __init__(self, status: int, message: str, lines: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, status: int, message: str, errors: tuple[tuple[str, str], ...] = (), lines: tuple[str, ...] | None = None
+    ) -> None:
         super().__init__(message)
-        self.status, self.lines = status, lines
+        self.status, self.errors = status, errors
+        self.lines = tuple(": ".join(filter(None, one)) for one in errors) if lines is None else lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +183,8 @@ def _refusal(server: str, status: int, found: object) -> MusterError:
         return Unreachable(f"{server}: {detail}")
     if status == 401:
         detail = f"{detail}; give one by --token-file or {TOKEN_VARIABLE}"
-    lines = tuple(_line(one) for one in problem.get("errors") or ())
-    return Answered(status, detail, lines)
-
-
-def _line(error: Mapping[str, Any]) -> str:
-    return ": ".join(part for part in (error.get("path"), error.get("detail")) if part)
+    errors = tuple((str(one.get("path") or ""), str(one.get("detail") or "")) for one in problem.get("errors") or ())
+    return Answered(status, detail, errors)
 
 
 def _why(error: Exception) -> str:

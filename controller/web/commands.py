@@ -5,12 +5,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import typer
 
 from controller.web.client import Answered, Client
-from controller.web.describe import report_of
+from controller.web.describe import report_of, view_of
 from controller.web.files import Given, given
 from controller.web.overview_text import overview_report
 from controller.web.tables import Resource, resource, table
@@ -27,8 +28,11 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 
 def applied(client: Client, files: Sequence[str], namespace: str, dry: bool, force: bool, output: str) -> None:
-    """Apply the objects of files, one after the other; the first that is refused ends it."""
-    for one in given(files, namespace):
+    """Apply the objects of files, one after the other; the first that is refused ends it.
+
+    Nothing is sent while anything is wrong in any file.
+    """
+    for one in _sound(files, namespace):
         before = _live(client, one)
         reply = _apply(client, one, dry, force)
         word = "created" if before is None else "unchanged" if _same(before, reply.found) else "configured"
@@ -43,7 +47,16 @@ def _apply(client: Client, one: Given, dry: bool, force: bool) -> Any:
     try:
         return client.ask("PATCH", one.path, one.obj, query=query, content_type=APPLY)
     except Answered as error:
-        raise Answered(error.status, f"{one.where}: {error}", tuple(f"{one.where}: {x}" for x in error.lines)) from None
+        lines = tuple(f"{one.at(path)}: {words}" for path, words in error.errors)
+        raise Answered(error.status, lines[0] if len(lines) == 1 else f"{one.at('')}: {error}", (), lines) from None
+
+
+def _sound(files: Sequence[str], namespace: str) -> list[Given]:
+    """The objects of files; raises Answered, before anything is asked, with a line for every problem that they have."""
+    found = given(files, namespace)
+    if problems := [line for one in found for line in one.problems()]:
+        raise Answered(HTTPStatus.UNPROCESSABLE_ENTITY, problems[0], (), tuple(problems))
+    return found
 
 
 def _live(client: Client, one: Given) -> Object | None:
@@ -126,15 +139,18 @@ def _print_rows(
         printed([made])
 
 
-def described(client: Client, what: str, name: str, namespace: str) -> None:
+def described(client: Client, what: str, name: str, namespace: str, output: str = "") -> None:
     """Print all about one thing."""
+    if output:
+        _print(view_of(client, resource(what), name, namespace), output)
+        return
     printed(report_of(client, resource(what), name, namespace))
 
 
 def differences(client: Client, files: Sequence[str], namespace: str) -> bool:
     """Print what applying would change; whether it would change anything."""
     differs = False
-    for one in given(files, namespace):
+    for one in _sound(files, namespace):
         before = _live(client, one)
         after = _bare(_apply(client, one, dry=True, force=True).found)
         old = "" if before is None else dump(json.loads(json.dumps(_bare(before))))
@@ -201,8 +217,15 @@ def _is_about(row: Object, name: str) -> bool:
     return not name or str(row["about"]).rpartition("/")[2] == name
 
 
-def at_the_top(client: Client, what: str, watch: bool, every_s: float) -> None:
+def at_the_top(client: Client, what: str, watch: bool, every_s: float, output: str = "") -> None:
     """Print the fleet, or one resource, as it is now; with `watch` again and again."""
+    if output:
+        if watch:
+            raise BadInput(f"-o: got {output} with -w, allowed: a table")
+        kind = _in_top(what) if what else None
+        found = client.ask("GET", "/overview").found if kind is None else _listed(client, kind)
+        _print(found, output)
+        return
     look = _top_of(client, what)
     while True:
         report = look()
@@ -218,15 +241,24 @@ def at_the_top(client: Client, what: str, watch: bool, every_s: float) -> None:
 def _top_of(client: Client, what: str) -> Callable[[], Report]:
     if not what:
         return lambda: overview_report(client)
-    kind = resource(what)
-    if kind.name not in ("services", "nodes", "gpus", "powerdomains"):
-        raise BadInput(f"got {what!r}, allowed: services, nodes, gpus, powerdomains")
+    kind = _in_top(what)
 
     def look() -> Report:
         rows, now_s = client.all(f"/{kind.path}")
         return [table(kind, rows, now_s, wide=False, spaces=True)]
 
     return look
+
+
+def _in_top(what: str) -> Resource:
+    kind = resource(what)
+    if kind.name not in ("services", "nodes", "gpus", "powerdomains"):
+        raise BadInput(f"got {what!r}, allowed: services, nodes, gpus, powerdomains")
+    return kind
+
+
+def _listed(client: Client, kind: Resource) -> Object:
+    return {"kind": "List", "items": client.all(f"/{kind.path}")[0]}
 
 
 def _print(found: object, output: str) -> None:

@@ -22,6 +22,18 @@ def report_of(client: Client, kind: Resource, name: str, namespace: str) -> Repo
     return reports[kind.name](client, name, namespace)
 
 
+def view_of(client: Client, kind: Resource, name: str, namespace: str) -> Object:
+    """What the report is made of, for programs; raises BadInput for what has none."""
+    paths = {
+        "services": f"/services/{namespace}/{name}/view", "plans": f"/plans/{namespace}/{name}",
+        "nodes": f"/nodes/{name}", "powerdomains": f"/powerdomains/{name}/view",
+    }  # fmt: skip
+    if kind.name not in paths:
+        raise BadInput(f"got {kind.name!r}, allowed: {', '.join(paths)}")
+    found: Object = client.ask("GET", paths[kind.name]).found
+    return found
+
+
 def _service(client: Client, name: str, namespace: str) -> Report:
     reply = client.ask("GET", f"/services/{namespace}/{name}/view")
     found, now_s = reply.found, reply.clock_s

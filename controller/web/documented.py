@@ -9,7 +9,7 @@ from controller.web.problems import MEDIA_TYPE
 
 _WORDS = {
     304: "Nothing changed since the version in If-None-Match.",
-    401: "No token, or one that nobody vouches for.",
+    401: "No token, or one that is not known here.",
     403: "The token may not do this.",
     404: "There is none by that name.",
     409: "It is in conflict with what there is.",

@@ -38,14 +38,7 @@ class Body:
 
     def line(self, path: NodePath) -> int | None:
         """The line of the nearest value there is."""
-        if self.document is None:
-            return None
-        node = self.document.root
-        for step in path:
-            if (child := node.child(step)) is None:
-                break
-            node = child
-        return node.line
+        return None if self.document is None else self.document.line(path)
 
 
 class Reader:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controller.web.checks import checked
 from controller.web.tables import Resource, of_kind
 from planner.errors import BadInput, UnknownName
-from planner.yaml_text import MAX_BYTES, Document, parse, read
+from planner.yaml_text import MAX_BYTES, Document, parse, read, read_path
 
 STANDARD_INPUT = "-"
 
@@ -21,13 +22,23 @@ class Given:
     resource: Resource
     namespace: str
     name: str
-    where: str
+    document: Document
 
     @property
     def path(self) -> str:
         """Where the API has it."""
         space = f"{self.namespace}/" if self.resource.namespaced else ""
         return f"/{self.resource.path}/{space}{self.name}"
+
+    def at(self, path: str) -> str:
+        """File, line and path of a value; `path` as the API writes it."""
+        place = f"{self.document.file}:{self.document.line(read_path(path))}"
+        return f"{place}: {path}" if path else place
+
+    def problems(self) -> list[str]:
+        """All that is wrong with it, as the server would say it, with file and line."""
+        found = checked(self.resource.kind, self.obj, namespace=self.namespace, name=self.name).problems
+        return [f"{self.at(one.path)}: {one.detail}" for one in found]
 
     def __str__(self) -> str:
         return f"{self.resource.kind.lower()}/{self.name}"
@@ -49,9 +60,10 @@ def _documents(file: str) -> Sequence[Document]:
 
 def _given(document: Document, namespace: str) -> Given:
     obj = document.root.plain()
-    where = document.where(())
     if not isinstance(obj, dict):
-        raise BadInput(f"{where}: got no mapping, allowed: an object with apiVersion, kind, metadata and spec")
+        raise BadInput(
+            f"{document.where(())}: got no mapping, allowed: an object with apiVersion, kind, metadata and spec"
+        )
     kind, meta = obj.get("kind"), obj.get("metadata")
     try:
         resource = of_kind(str(kind))
@@ -63,4 +75,4 @@ def _given(document: Document, namespace: str) -> Given:
     said = str(meta.get("namespace") or namespace or "default")
     if namespace and meta.get("namespace") not in (None, namespace):
         raise BadInput(f"{document.where(('metadata', 'namespace'))}: got {said!r}, allowed: {namespace}, as -n says")
-    return Given(dict(obj), resource, said if resource.namespaced else "", name, where)
+    return Given(dict(obj), resource, said if resource.namespaced else "", name, document)

@@ -174,7 +174,7 @@ class Gate:
             return await asyncio.get_running_loop().run_in_executor(None, self._tokens.caller, token)
         except Unknown:
             self._unknown.wait_s(address, time.monotonic())
-            words = "got a token that nobody vouches for, allowed: one that counts"
+            words = "this token is not known here"
             challenge = {"WWW-Authenticate": _CHALLENGE["WWW-Authenticate"] + ', error="invalid_token"'}
             raise Refused(401, "unauthorized", words, headers=challenge) from None
         except ApiError as error:

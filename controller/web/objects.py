@@ -4,13 +4,14 @@ Every write is checked whole before the cluster sees it, and names the version t
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from fastapi import Response
 
+from controller.crds.rules import alternatives
 from controller.embedded.patches import merge
 from controller.kube.rest import APPLY, ApiError
 from controller.web.asked import Ask, answered, expected, unchanged
@@ -20,21 +21,23 @@ from controller.web.problems import FieldError, Refused, invalid, not_found, sai
 Object = Mapping[str, Any]
 MANAGER = "muster-api"
 _MOST_MANAGER, _MOST_SAID = 128, 1000
+_ONE_OF = "allowed: one of "  # as `controller.crds.rules` says it
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of objects: its name, its plural in the cluster, and its part of paths."""
+    """A kind of objects: its name, its plural in the cluster, its part of paths, and what people call one."""
 
     name: str
     plural: str
     path: str
+    called: str
     namespaced: bool = False
 
 
-SERVICE = Kind("GPUService", "gpuservices", "services", True)
-INVENTORY = Kind("ClusterInventory", "clusterinventories", "inventories")
-DOMAIN = Kind("PowerDomain", "powerdomains", "powerdomains")
+SERVICE = Kind("GPUService", "gpuservices", "services", "service", True)
+INVENTORY = Kind("ClusterInventory", "clusterinventories", "inventories", "inventory")
+DOMAIN = Kind("PowerDomain", "powerdomains", "powerdomains", "power domain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def live(ask: Ask, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
         return ask.site.objects.request("GET", ask.site.served.need(kind.plural).path(namespace, name))
     except ApiError as error:
         if error.status == 404:
-            raise not_found(kind.name, f"{namespace}/{name}" if namespace else name) from None
+            raise not_found(kind.called, f"{namespace}/{name}" if namespace else name) from None
         raise
 
 
@@ -199,11 +202,33 @@ def _applied(ask: Ask, kind: Kind, namespace: str, name: str, how: Patching) -> 
     path = ask.site.served.need(kind.plural).path(namespace, name)
     query = {"fieldManager": how.manager, "force": "true" if how.force else "false"}
     objects = ask.site.objects
-    would = objects.request("PATCH", path, obj, query={**query, "dryRun": "All"}, content_type=APPLY)
+    try:
+        would = objects.request("PATCH", path, obj, query={**query, "dryRun": "All"}, content_type=APPLY)
+    except ApiError as error:
+        mixed = [one for one in _mixed(kind, obj, old) if f"{one.path}: {_ONE_OF}" in str(error)]
+        raise invalid(mixed, kind.name) if mixed else error from None
     plain = {key: value for key, value in would.items() if key != "status"}
     sound(ask, kind, dataclasses.replace(body, plain=plain), namespace, name)
     made = would if how.dry else objects.request("PATCH", path, obj, query=query, content_type=APPLY)
     return shown(made, 201 if old is None and not how.dry else 200)
+
+
+def _mixed(kind: Kind, obj: Object, old: Object | None) -> Iterator[FieldError]:
+    """Alternatives of which one is applied and another is there: neither is wrong, so say which is whose."""
+    for path, keys in alternatives(kind.name):
+        mine, there = (_at(path, one) for one in (obj, old))
+        applied, live = [key for key in keys if key in mine], [key for key in keys if key in there and key not in mine]
+        if applied and live:
+            words = f"got {applied[0]} (applied) and {', '.join(live)} (live, which others wrote), {_ONE_OF}"
+            way_out = "delete the object first, or apply under another name"
+            yield said(".".join(path), f"{words}{', '.join(keys)}; {way_out}")
+
+
+def _at(path: Sequence[str], obj: Object | None) -> Object:
+    found: Any = obj
+    for step in path:
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _wanted(ask: Ask, kind: Kind, body: Body, namespace: str, name: str) -> dict[str, Any]:

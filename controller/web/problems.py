@@ -11,7 +11,7 @@ from controller.kube.rest import ApiError
 
 MEDIA_TYPE = "application/problem+json"
 _URN = "urn:muster:problem:"
-_MOST_DETAIL, _MOST_ERRORS = 2000, 100
+_MOST_DETAIL, _MOST_ERRORS, _MOST_NAME = 2000, 100, 320
 _GOT, _ALLOWED = "got ", ", allowed: "
 _RETRY_S = 2  # where the cluster does not say when to come back
 
@@ -74,8 +74,8 @@ def invalid(errors: Sequence[FieldError], what: str = "the body") -> Refused:
 
 
 def not_found(what: str, name: str) -> Refused:
-    """Nothing by that name."""
-    return Refused(404, "not-found", f"{what}: got {name!r}, allowed: one that is there")
+    """Nothing by that name. `what`: what it would be, in people's words."""
+    return Refused(404, "not-found", f"there is no {what} {name[:_MOST_NAME]}")
 
 
 _OF_STATUS = {

@@ -43,8 +43,20 @@ def model(name: str, base: Path | None = None) -> Model:
     path = (base or Path()) / name
     if name.endswith(".json") or _is_file(path / FILE):
         return from_config(path)
+    raise _unknown(name, "or the path of a config.json")
+
+
+def catalogued(name: str, _: Path | None = None) -> Model:
+    """A model by its name or an alias in any case, for names that others send: no file is read. Raises UnknownName."""
+    known = _names().get(name.lower())
+    if known is None:
+        raise _unknown(name, "")
+    return known
+
+
+def _unknown(name: str, otherwise: str) -> UnknownName:
     aliases = {alias: row.name for row in models() for alias in row.aliases}
-    raise UnknownName("model", name, (row.name for row in models()), aliases, "or the path of a config.json")
+    return UnknownName("model", name, (row.name for row in models()), aliases, otherwise)
 
 
 def checkpoint(name: str) -> str | None:

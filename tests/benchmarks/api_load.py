@@ -28,8 +28,9 @@ from tests.controller.web.schema_run import schemathesis
 MOST_S, SHARE = 0.2, 0.99
 FLEET = "deploy/examples/demo.yaml"
 READS = (
-    "/services", "/services/default/chat", "/services/default/chat/view", "/plans/default/chat", "/nodes", "/gpus",
-    "/overview", "/events?limit=50", "/powerdomains", "/series?metric=rate_per_s&subject=default/chat",
+    "/services", "/services/default/assistant", "/services/default/assistant/view", "/plans/default/assistant",
+    "/nodes", "/gpus",
+    "/overview", "/events?limit=50", "/powerdomains", "/series?metric=rate_per_s&subject=default/assistant",
 )  # fmt: skip
 BOMB = b"a: &a [x, x, x, x, x, x, x, x, x, x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (97 + i, 97 + i, b", ".join([b"*%c" % (96 + i)] * 10)) for i in range(1, 9)

@@ -25,7 +25,7 @@ def main(state: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     made.start()
     made.tell(replace(story, steps=story.steps[:1]))
-    while made.world.loop.known.plan("default/chat") is None and not ended.wait(0.1):
+    while made.world.loop.known.plan("default/assistant") is None and not ended.wait(0.1):
         pass
     ended.wait(5.0)
     print(made.address, made.token, flush=True)

@@ -20,8 +20,9 @@ _STAMP = 35  # SO_TIMESTAMPNS, which the socket module does not name
 _EVERY_S, _PATIENCE_S = 1.0, 30.0
 _WRITES = 97  # one in so many questions writes
 READS = (
-    "/services", "/services/default/chat", "/services/default/chat/view", "/plans/default/chat", "/nodes", "/gpus",
-    "/overview", "/events?limit=50", "/powerdomains", "/series?metric=rate_per_s&subject=default/chat",
+    "/services", "/services/default/assistant", "/services/default/assistant/view", "/plans/default/assistant",
+    "/nodes", "/gpus",
+    "/overview", "/events?limit=50", "/powerdomains", "/series?metric=rate_per_s&subject=default/assistant",
 )  # fmt: skip
 
 

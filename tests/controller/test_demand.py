@@ -44,6 +44,13 @@ def test_gpus_on_nodes_that_are_out_count_at_rest() -> None:
     assert left_w(fleet) == (10_000.0 - 8 * REST_W, 8 * REST_W)
 
 
+def test_gpus_that_the_new_plan_leaves_count_at_rest_wherever_they_are() -> None:
+    own = [a_pod("p", node="b", gpus=8, labels={"muster.dev/service": "new"})]
+    assert left_w(a_hall([a_node("a"), a_node("b")], own)) == (10_000.0, 16 * REST_W)
+    out = a_hall([a_node("a"), a_node("b")], own, without=frozenset(("b",)))
+    assert left_w(out) == (10_000.0 - 8 * REST_W, 8 * REST_W)
+
+
 @pytest.mark.parametrize("placed", [True, False])
 def test_what_others_are_to_draw_is_taken_off_and_their_gpus_rest_no_more(placed: bool) -> None:
     other = an_allocation(Recipe("H100-SXM", tp=8), node_group="h100", replicas=1)

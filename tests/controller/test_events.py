@@ -186,3 +186,30 @@ def test_a_change_of_status_is_told_once_and_other_words_of_it_are_not() -> None
     assert of_change(fault, crash) == [("ReplicaFailed", "c")]
     held = {"plan": "d-1", "conditions": [row("RebalanceHeld", "True", "Paused", "p")]}
     assert of_change(solved, held) == [("RebalanceHeld", "p")]
+
+
+def a_move(applied: str, applied_s: int, ready: str, ready_s: int, slo: str = "") -> dict[str, Any]:
+    rows = [row("Applied", applied, "UpToDate" if applied == "True" else "Applying", "objects as planned")]
+    rows.append(row("Ready", ready, "Serving" if ready == "True" else "Starting", "2 of 2 replicas serve"))
+    for one, at_s in zip(rows, (applied_s, ready_s), strict=True):
+        one["lastTransitionTime"] = f"2026-01-01T00:00:{at_s:02}Z"
+    return {"plan": "d-1", "slo": slo, "conditions": rows}
+
+
+def test_a_move_is_complete_when_what_is_planned_serves() -> None:
+    begun, told, done = a_move("False", 1, "False", 1), a_move("True", 5, "False", 1), a_move("True", 5, "True", 9)
+    assert of_change(None, begun) == [("MoveStarted", "objects as planned")]
+    assert of_change(begun, told) == [], "its replicas start still"
+    assert of_change(told, done) == [("MoveCompleted", "objects as planned; 2 of 2 replicas serve")]
+    assert of_change(done, done) == []
+    assert [name for name, _ in of_change(a_move("False", 4, "True", 1), a_move("True", 5, "True", 1))] == [
+        "MoveCompleted"
+    ], "with spare replicas it serves throughout"
+    assert of_change(a_move("True", 5, "False", 20), a_move("True", 5, "True", 25)) == [], "replicas failed: no move"
+
+
+def test_objectives_that_hold_again_are_told() -> None:
+    missed, met = a_move("True", 1, "True", 1, "Missed"), a_move("True", 1, "True", 1, "Met")
+    assert of_change(missed, met) == [("SLOMet", "latency objectives hold again")]
+    assert of_change(met, met) == []
+    assert of_change(missed, a_move("True", 1, "True", 1, "")) == [], "nothing was heard"

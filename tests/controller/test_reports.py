@@ -127,5 +127,13 @@ def test_whatever_the_bytes_the_outcome_is_a_report_or_one_line(body: bytes) -> 
 
 def test_overruns_are_told_in_words_the_first_of_them() -> None:
     rows = [{"kind": "power", "gpu": i} for i in range(4)] + [{"kind": "time", "words": "chat takes 2 x its time"}]
-    assert overrun_words(parse(sent(1, overruns=rows[3:]))) == "power of GPU 3; chat takes 2 x its time"
-    assert overrun_words(parse(sent(1, overruns=rows))).endswith("power of GPU 2 and 2 more")
+    assert overrun_words(parse(sent(1, overruns=rows[3:]))) == "GPU 3: power; chat takes 2 x its time"
+    assert overrun_words(parse(sent(1, overruns=rows))).endswith("GPU 2: power and 2 more")
+
+
+def test_an_overrun_names_the_service_and_the_gpu() -> None:
+    late = {"kind": "latency_over_slo", "gpu": 2, "job": "a-job", "words": "too late"}
+    gpu = {"gpu": 2, "uuid": "u", "pods": [["default", "chat-0", "engine"]]}
+    report = parse(sent(1, overruns=[late], gpus=[gpu]))
+    assert overrun_words(report, lambda space, pod: f"{space}/chat") == "default/chat on GPU 2: too late"
+    assert overrun_words(report) == "a-job on GPU 2: too late"

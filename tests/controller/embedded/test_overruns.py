@@ -26,7 +26,7 @@ def test_a_replica_that_serves_late_is_planned_for_once() -> None:
     world.inject(node, gpus[0], "slow", factor=0.2)
     run(world, 1500, lambda: bool(overruns(world)))
     assert f"GPU {gpus[0]} of {node}" in overruns(world)[0]
-    assert told(world, "OverrunDetected")
+    assert f"default/chat on GPU {gpus[0]}: slowest 1 % of requests took " in told(world, "OverrunDetected")[0]
     run(world, 1200)
     assert len(overruns(world)) == 1, overruns(world)
     world.inject(node, gpus[0], "clear")

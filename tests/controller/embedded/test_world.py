@@ -64,22 +64,31 @@ def test_a_gpu_that_falls_off_the_bus_takes_its_node_out_and_the_service_moves(a
     run(world, 300, lambda: ready(world, "chat"))
     assert all(node not in one.gpus for one in world.serving.replicas.values() if one.ready)
     assert any(f"new faults: {node}" in note for note in told(world, "Replanned"))
+    run(world, 300, lambda: not _degraded(world))  # the node is out still, and nothing of the service is there
+    assert not told(world, "NodeReturned")
     world.inject(node, gpus[0], "clear")
     run(world, 600, lambda: bool(told(world, "NodeReturned")))
     account = world.serving.fleet.account("default/chat")
     assert account.submitted == account.finished + account.in_flight + account.waiting + account.refused
 
 
-def test_a_gpu_that_grows_slow_beside_its_peers_is_found_and_left(a_world: Make) -> None:
-    one = {"name": "h100", "gpu": "H100-SXM", "gpusPerNode": 4, "nodes": 2, "zone": "a", "pricePerHour": "$2.60"}
+def test_a_gpu_that_grows_slow_beside_its_peers_is_found_and_left_until_it_was_replaced(a_world: Make) -> None:
+    one = {"name": "h100", "gpu": "H100-SXM", "gpusPerNode": 4, "nodes": 3, "zone": "a", "pricePerHour": "$2.60"}
     world = a_world(None, one)
     submit(world, "chat", 400.0)
     run(world, 300, lambda: ready(world, "chat"))
-    full = max(("h100-0", "h100-1"), key=lambda node: _held(world, node))
+    full = max(("h100-0", "h100-1", "h100-2"), key=lambda node: _held(world, node))
     assert _held(world, full) == 4
     world.inject(full, 2, "slow", factor=0.6)
     run(world, 1200, lambda: bool(told(world, "NodeQuarantined")))
     assert "SM clock" in told(world, "NodeQuarantined")[0]
+    run(world, 1200, lambda: _held(world, full) == 0)
+    world.inject(full, 2, "clear")  # nothing runs there any more, and yet the node comes back
+    run(world, 600, lambda: bool(told(world, "NodeReturned")))
+
+
+def _degraded(world: World) -> bool:
+    return any(row["type"] == "Degraded" and row["status"] == "True" for row in status(world, "chat")["conditions"])
 
 
 def _held(world: World, node: str) -> int:

@@ -58,8 +58,8 @@ def test_get_shows_a_table_and_o_the_objects(made: Served) -> None:
 
 def test_what_is_not_there_is_told_in_a_line_with_an_exit_code_of_its_own(made: Served) -> None:
     for arguments, code, words in (
-        (("get", "service", "nothing"), 3, "allowed: one that is there"),
-        (("describe", "node", "nothing"), 3, "allowed: one that is there"),
+        (("get", "service", "nothing"), 3, "error: there is no service default/nothing"),
+        (("describe", "node", "nothing"), 3, "error: there is no node nothing"),
         (("get", "nonsense"), 2, "did you mean 'nodes'"),
         (("get", "services", "-o", "xml"), 2, "allowed: wide, json, yaml, name"),
         (("get", "gpus", "0"), 2, "allowed: none for gpus"),
@@ -127,7 +127,10 @@ def test_every_problem_of_a_file_is_a_line(made: Served, tmp_path: Path) -> None
     assert (ended.returncode, ended.stdout) == (2, "")
     *lines, last = ended.stderr.splitlines()
     assert len(lines) == 2
-    assert all(str(file) in line for line in lines)
+    texts = file.read_text("utf-8").splitlines()
+    for path in ("spec.qualityFloor", "spec.slos[0].ttft"):
+        at = 1 + next(number for number, line in enumerate(texts) if f"{path.rpartition('.')[2]}:" in line)
+        assert sum(line.startswith(f"{file}:{at}: {path}: ") for line in lines) == 1, lines
     assert last == "error: 2 problems"
     file.write_text("kind: Pod\nmetadata: {name: x}\n", "utf-8")
     assert "unknown kind 'Pod'" in run(made, "apply", "-f", str(file)).stderr
@@ -141,6 +144,15 @@ def test_describe_tells_state_figures_and_events(made: Served) -> None:
     assert "first_plan" in shown(made, "describe", "plan/chat")
     assert "GPU-big-0-3" in shown(made, "describe", "node", "big-0")
     assert "8.00 kW" in shown(made, "describe", "powerdomain", "rack-1")
+
+
+def test_describe_and_top_give_programs_what_they_show(made: Served) -> None:
+    told = json.loads(shown(made, "describe", "service", "chat", "--json"))
+    assert told["service"]["key"] == "default/chat"
+    assert json.loads(shown(made, "top", "-o", "json"))["gpus"]
+    assert [one["name"] for one in json.loads(shown(made, "top", "nodes", "--json"))["items"]][:1] == ["big-0"]
+    assert "allowed: json, yaml" in run(made, "top", "-o", "wide").stderr
+    assert "allowed: a table" in run(made, "top", "-w", "--json").stderr
 
 
 def test_top_shows_the_fleet(made: Served) -> None:
@@ -175,6 +187,7 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
         refused = run(made, "get", "services")
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert "give one by --token-file or MUSTER_TOKEN" in refused.stderr
+        assert "this token is not known here; " in run(made, "get", "services", MUSTER_TOKEN="another").stderr
         assert run(made, "get", "services", "--token-file", str(file)).returncode == 0
         assert run(made, "get", "services", MUSTER_TOKEN=token).returncode == 0
         assert run(made, "get", "services", MUSTER_TOKEN="two words").returncode == 2

@@ -120,6 +120,21 @@ def test_what_is_applied_and_then_left_out_goes_and_what_others_wrote_stays(clie
     assert same.headers["etag"] == again.headers["etag"]
 
 
+def test_an_alternative_of_what_others_wrote_is_refused_and_says_which_is_whose(client: httpx.Client) -> None:
+    made = a_spec("mixed")
+    assert client.post("/services", json=made).status_code == 201
+    load = {"ratePerSecond": 1, "distribution": {"input": _LENGTHS, "output": _LENGTHS}}
+    headers = {"Content-Type": "application/apply-patch+yaml"}
+    wanted = dump(a_spec("mixed", workload=load))
+    [error] = problem(client.patch("/services/default/mixed", content=wanted, headers=headers), 422)["errors"]
+    assert error["path"] == "spec.workload"
+    assert error["got"] == "distribution (applied) and buckets (live, which others wrote)"
+    assert error["allowed"].startswith("one of buckets, distribution")
+
+
+_LENGTHS: dict[str, Any] = {"name": "lognormal", "mean": 900, "spread": 1100, "max": 8192}
+
+
 def test_what_is_deleted_is_gone(client: httpx.Client, made: Served) -> None:
     assert client.delete(CHAT).json() == {"said": "GPUService default/chat is deleted"}
     made.cluster.passes(30)
