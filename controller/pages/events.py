@@ -20,7 +20,8 @@ KINDS = {
     "all": "All", "warnings": "Warnings", "plans": "Plans", "moves": "Moves", "hardware": "Hardware", "power": "Power",
 }  # fmt: skip
 _OF = {
-    "plans": ("PlanSolved", "PlanInfeasible", "PlanFailed", "Replanned", "ApprovalNeeded", "SpecRefused", "SLOMissed"),
+    "plans": ("PlanSolved", "PlanInfeasible", "PlanFailed", "Replanned", "ApprovalNeeded", "SpecRefused", "SLOMissed",
+              "SLOMet"),
     "moves": ("RebalanceStarted", "RebalanceHeld", "MoveStarted", "MoveCompleted", "MoveRolledBack", "ReplicaFailed",
               "ApplyFailed"),
     "hardware": ("GPUFaultDetected", "NodeQuarantined", "NodeReturned", "NodeLost", "NodeFound", "BrakeEngaged",

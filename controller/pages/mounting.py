@@ -224,7 +224,7 @@ def _signing(app: FastAPI, sessions: Sessions) -> None:
             return HTMLResponse(login_form("The form was sent from elsewhere.", dark, _ours(after)), 403)
         cookie = await run.io_bound(sessions.begin, token.strip())
         if cookie is None:
-            return HTMLResponse(login_form("Nobody vouches for this token.", dark, _ours(after)), 401)
+            return HTMLResponse(login_form("This token is not known here.", dark, _ours(after)), 401)
         answer = RedirectResponse(_ours(after), 303)
         secure = request.url.scheme == "https"
         answer.set_cookie(COOKIE, cookie, max_age=_LASTS_S, httponly=True, samesite="strict", secure=secure)

@@ -56,7 +56,7 @@ def test_nobody_is_sent_to_another_site(up: Up, client: httpx.Client, after: str
 def test_a_token_that_nobody_vouches_for_is_refused_in_words(client: httpx.Client) -> None:
     answer = client.post("/login", data={"token": "wrong"})
     assert answer.status_code == 401
-    assert "Nobody vouches for this token" in answer.text
+    assert "This token is not known here" in answer.text
     assert client.get("/").status_code == 303
 
 
