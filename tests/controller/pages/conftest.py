@@ -23,7 +23,7 @@ spec:
 """
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("up")
     (folder / "inventory.yaml").write_text(_INVENTORY)
@@ -33,7 +33,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         yield made
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # not longer: while it is open, no test of another module can run an event loop
 def browser() -> Iterator[Browser]:
     with sync_playwright() as play:
         made = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
