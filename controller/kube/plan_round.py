@@ -6,8 +6,9 @@ One for which planning fails is set aside, and the others go on.
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from controller.capacity import Room
 from controller.cluster import Kind
@@ -102,7 +103,7 @@ class PlanRound:
         known = self._known
         obj = known.service(key)
         spec = None if obj is None else known.spec(obj)
-        if obj is None or not isinstance(spec, ServiceSpec):
+        if obj is None or not isinstance(spec, ServiceSpec) or obj["metadata"].get("deletionTimestamp"):
             known.answered(key)
             return None
         plan = known.plan(key)
@@ -157,9 +158,18 @@ class PlanRound:
             self._known.asked[one.key] = one.rate_per_s
         self._known.answered(one.key, one.reason)
 
+    def _there(self, service: Mapping[str, Any]) -> bool:
+        """Whether a service that was planned is still to run: a plan for one that goes would be left behind."""
+        now = self._known.service(key_of(service))
+        meta = {} if now is None else now["metadata"]
+        return meta.get("uid") == service["metadata"].get("uid") and not meta.get("deletionTimestamp")
+
     def _write(self, answer: Answer) -> None:
         """Put an answer into its Plan, and wait until the caches show it: the next batch takes what this one left."""
         one, facts = answer.wanted, self._known.facts()
+        if not self._there(one.service):
+            self._known.answered(one.key, one.reason)
+            return
         old = self._known.plan(one.key)
         mine = self._known.running(one.key)
         current = replace(answer, wanted=replace(one, old=old))

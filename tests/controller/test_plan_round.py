@@ -72,6 +72,32 @@ def test_one_that_always_fails_keeps_no_other_from_being_planned(world: World, e
         child.stop()
 
 
+class Deleting(PlanChild):
+    """The service that it plans is deleted, and gone, before it answers."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def decide(self, snapshot: Mapping[str, Any]) -> Mapping[str, Any]:
+        made = super().decide(snapshot)
+        path = f"{SERVICES}/gone"
+        self.world.api.request("DELETE", path)
+        self.world.api.request("PATCH", path, {"metadata": {"finalizers": None}}, content_type=MERGE)
+        return made
+
+
+def test_a_service_that_is_deleted_while_it_is_planned_leaves_no_plan(world: World) -> None:
+    child = Deleting(world)
+    world.loop._planning._planner.child = child
+    try:
+        submit(world, "gone")
+        run(world, 120)
+        assert [one["metadata"]["name"] for one in world.store.items("plans")] == []
+    finally:
+        child.stop()
+
+
 def test_whatever_goes_wrong_in_the_child_is_an_answer_in_words(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
