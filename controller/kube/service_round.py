@@ -34,7 +34,7 @@ Tell = Callable[[Object, str, str], None]
 """Called with an object, a reason of `controller.events.REASONS`, and words."""
 
 _CLAIMS = "resourceclaimtemplates"
-_CHILDREN = (*WORKLOADS, "services", "configmaps", "poddisruptionbudgets", "httproutes", _CLAIMS)
+_CHILDREN = ("plans", *WORKLOADS, "services", "configmaps", "poddisruptionbudgets", "httproutes", _CLAIMS)
 _SCALERS = ("horizontalpodautoscalers", "scaledobjects")
 _STUCK_S = 60.0
 _FINISH_S = 600.0
