@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 _NICE = 5  # whoever is served comes first
 
@@ -66,7 +67,8 @@ class Child:
             process.wait()
             for end in (process.stdin, process.stdout):
                 if end is not None:
-                    end.close()
+                    with suppress(OSError):  # what it was not sent any more goes nowhere
+                        end.close()
 
 
 def serve(answer: Callable[[bytes], bytes]) -> None:

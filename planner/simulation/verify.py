@@ -23,7 +23,7 @@ from planner.traces import Trace, read_trace
 FACTORS = (1.0, 1.03, 1.08, 1.15, 1.25, 1.4, 1.7, 2.0)
 MEAN = 0.5  # the percentile that a fluid plan is made for
 _MOST_STRAIN = 0.96  # of a limit, so that another day's requests hold too
-_HALVINGS, _MOVES, _PATIENCE = 2, 6, 2
+_HALVINGS, _MOVES, _PATIENCE = 4, 6, 2
 _HOPELESS = 2.5  # strains beyond this are not mended by moving load
 _LATE, _SHORT_S, _LONG_S = 500, 300.0, 3600.0  # of a Poisson trial: requests beyond the percentile; its length
 _WINDOW_S, _PLANNED_FOR = 30.0, 0.95
