@@ -59,7 +59,7 @@ def priority(service: Object, ceilings: Ceilings) -> int:
 
 def words(service: Object, ceilings: Ceilings) -> str:
     """What a service is told whose priority is above the ceiling; empty for others."""
-    asked, counts = int(service["spec"].get("priority", 0)), ranked(service, ceilings)["spec"].get("priority", 0)
+    asked, counts = int(service["spec"].get("priority", 0)), priority(service, ceilings)
     if counts == asked:
         return ""
     space = service["metadata"].get("namespace", "default")

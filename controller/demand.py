@@ -25,11 +25,11 @@ from controller.hardware import (
     offer,
     total_held,
 )
-from controller.plans import merged, uncapped
+from controller.plans import merged
 from controller.quotas import limits, rows
 from controller.specs import key_of
 from planner.catalog import gpu as catalogue
-from planner.plan import Allocation
+from planner.plan import Allocation, uncapped
 from planner.power import idle_w as at_rest_w
 
 Object = Mapping[str, Any]

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controller.plans import allocations, uncapped
+from controller.plans import allocations
 from controller.trigger import Reason
-from planner.plan import Allocation, ClassLatency
+from planner.plan import Allocation, ClassLatency, uncapped
 from planner.service import SLO
 
 Object = Mapping[str, Any]

@@ -20,6 +20,7 @@ from controller import names
 from controller.kube.discovery import Served
 from controller.kube.rest import MERGE, ApiError, Requests
 from controller.redact import hidden
+from controller.status import condition
 from planner.errors import MusterError
 
 Object: TypeAlias = Mapping[str, Any]
@@ -264,7 +265,7 @@ def _completed(old: Object | None, new: Object) -> str | None:
 
 
 def _row(status: Object | None, kind: str) -> Object:
-    return next((row for row in (status or {}).get("conditions") or () if row["type"] == kind), {})
+    return condition({"status": status}, kind)
 
 
 def _up_to_date(applied: Object) -> bool:

@@ -8,7 +8,7 @@ made anew nothing is raised, since the room would be given twice.
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.caps import Capped, Shares, drawn_w, grants, shared
 
@@ -115,7 +115,4 @@ def _with_grant(one: Capped, running: Mapping[str, float]) -> Capped:
     watts = running.get(one.gpu)
     if watts is None:
         return one
-    return Capped(
-        one.gpu, one.wanted_w, one.reported_w, one.safe_w, watts, one.fresh, one.least_w, one.needs_w, one.idle_w,
-        one.rests,
-    )  # fmt: skip
+    return replace(one, granted_w=watts)

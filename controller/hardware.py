@@ -13,6 +13,7 @@ from typing import Any
 from controller import names
 from controller.cluster import Node
 from controller.specs import service_of
+from controller.status import is_ready
 from planner.catalog import gpu
 from planner.errors import UnknownName
 from planner.units import POWER
@@ -125,10 +126,7 @@ def is_open(node: Object) -> bool:
     """Whether a node takes new replicas: it is ready, and neither cordoned nor tainted by us."""
     spec = node.get("spec") or {}
     taints = {taint["key"] for taint in spec.get("taints") or ()}
-    ready = any(
-        one["type"] == "Ready" and one["status"] == "True" for one in (node.get("status") or {}).get("conditions") or ()
-    )
-    return ready and not spec.get("unschedulable") and names.TAINT not in taints
+    return is_ready(node) and not spec.get("unschedulable") and names.TAINT not in taints
 
 
 def node_gpus(node: Object) -> int:

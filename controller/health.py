@@ -11,6 +11,7 @@ from controller import names
 from controller.brake import BurnIn, NodeState
 from controller.hardware import GPU_RESOURCE
 from controller.reports import Kept, state
+from controller.status import condition as condition_of
 from controller.when import seconds, text
 
 Object = Mapping[str, Any]
@@ -90,8 +91,7 @@ def condition(node: Object, known: NodeState, held: str, now_s: float) -> Object
     message = (held if held.startswith(known.fault) else known.fault) or "the agent reports no fault"
     if known.out_since_s is not None and not known.fault:
         message = held or "out, and without a fault now"
-    there = [one for one in (node.get("status") or {}).get("conditions") or () if one["type"] == names.CONDITION]
-    old = there[0] if there else {}
+    old = condition_of(node, names.CONDITION)
     said = {"type": names.CONDITION, "status": healthy, "reason": reason, "message": steady(message)}
     if all(old.get(key) == value for key, value in said.items()):
         return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.laws import Laws
+from controller.status import condition
 from controller.when import seconds
 
 Object = Mapping[str, Any]
@@ -25,12 +26,6 @@ class Down:
     lost: bool = False
 
 
-def is_ready(node: Object) -> bool:
-    """Whether a node's kubelet answers and is well."""
-    rows = (node.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in rows)
-
-
 def begun(nodes: Mapping[str, Object], now_s: float) -> dict[str, Down]:
     """What a new leader takes over: nodes that are not ready, since when they say so themselves.
 
@@ -38,9 +33,9 @@ def begun(nodes: Mapping[str, Object], now_s: float) -> dict[str, Down]:
     """
     found = {}
     for name, node in nodes.items():
-        for one in (node.get("status") or {}).get("conditions") or ():
-            if one["type"] == "Ready" and one["status"] != "True" and one.get("lastTransitionTime"):
-                found[name] = Down(min(seconds(one["lastTransitionTime"]), now_s))
+        one = condition(node, "Ready")
+        if one.get("status", "True") != "True" and one.get("lastTransitionTime"):
+            found[name] = Down(min(seconds(one["lastTransitionTime"]), now_s))
     return found
 
 

@@ -10,7 +10,7 @@ from controller.specs import key_of
 from controller.trigger import Planned
 from controller.when import seconds, text
 from planner.errors import BadInput
-from planner.plan import Allocation, Plan, Recipe
+from planner.plan import Allocation, Plan, uncapped
 from planner.service import Bucket
 from planner.spec.load import parse
 from planner.spec.plan_file import plan_document
@@ -56,11 +56,6 @@ def _joined(a: Allocation | None, b: Allocation) -> Allocation:
         shares=shares,
         busy_ratio=(a.replicas * a.busy_ratio + b.replicas * b.busy_ratio) / count if count else 0.0,
     )
-
-
-def uncapped(recipe: Recipe) -> Recipe:
-    """How a replica runs apart from its power cap, which is set while it runs and makes no other kind of replica."""
-    return recipe if recipe.power_cap_w is None else replace(recipe, power_cap_w=None)
 
 
 def merged(allocations: Sequence[Allocation]) -> tuple[Allocation, ...]:

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 from controller import names
 from controller.redact import shown
+from controller.status import condition
+from controller.status import is_ready as says_ready
 from controller.unplaced import GPU, unplaced
 
 Object: TypeAlias = Mapping[str, Any]
@@ -39,7 +41,7 @@ class Trouble:
 
 def is_ready(pod: Object) -> bool:
     """Whether a pod serves."""
-    return _condition(pod, "Ready").get("status") == "True" and "deletionTimestamp" not in pod["metadata"]
+    return says_ready(pod) and "deletionTimestamp" not in pod["metadata"]
 
 
 def trouble(pod: Object, now: datetime) -> Trouble | None:
@@ -50,7 +52,7 @@ def trouble(pod: Object, now: datetime) -> Trouble | None:
         return None
     found = (
         _ended(pod)
-        or unplaced(pod, _condition(pod, "PodScheduled"), gpus(pod))
+        or unplaced(pod, condition(pod, "PodScheduled"), gpus(pod))
         or _containers(pod, now)
         or _loading(pod, now)
     )
@@ -59,7 +61,7 @@ def trouble(pod: Object, now: datetime) -> Trouble | None:
 
 def refusal(workload: Object) -> Trouble | None:
     """Why a Deployment, ReplicaSet or StatefulSet gets no pods: the server refuses to make them."""
-    failure = _condition(workload, "ReplicaFailure")
+    failure = condition(workload, "ReplicaFailure")
     if failure.get("status") != "True":
         return None
     of = f"{workload.get('kind', 'workload')} {workload['metadata']['name']}"
@@ -95,11 +97,11 @@ def _ended(pod: Object) -> tuple[str, str] | None:
     status = pod.get("status") or {}
     reason, words = str(status.get("reason") or ""), shown(str(status.get("message") or ""))
     node = pod.get("spec", {}).get("nodeName") or "its node"
-    since = _condition(pod, "DisruptionTarget")
+    since = condition(pod, "DisruptionTarget")
     target = str(since.get("reason") or "") if since.get("status") == "True" else ""
     if reason in ("NodeLost", "NodeUnreachable", "NodeNotReady") or target == "DeletionByTaintManager":
         return "NodeLost", f"node {node} does not answer" + (f": {words}" if words else "")
-    if _condition(pod, "Ready").get("reason") == "NodeNotReady":
+    if condition(pod, "Ready").get("reason") == "NodeNotReady":
         return "NodeLost", f"node {node} is not ready"
     if reason == "Preempted" or reason == "Preempting" or target == "PreemptionByScheduler":
         return "Preempted", f"gave way to a pod of higher priority on {node}" + (f": {words}" if words else "")
@@ -202,7 +204,7 @@ def _pull(words: str) -> str:
 
 def _loading(pod: Object, now: datetime) -> tuple[str, str]:
     """Running, and the probe does not pass: not yet, or no longer."""
-    status, ready = pod.get("status") or {}, _condition(pod, "Ready")
+    status, ready = pod.get("status") or {}, condition(pod, "Ready")
     waiting = [one for one in status.get("containerStatuses") or () if not one.get("ready")]
     begun = [_time(((one.get("state") or {}).get("running") or {}).get("startedAt")) for one in waiting]
     since = max((one for one in begun if one is not None), default=_time(status.get("startTime")))
@@ -210,7 +212,7 @@ def _loading(pod: Object, now: datetime) -> tuple[str, str]:
     when = f" since {_clock(since)}" if since else ""
     if not waiting:
         gates = [row["conditionType"] for row in pod.get("spec", {}).get("readinessGates") or ()]
-        if closed := [gate for gate in gates if _condition(pod, gate).get("status") != "True"]:
+        if closed := [gate for gate in gates if condition(pod, gate).get("status") != "True"]:
             return "WaitingForWeights", f"readiness gate {', '.join(closed)} is not true"
         if ready.get("status") == "False":  # the node controller says so when a node falls silent
             return "NodeLost", f"node {pod.get('spec', {}).get('nodeName')} says no more that it serves"
@@ -225,13 +227,6 @@ def _loading(pod: Object, now: datetime) -> tuple[str, str]:
 def _statuses(pod: Object) -> list[Object]:
     status = pod.get("status") or {}
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-
-
-def _condition(obj: Object, kind: str) -> Object:
-    for row in (obj.get("status") or {}).get("conditions") or ():
-        if row.get("type") == kind:
-            return dict(row)
-    return {}
 
 
 def _time(text: object) -> datetime | None:

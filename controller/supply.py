@@ -9,6 +9,7 @@ from typing import Any
 from controller.caps import Shares
 from controller.crds.rules import broken
 from controller.hardware import group_of, groups_of, node_gpus
+from controller.status import condition
 from controller.when import text
 from planner.catalog import gpu
 from planner.errors import UnknownName
@@ -92,12 +93,6 @@ def _status(obj: Object, problems: Sequence[str], said: str, now_s: float) -> di
     words = "; ".join(problems) or said or "no node belongs to it"
     row = _condition(obj, "Accepted", state, reason, words, now_s)
     return {"observedGeneration": row["observedGeneration"], "conditions": [row]}
-
-
-def condition(obj: Object, kind: str) -> Object:
-    """A condition that an object has; empty where it has none of that type."""
-    rows = (obj.get("status") or {}).get("conditions") or ()
-    return next((row for row in rows if row["type"] == kind), {})
 
 
 def _condition(obj: Object, kind: str, state: str, reason: str, words: str, now_s: float) -> Object:

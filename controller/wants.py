@@ -7,8 +7,7 @@ from typing import Any
 from controller import names
 from controller.cluster import Kind
 from controller.hardware import gpus_of, holds
-from controller.plans import uncapped
-from planner.plan import Allocation
+from planner.plan import Allocation, uncapped
 
 Object = Mapping[str, Any]
 Pod = tuple[str, str]

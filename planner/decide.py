@@ -18,7 +18,7 @@ from planner.infeasible import SMALL_COLUMNS, explain, mended, over_budget, over
 from planner.loosen import loosened
 from planner.one_type import one_type
 from planner.options import Key, Objective, Option, options_of
-from planner.plan import Allocation, Change, Infeasible, Plan, Profile, Status
+from planner.plan import Allocation, Change, Infeasible, Plan, Profile, Status, uncapped
 from planner.program import build
 from planner.program_rows import Program
 from planner.readback import allocations, counts_of, evened
@@ -174,8 +174,7 @@ def _capped(option: Option) -> bool:
 
 
 def _full_power(option: Option) -> Key:
-    recipe = replace(option.profile.recipe, power_cap_w=None)
-    return (option.service, str(recipe), option.pool.pool, option.group.name)
+    return (option.service, str(uncapped(option.profile.recipe)), option.pool.pool, option.group.name)
 
 
 def _open(solved: Solution, search: Search, columns: int) -> bool:

@@ -76,7 +76,7 @@ def parse_instance(text: str, where: str) -> Instance:
     rate = _number(top["total_request_rate"], f"{where}: total_request_rate")
     costs, throughput = {}, []
     for name, gpu in _gpus(top["gpu_info"], f"{where}: gpu_info"):
-        at = f"{where}: gpu_info.{name if name.isprintable() else repr(name)}"
+        at = f"{where}: gpu_info.{_printed(name)}"
         if name in costs:
             raise BadInput(f"{at}: got the name twice, allowed: once")
         fields = _mapping(gpu, at, "a GPU", ("cost", "tputs"))
@@ -102,12 +102,17 @@ def _gpus(value: object, where: str) -> list[tuple[str, object]]:
     raise BadInput(f"{where}: got {_shown(value)}, allowed: an object (or a list) of at least one GPU")
 
 
+def _printed(name: str) -> str:
+    """A name within a message of one line."""
+    return name if name.isprintable() else repr(name)
+
+
 def _mapping(value: object, where: str, what: str, needed: tuple[str, ...]) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise BadInput(f"{where}: got {_shown(value)}, allowed: {what} as an object with {', '.join(needed)}")
     missing = [key for key in needed if key not in value]
     if missing:
-        has = ", ".join(key if key.isprintable() else repr(key) for key in map(str, value)) or "nothing"
+        has = ", ".join(map(_printed, map(str, value))) or "nothing"
         raise BadInput(f"{where}: {', '.join(missing)} missing, got {has}; allowed: an object with {', '.join(needed)}")
     return value
 

@@ -1,7 +1,7 @@
 """What the planner answers: options that were profiled, the plan, or why there is none."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from planner.service import Bucket, Engine
@@ -35,6 +35,11 @@ class Recipe:
         degrees = [f"{k}{v}" for k in ("tp", "pp", "ep", "dp", "cp") if (v := getattr(self, k)) > 1]
         cap = [f"cap{self.power_cap_w:.0f}W"] if self.power_cap_w else []
         return " ".join([f"{count}{self.gpu}", *degrees, *self.techniques, *cap])
+
+
+def uncapped(recipe: Recipe) -> Recipe:
+    """A recipe at full power. A cap is set while a replica runs, so it makes no other kind of replica."""
+    return recipe if recipe.power_cap_w is None else replace(recipe, power_cap_w=None)
 
 
 @dataclass(frozen=True, slots=True)

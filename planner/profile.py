@@ -38,7 +38,7 @@ from planner.expected import Demand, pool_profiles
 from planner.hardware import GPUType, Inventory
 from planner.mixing import mixed
 from planner.perf.conformal import COVERAGE
-from planner.plan import Profile, Recipe, Refusal
+from planner.plan import Profile, Recipe, Refusal, uncapped
 from planner.pools import contradiction, operate_pools
 from planner.power import idle_w
 from planner.recipes import gpu_of, recipes
@@ -121,7 +121,7 @@ def _idle_cap(service: ServiceSpec, recipe: Recipe, drawn_w: Mapping[Recipe, flo
     """
     if recipe.power_cap_w is None:
         return None
-    alone_w = drawn_w.get(replace(recipe, power_cap_w=None))
+    alone_w = drawn_w.get(uncapped(recipe))
     if alone_w is not None and alone_w > recipe.power_cap_w:
         return None
     reason = "cannot serve without the cap" if alone_w is None else f"draws {alone_w:.0f} W a GPU without the cap"

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controller.status import is_ready
+
 Object = Mapping[str, Any]
 
 
@@ -22,12 +24,6 @@ def keeps(pod: Object, pods: Sequence[Object], budgets: Sequence[Object]) -> str
             name = budget["metadata"]["name"]
             return f"the disruption budget {name} needs {least} healthy pods and has {healthy} currently"
     return ""
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether a pod serves."""
-    rows = (pod.get("status") or {}).get("conditions") or ()
-    return any(row["type"] == "Ready" and row["status"] == "True" for row in rows)
 
 
 def _least(spec: Object, count: int) -> int:

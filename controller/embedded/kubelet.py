@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.embedded.api import EmbeddedApi
-from controller.embedded.evictions import is_ready
 from controller.embedded.paths import SERVED
 from controller.embedded.scheduler import indices
+from controller.status import is_ready
 from controller.when import seconds, text
 
 Object = Mapping[str, Any]

@@ -156,7 +156,7 @@ class Loop:
         if obj is None:
             return
         if plural in OF_ALL:
-            if plural not in ("nodes", "resourcequotas") or matters(plural, old, new):
+            if matters(plural, old, new):
                 self.known.changed_hardware()
                 self._all()
         elif plural in ("gpuservices", "plans"):

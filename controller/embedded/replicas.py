@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller import names
-from controller.embedded.evictions import is_ready
 from controller.embedded.scheduler import indices
 from controller.kube.known import Known
 from controller.kube.view import kind_of
-from controller.plans import allocations, uncapped
-from planner.plan import Allocation
+from controller.plans import allocations
+from controller.status import is_ready
+from planner.plan import Allocation, uncapped
 from telemetry.pods import Holder
 
 Object = Mapping[str, Any]

@@ -5,10 +5,10 @@ from typing import Any
 
 from controller import names
 from controller.embedded.api import EmbeddedApi
-from controller.embedded.evictions import is_ready
 from controller.embedded.paths import SERVED
 from controller.kube.discovery import Served
 from controller.kube.rest import ApiError
+from controller.status import is_ready
 
 Object = Mapping[str, Any]
 _KINDS = ("deployments", "statefulsets")

@@ -29,8 +29,9 @@ from controller.kube.known import Settings
 from controller.kube.node_round import NodeSettings
 from controller.kube.view import kind_of
 from controller.names import KIND
-from controller.plans import allocations, uncapped
+from controller.plans import allocations
 from planner.errors import BadInput
+from planner.plan import uncapped
 from planner.power import idle_w
 from planner.simulation.arrivals import read
 

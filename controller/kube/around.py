@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from controller import names
@@ -13,7 +14,7 @@ from controller.manifests.service import around, claimed
 from controller.manifests.workload import PEERS, Made
 
 Object = Mapping[str, Any]
-_CLAIMS = "resourceclaimtemplates"
+CLAIMS = "resourceclaimtemplates"
 _LOG = logging.getLogger("muster")
 
 
@@ -29,7 +30,7 @@ class Around:
         wanted = around(obj, made, self._known.served)
         before = self._known.taken.words(key)
         for one in wanted:
-            self._known.taken.write(key, one, lambda one=one: self._applied(one))  # type: ignore[misc]
+            self._known.taken.write(key, one, partial(self._applied, one))
         if self._known.taken.words(key) != before:
             self._again(f"service/{key}", 0.0)
         workloads = self._known.cache.of(key, *WORKLOADS)
@@ -38,7 +39,7 @@ class Around:
         there = [one["metadata"]["name"] for one in workloads]  # also of kinds that are being left
         kept = {one["metadata"]["name"] for one in wanted} | {*there, *(name + PEERS for name in there)}
         kept |= claimed(workloads)  # new pods of old replicas need theirs
-        for one in self._known.cache.of(key, "services", _CLAIMS):
+        for one in self._known.cache.of(key, "services", CLAIMS):
             if one["metadata"]["name"] not in kept:
                 self._applier.delete(one)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller import names
-from controller.cluster import Action, Live, Route, Scale, Weights
+from controller.cluster import Action, Allowance, Live, Route, Scale, Weights
 from controller.facts import is_out
 from controller.hardware import groups_of
 from controller.kube.applier import Applier
@@ -16,7 +16,6 @@ from controller.kube.discovery import Served
 from controller.kube.taken import Taken
 from controller.manifests.service import route, table
 from controller.manifests.workload import Made, workload
-from controller.quotas import allowances, limits
 from planner.service import Bucket
 
 Object = Mapping[str, Any]
@@ -29,7 +28,7 @@ class KubernetesCluster:
     """Workloads, pods and tables of weights. `made`: the kinds that plans ask for, by name, with how to run them.
 
     `lost`: nodes that do not answer. `rates`: a service's planned requests/s by bucket, for weights that know no sizes.
-    `ranked`: a service with the priority that counts. `clock` is Unix time.
+    `allowances`: what quotas leave to the services of their namespaces. `clock` is Unix time.
     """
 
     def __init__(
@@ -39,9 +38,9 @@ class KubernetesCluster:
         applier: Applier,
         taken: Taken,
         clock: Callable[[], float],
-        ranked: Callable[[Object], Object] = lambda one: one,
+        allowances: Callable[[], Sequence[Allowance]] = tuple,
     ) -> None:
-        self._ranked = ranked
+        self._allowances = allowances
         self._cache, self._served, self._applier, self._taken, self._clock = cache, served, applier, taken, clock
         self._written: dict[str, tuple[Object, float]] = {}
         self._counting = Counting()
@@ -57,7 +56,7 @@ class KubernetesCluster:
         that still has it would stop one of another kind too, and both would be missing.
         """
         world = self._cache.world()
-        found = live(world, self._clock(), self._newest(world.workloads), self._counting, self.lost, self._ranked)
+        found = live(world, self._clock(), self._newest(world.workloads), self._counting, self.lost, self._allowances())
         self._lost = {one.kind.name: one.lost for one in found.running if one.lost}
         return found
 
@@ -150,19 +149,14 @@ def live(
     workloads: Sequence[Object],
     counting: Counting,
     lost: frozenset[str] = frozenset(),
-    ranked: Callable[[Object], Object] = lambda one: one,
+    allowances: Sequence[Allowance] = (),
 ) -> Live:
-    """The cluster at one moment, from what was seen of it; `workloads` where more is known of them.
-
-    `ranked`: a service with the priority that counts.
-    """
+    """The cluster at one moment, from what was seen of it; `workloads` where more is known of them."""
     pods = world["pods"]
     out = frozenset(one["metadata"]["name"] for one in world["nodes"] if is_out(one))
     nodes = counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), counting.held(pods))
     runs = counting.runs(workloads, pods, now_s, out, lost)
-    services = [ranked(one) for one in world["gpuservices"]]
-    allowed = allowances(limits(world["resourcequotas"]), services, lambda space: counting.loose(pods, space))
-    return Live(tuple(runs), nodes, counting.tables(world["configmaps"]), allowed)
+    return Live(tuple(runs), nodes, counting.tables(world["configmaps"]), tuple(allowances))
 
 
 def _key(obj: Object) -> str:

@@ -21,7 +21,6 @@ from controller.wants import Pod, Want, of_gpus, wants
 from planner.catalog import gpu as catalogue
 from planner.hardware import GPUType
 from planner.power import idle_w
-from planner.service import ServiceSpec
 from planner.units import POWER
 
 Object = Mapping[str, Any]
@@ -91,7 +90,7 @@ class KubernetesDesk:
 
     def allotments(self, report: Report) -> Sequence[dict[str, object]]:
         """What the plans in force give a node's GPUs, which their agent compares with what their replicas do."""
-        return allotments(report, self._kind_of_pod, self._spec)
+        return allotments(report, self._kind_of_pod, self._known.spec_of)
 
     def _kind_of_pod(self, space: str, pod: str) -> Kind | None:
         found = self._known.cache.get("pods", space, pod)
@@ -104,11 +103,6 @@ class KubernetesDesk:
         if mark not in self._kinds:
             self._kinds = {**self._kinds, mark: kind_of(workload)} if len(self._kinds) < _MOST_KINDS else {}
         return self._kinds.get(mark) or kind_of(workload)
-
-    def _spec(self, service: str) -> ServiceSpec | None:
-        obj = self._known.service(service)
-        spec = None if obj is None else self._known.spec(obj)
-        return spec if isinstance(spec, ServiceSpec) else None
 
     def metrics(self) -> str:
         """What Prometheus is told."""

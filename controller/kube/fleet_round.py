@@ -27,7 +27,7 @@ class FleetRound:
 
     def __init__(self, known: Known, applier: Applier, again: Callable[[str, float], None]) -> None:
         self._known, self._again = known, again
-        self.cluster = KubernetesCluster(known.cache, known.served, applier, known.taken, known.clock, known.ranked)
+        self.cluster = KubernetesCluster(known.cache, known.served, applier, known.taken, known.clock, known.allowances)
         self._priorities = Priorities(known, applier, self.cluster.workloads)
 
     def run(self) -> None:
@@ -123,7 +123,7 @@ class FleetRound:
             ]
             floors[key] = floor_of(plan["spec"])
             most = (obj["spec"].get("serving") or {}).get("maxUnavailable", 0)
-            bears[key] = Disruption(int(most), int(self._known.ranked(obj)["spec"].get("priority", 0)))
+            bears[key] = Disruption(int(most), self._known.priority(obj))
         return Desired("fleet", tuple(targets), floors, bears, self._known.settings.most_moving), made
 
     def _frozen(self, obj: Object, plan: Object) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.capacity import capacity_per_s
-from controller.ceilings import Ceilings, ranked, words
+from controller.ceilings import Ceilings, priority, ranked
 from controller.cluster import Allowance, Hold, Node, Running
 from controller.demand import Fleet, faulty, wanted_gpus
 from controller.facts import Facts, facts
@@ -129,7 +129,7 @@ class Known:
             self._counting.runs(world.workloads, pods, self.clock(), lost=self.lost), decided, gpu_of_product,
             without=self.lost, held=held,
             seen=self._counting.nodes(world["nodes"], groups_of(world["clusterinventories"]), held),
-            services=[self.ranked(one) for one in world["gpuservices"]], quotas=world["resourcequotas"],
+            services=self._ranked(world["gpuservices"]), quotas=world["resourcequotas"],
         )  # fmt: skip
 
     def nodes(self) -> tuple[Node, ...]:
@@ -139,10 +139,8 @@ class Known:
 
     def allowances(self) -> tuple[Allowance, ...]:
         """What the services of namespaces with quotas may hold."""
-        pods = self.items("pods")
-        return allowances(
-            self.facts().quotas, self.items("gpuservices"), lambda space: self._counting.loose(pods, space)
-        )
+        pods, services = self.items("pods"), self._ranked(self.items("gpuservices"))
+        return allowances(self.facts().quotas, services, lambda space: self._counting.loose(pods, space))
 
     def quota(self, key: str, before: str | None = None) -> str:
         """What changes with the quotas that a service is under, and with what others leave of them.
@@ -150,14 +148,15 @@ class Known:
         `before`: that at another time, from which the latter is kept unless a move waits for room.
         """
         obj, space = self.service(key), key.partition("/")[0]
-        mine = [] if obj is None else [one for one in self.facts().quotas.get(space, ()) if on(one, obj)]
+        limits = self.facts().quotas.get(space, ())
+        mine = [] if obj is None else [one for one in limits if on(one, self.ranked(obj))]
         if not mine:
             return ""
         hold = self.held.get(key)
         if before is not None and (hold is None or hold.reason != "NoSpareCapacity"):
             return f"{digest(mine)}.{before.partition('.')[2]}"
         pods = self._counting.loose(self.items("pods"), space)
-        others = [one for one in self.items("gpuservices") if key_of(one) != key]
+        others = [one for one in self._ranked(self.items("gpuservices")) if key_of(one) != key]
         taken = wanted_gpus({key_of(one): self.decided(one) for one in self.items("plans")}, ())
         return f"{digest(mine)}.{min(left(one, others, pods, taken) for one in mine)}"
 
@@ -172,13 +171,22 @@ class Known:
         """A service's kinds as they run. `out`: nodes with faults."""
         return runs(self.cache.of(key, *WORKLOADS), self.cache.of(key, "pods"), self.clock(), frozenset(out), self.lost)
 
+    def _ranked(self, services: Iterable[Object]) -> list[Object]:
+        return [self.ranked(one) for one in services]
+
     def ranked(self, obj: Object) -> Object:
         """A service with the priority that counts."""
         return ranked(obj, self.settings.ceilings)
 
-    def bounded(self, obj: Object) -> str:
-        """What of a service counts for less than it says, in words."""
-        return words(obj, self.settings.ceilings)
+    def priority(self, obj: Object) -> int:
+        """The priority of a service that counts."""
+        return priority(obj, self.settings.ceilings)
+
+    def spec_of(self, key: str) -> ServiceSpec | None:
+        """A service's spec by its key; None for one that is gone or whose spec is refused."""
+        obj = self.service(key)
+        spec = None if obj is None else self.spec(obj)
+        return spec if isinstance(spec, ServiceSpec) else None
 
     def spec(self, obj: Object) -> ServiceSpec | list[str]:
         """A service's spec or its problems, read once for each generation."""
@@ -187,7 +195,7 @@ class Known:
         if found is None or found[0] != mark:
             read = service(obj)
             if isinstance(read, ServiceSpec):
-                read = replace(read, priority=min(read.priority, self.settings.ceilings.of(key.partition("/")[0])))
+                read = replace(read, priority=self.priority(obj))
             template = (obj["spec"].get("serving") or {}).get("podTemplate") or {}
             if more := [f"spec.serving.podTemplate.{text}" for text in refused(template)]:
                 read = [*(read if isinstance(read, list) else ()), *more]
@@ -273,16 +281,10 @@ class Known:
         self.answered(key)
         with self._lock:
             self._samples.pop(key, None)
-        self.errors.pop(key, None)
-        self.planning_failed.pop(key, None)
         self.taken.forget(key)
-        self.rates.pop(key, None)
-        self.asked.pop(key, None)
-        self.short.pop(key, None)
-        self.planned_over.pop(key, None)
-        self._specs.pop(key, None)
-        self._made.pop(key, None)
-        self._decided.pop(key, None)
+        told: tuple[dict[str, Any], ...] = (self.errors, self.planning_failed, self.rates, self.asked, self.short)
+        for each in (*told, self.planned_over, self._specs, self._made, self._decided):
+            each.pop(key, None)
 
 
 def _version(obj: Object) -> tuple[str, str]:

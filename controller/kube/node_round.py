@@ -32,9 +32,10 @@ from controller.kube.discovery import Served
 from controller.kube.drain import drained
 from controller.kube.known import Known
 from controller.kube.rest import STRATEGIC, ApiError, Requests
-from controller.lost import Down, begun, followed, given_up, is_ready
+from controller.lost import Down, begun, followed, given_up
 from controller.reports import Kept, Report, escalated, fault_words, overrun_words, take
 from controller.specs import service_of
+from controller.status import is_ready
 
 Object = Mapping[str, Any]
 _WRITE_S = 2.0

@@ -180,8 +180,8 @@ class PlanRound:
             if error.status not in (404, 409):
                 raise
             return  # the service or its plan changed meanwhile, so it is looked at and planned again
-        spec = self._known.spec(one.service)
-        slos = spec.slos if isinstance(spec, ServiceSpec) else ()
+        spec = self._known.spec_of(one.key)
+        slos = () if spec is None else spec.slos
         if words := effect(one.reason, {} if old is None else old["spec"], stored["spec"], slos):
             self._tell(one.service, "Replanned", words)
         self._known.answered(one.key, one.reason)

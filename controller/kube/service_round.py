@@ -7,13 +7,14 @@ from typing import Any
 
 from controller import names
 from controller.causes import Facts, Planning
+from controller.ceilings import words
 from controller.cluster import Hold, Kind, Target
 from controller.conditions import status
 from controller.demand import faulty
 from controller.events import of_change
 from controller.hardware import gpus_of
 from controller.kube.applier import Applier
-from controller.kube.around import Around
+from controller.kube.around import CLAIMS, Around
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known
 from controller.kube.planning import enacted, gone_back
@@ -33,8 +34,7 @@ Object = Mapping[str, Any]
 Tell = Callable[[Object, str, str], None]
 """Called with an object, a reason of `controller.events.REASONS`, and words."""
 
-_CLAIMS = "resourceclaimtemplates"
-_CHILDREN = ("plans", *WORKLOADS, "services", "configmaps", "poddisruptionbudgets", "httproutes", _CLAIMS)
+_CHILDREN = ("plans", *WORKLOADS, "services", "configmaps", "poddisruptionbudgets", "httproutes", CLAIMS)
 _SCALERS = ("horizontalpodautoscalers", "scaledobjects")
 _STUCK_S = 60.0
 _FINISH_S = 600.0
@@ -190,7 +190,7 @@ class ServiceRound:
             faults=self._faults(key, out),
             paused=names.PAUSED in (obj["metadata"].get("annotations") or {}),
             slo=self._slo(key),
-            bounded=known.bounded(obj),
+            bounded=words(obj, known.settings.ceilings),
         )
 
     def _refused(self, key: str, obj: Object, plan: Object | None) -> str:

@@ -9,7 +9,8 @@ from controller.kube.applier import Applier
 from controller.kube.known import Known
 from controller.kube.node_round import NodeRound
 from controller.reports import Kept
-from controller.supply import condition, domain_status, fed_by, inventory_status
+from controller.status import condition
+from controller.supply import domain_status, fed_by, inventory_status
 
 Object = Mapping[str, Any]
 _SETTLED_S = 2.0  # after a report its caps are surely worked out

@@ -12,6 +12,7 @@ import orjson
 from controller import names
 from controller.cluster import Kind, Running
 from controller.hardware import holds
+from controller.status import is_ready
 from controller.when import seconds
 from planner.service import Bucket
 
@@ -99,7 +100,7 @@ def _replica(pod: Object, size: int) -> str:
 
 def _serves(pods: Sequence[Object]) -> bool:
     """Whether a replica answers requests: its first pod does so when all of them work."""
-    return _ready(min(pods, key=_place))
+    return is_ready(min(pods, key=_place))
 
 
 def _place(pod: Object) -> tuple[int, str]:
@@ -115,11 +116,6 @@ def _leaves(pod: Object) -> bool:
 
 def _over(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-
-
-def _ready(pod: Object) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _age_s(pods: Iterable[Object], now_s: float) -> float:

@@ -16,7 +16,7 @@ from controller.pages.plan_parts import allocations, binding, changes, compare, 
 from controller.pages.shell import send
 from controller.web.model import Outcome, PlanView, ServiceRow, diff, plan
 from controller.web.problems import Refused
-from planner.service import SLO, ServiceSpec
+from planner.service import SLO
 
 _NONE = parts.empty("No plan is in force yet", "The first one waits for approval.", "pending_actions")
 
@@ -55,9 +55,8 @@ def load(made: Context, key: str, against: str) -> Seen:
 
 def _asked(made: Context, key: str) -> Sequence[SLO]:
     """The service's objectives."""
-    obj = made.site.known.service(key)
-    spec = None if obj is None else made.site.known.spec(obj)
-    return spec.slos if isinstance(spec, ServiceSpec) else ()
+    spec = made.site.known.spec_of(key)
+    return () if spec is None else spec.slos
 
 
 def build(made: Context, first: Seen) -> Callable[[Seen], None]:

@@ -14,7 +14,7 @@ from controller.pages.states import state_words
 from controller.pages.words import asked, cause, money, rate, share, some, watts
 from controller.web.model import Outcome, ServiceDetail, ServiceRow, service
 from controller.web.problems import Refused
-from planner.service import Bucket, ServiceSpec
+from planner.service import Bucket
 
 _METRICS = (
     "ttft_p95_s", "ttft_p50_s", "tpot_p95_s", "tpot_p50_s", "rate_per_s", "planned_per_s", "attainment_ratio",
@@ -49,9 +49,8 @@ def load(made: Context, key: str) -> Seen:
 
 
 def _rates_of(made: Context, key: str) -> Mapping[Bucket, float]:
-    obj = made.site.known.service(key)
-    spec = None if obj is None else made.site.known.spec(obj)
-    return spec.workload.rates_per_s if isinstance(spec, ServiceSpec) else {}
+    spec = made.site.known.spec_of(key)
+    return {} if spec is None else spec.workload.rates_per_s
 
 
 def build(made: Context, first: Seen) -> Callable[[Seen], None]:

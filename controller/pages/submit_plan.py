@@ -1,6 +1,7 @@
 """The preview: the plan that a service would get, what it costs at other rates and objectives, what was refused."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from nicegui import run, ui
@@ -42,14 +43,12 @@ class Preview:
             with self._old:
                 static(parts.banner("soft", "Out of date", "The service was changed since this dry run."))
 
-    def _sees(self, namespace: str) -> bool:
-        return self._made.viewer.may("list", "gpuservices", namespace)
-
     async def of(self, obj: dict[str, Any]) -> None:
         """Plan it, and show what came of it; then what it would cost otherwise."""
         self._turn = turn = self._turn + 1
         explorer, site = self._made.web.explorer, self._made.site
-        found = await self._watched("Planning", lambda: explorer.dry_run(site, obj, self._sees))
+        sees = partial(self._made.viewer.may, "list", "gpuservices")
+        found = await self._watched("Planning", lambda: explorer.dry_run(site, obj, sees))
         if found is None or turn != self._turn:
             return
         self._shown = obj

@@ -38,10 +38,9 @@ def binding(known: Known, plan: Object) -> tuple[Binding, ...]:
     if not any(one.replicas for one in mine):
         return ()
     every = [one for other in known.items("plans") for one in known.decided(other)]
-    obj = known.service(key_of(plan))
-    spec = None if obj is None else known.spec(obj)
+    spec = known.spec_of(key_of(plan))
     found = [*_groups(known, mine, every), *_power(known, mine, every), *_quotas(known, key_of(plan), mine)]
-    if isinstance(spec, ServiceSpec):
+    if spec is not None:
         found += [*_demands(spec, mine), *_latencies(spec, mine)]
     return tuple(found)
 

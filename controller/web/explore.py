@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from controller.ceilings import priority
 from controller.demand import Fleet, ask
 from controller.hardware import Offer
 from controller.plan_child import PlanChild, PlanningFailed
@@ -233,9 +232,9 @@ class Explorer:
     @staticmethod
     def _lower(site: Site, obj: Object) -> list[str]:
         """Services of lower priority that have a plan."""
-        most = site.known.settings.ceilings
+        mine = site.known.priority(obj)
         found = (site.known.service(key_of(plan)) for plan in site.known.items("plans"))
-        return [key_of(one) for one in found if one is not None and priority(one, most) < priority(obj, most)]
+        return [key_of(one) for one in found if one is not None and site.known.priority(one) < mine]
 
     def _found(
         self, fleet: Fleet, obj: Object, rate_per_s: float | None, freed: Sequence[str], end_s: float

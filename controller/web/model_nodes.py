@@ -11,6 +11,7 @@ from controller.health import OUT_SINCE, WHY, has_gpus
 from controller.kube.known import gpu_of_product
 from controller.reports import Fault, Gpu, Kept
 from controller.specs import service_of
+from controller.status import is_ready
 from controller.web.site import Site
 from controller.when import seconds
 from planner.catalog import gpu as catalogue
@@ -143,7 +144,6 @@ def _node(site: Site, obj: Object, kept: Kept | None, caps: Mapping[str, float],
     now_s = site.clock()
     made = _tiles(place, kept, caps, placements, faults, now_s)
     power = [tile.power_w for tile in made if tile.power_w is not None]
-    conditions = (obj.get("status") or {}).get("conditions") or ()
     return NodeRow(
         name=place.node,
         group=group,
@@ -154,7 +154,7 @@ def _node(site: Site, obj: Object, kept: Kept | None, caps: Mapping[str, float],
         owned=bool(entry.get("owned")),
         gpus=place.gpus,
         held=held_by_node(pods).get(place.node, 0),
-        ready=any(one["type"] == "Ready" and one["status"] == "True" for one in conditions),
+        ready=is_ready(obj),
         open=is_open(obj),
         out=is_out(obj),
         out_since_s=seconds(notes[OUT_SINCE]) if OUT_SINCE in notes else None,
@@ -261,7 +261,6 @@ def _fault(node: str, fault: Fault) -> FaultRow:
 
 def _placement(pod: Object) -> PlacementRow:
     meta, status = pod["metadata"], pod.get("status") or {}
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
     indices = (meta.get("annotations") or {}).get(INDICES, "")
     return PlacementRow(
         service=service_of(pod),
@@ -270,6 +269,6 @@ def _placement(pod: Object) -> PlacementRow:
         node=pod["spec"].get("nodeName", ""),
         gpus=gpus_of(pod),
         gpu_indices=tuple(int(one) for one in indices.split(",") if one.isdecimal()),
-        ready=ready,
+        ready=is_ready(pod),
         phase=status.get("phase", ""),
     )

@@ -86,7 +86,7 @@ def _caps(site: Site, groups: tuple[str, ...]) -> tuple[CapRow, ...]:
             if one.node_group not in groups or not one.replicas:
                 continue
             obj = site.known.service(f"{plan['metadata'].get('namespace', 'default')}/{plan['metadata']['name']}")
-            priority = 0 if obj is None else int(site.known.ranked(obj)["spec"].get("priority", 0))
+            priority = 0 if obj is None else site.known.priority(obj)
             gpus = one.replicas * one.gpus_per_replica
             cap_w = one.recipe.power_cap_w
             rows.append(CapRow(one.service, priority, str(one.recipe), one.node_group, gpus, cap_w, one.power_w))

@@ -8,6 +8,7 @@ from controller import names
 from controller.cluster import Running
 from controller.manifests.service import table_name, weights_of
 from controller.specs import key_of
+from controller.status import condition
 from controller.web.model_plans import PlanView, plan
 from controller.web.site import Site
 from controller.when import seconds
@@ -128,7 +129,7 @@ def service_row(site: Site, obj: Object, seen: Mapping[str, Mapping[str, float]]
     """One service. `seen`: metric -> service -> last value."""
     key, meta, spec = key_of(obj), obj["metadata"], obj["spec"]
     status: Object = obj.get("status") or {}
-    ready: Object = next((one for one in status.get("conditions") or () if one["type"] == "Ready"), {})
+    ready = condition(obj, "Ready")
     planned = site.known.plan(key)
     asked = (planned or {"spec": {}})["spec"].get("planned") or {}
     rate = asked.get("ratePerSecond")

@@ -1,6 +1,7 @@
 """Routes of services: the objects, whether one is good, and what it would get."""
 
 import re
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
@@ -82,7 +83,7 @@ def plan_service(ask: Asked) -> Response:
     """The plan that a service would get now, on what the others leave; nothing is stored or applied."""
     obj = sound(ask, SERVICE, ask.body())
     ask.need("get", SERVICE.plural, obj["metadata"]["namespace"])
-    sees = lambda namespace: ask.may("list", SERVICE.plural, namespace)  # noqa: E731
+    sees = partial(ask.may, "list", SERVICE.plural)
     return answered(explored(lambda: ask.web.explorer.dry_run(ask.site, obj, sees, longest_s=ANSWER_S)))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.controller.live import Site
 from tests.controller.plane.nodes import Nodes
 from tests.controller.plane.plane import Plane, programs
 
@@ -28,6 +29,16 @@ def nodes(plane: Plane) -> Iterator[Nodes]:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture
+def site(plane: Plane, nodes: Nodes) -> Iterator[Site]:
+    """A node of eight GPUs and the inventory; all services are gone after the test."""
+    made = Site(plane)
+    nodes.add("big", 8, pool="big")
+    made.inventory()
+    yield made
+    made.clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,8 @@ from controller.kube.known import Settings
 from controller.kube.node_round import NodeSettings
 from controller.kube.view import kind_text, running
 from controller.laws import Laws
-from controller.lost import Down, begun, followed, given_up, is_ready
+from controller.lost import Down, begun, followed, given_up
+from controller.status import is_ready
 from controller.when import seconds
 from tests.controller.live import Site, a_controller, until
 from tests.controller.objects import a_node, a_pod

@@ -10,8 +10,6 @@ from controller.embedded.world import World
 from controller.kube.rest import MERGE
 from tests.controller.embedded.a_world import SERVICES, a_world, ready, run, submit
 from tests.controller.live import Site, a_controller, until
-from tests.controller.plane.nodes import Nodes
-from tests.controller.plane.plane import Plane
 
 CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
@@ -51,15 +49,6 @@ def test_a_class_that_another_made_is_left_as_it_is(world: World) -> None:
     world.api.request("DELETE", f"{SERVICES}/high")
     run(world, 120)
     assert world.api.request("GET", f"{CLASSES}/muster-5")["value"] == 9
-
-
-@pytest.fixture
-def site(plane: Plane, nodes: Nodes) -> Iterator[Site]:
-    made = Site(plane)
-    nodes.add("big", 8, pool="big")
-    made.inventory()
-    yield made
-    made.clear()
 
 
 def test_a_real_server_ranks_pods_by_the_class_and_lets_go_of_it_after_the_last(site: Site) -> None:

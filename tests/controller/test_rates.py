@@ -38,20 +38,25 @@ def page(
     return "\n".join(lines) + "\n"
 
 
+def both(url: str) -> tuple[Callable[[], dict[ServiceKey, Heard]], dict[ServiceKey, Heard]]:
+    """How to listen for both services, and what was heard once a whole window of each was."""
+    ask = Prometheus(url).ask
+
+    def listen() -> dict[ServiceKey, Heard]:
+        return heard(ask, {CHAT: 1, CODE: 1}, window_s=4.0)
+
+    until(lambda: all(one.rate_per_s for one in listen().values()) and len(listen()) == 2, 30.0)
+    time.sleep(4.0)
+    return listen, listen()
+
+
 @pytest.mark.slow
 def test_arrivals_latencies_and_sizes_are_heard_and_a_silent_engine_is_none(tmp_path: Path) -> None:
     began_s = time.time()
     growing = engine(lambda: page("vllm", 20.0, lambda: 3.0 * (time.time() - began_s)))  # 3 a second more than end
     still = engine(lambda: page("vllm", 8.0, lambda: 4.0))
     with growing as (chat, _), still as (code, stop), scraping(tmp_path, {CHAT: chat, CODE: code}) as url:
-        ask = Prometheus(url).ask
-
-        def listen() -> dict[ServiceKey, Heard]:
-            return heard(ask, {CHAT: 1, CODE: 1}, window_s=4.0)
-
-        until(lambda: all(one.rate_per_s for one in listen().values()) and len(listen()) == 2, 30.0)
-        time.sleep(4.0)
-        found = listen()
+        listen, found = both(url)
         assert found[CHAT].rate_per_s == pytest.approx(23.0, rel=0.1)
         assert found[CODE].rate_per_s == pytest.approx(8.0, rel=0.1)
         assert found[CODE].running == 4.0
@@ -77,14 +82,7 @@ def test_a_request_that_passes_two_pools_is_counted_once_and_each_latency_where_
             (*CODE, "serve"): third,
         }
         with scraping(tmp_path, targets) as url:
-            ask = Prometheus(url).ask
-
-            def listen() -> dict[ServiceKey, Heard]:
-                return heard(ask, {CHAT: 1, CODE: 1}, window_s=4.0)
-
-            until(lambda: all(one.rate_per_s for one in listen().values()) and len(listen()) == 2, 30.0)
-            time.sleep(4.0)
-            found = listen()
+            _, found = both(url)
     chat, code = found[CHAT], found[CODE]
     assert chat.rate_per_s == pytest.approx(12.0, rel=0.1)
     assert (chat.replicas, chat.running) == (1, 8.0)

@@ -9,15 +9,19 @@ import pytest
 from controller.story import Place, PlaceShape, Story, load, placed, play
 from planner.errors import BadInput
 
-_STORY = """
-name: short
+_HEAD = """name: short
 speed: 60
 lasts: 10m
 inventory: {apiVersion: muster.dev/v1alpha1, kind: ClusterInventory, metadata: {name: x}, spec: {nodeGroups: []}}
 steps:
+"""
+_STORY = (
+    _HEAD
+    + """
   - {at: 0m, say: It begins., calls: [{path: /api/v1/services, body: {a: 1}}, {method: PUT, path: /api/v1/traffic/a/b}]}
   - {at: 2m, say: It goes on., calls: [{method: DELETE, path: /api/v1/services/a/b}]}
 """
+)
 
 
 def a_story(folder: Path, text: str = _STORY) -> Story:
@@ -70,12 +74,9 @@ def test_a_bad_story_says_where(tmp_path: Path, old: str, new: str, words: str) 
         a_story(tmp_path, _STORY.replace(old, new, 1))
 
 
-_PLACES = """
-name: places
-speed: 60
-lasts: 10m
-inventory: {apiVersion: muster.dev/v1alpha1, kind: ClusterInventory, metadata: {name: x}, spec: {nodeGroups: []}}
-steps:
+_PLACES = (
+    _HEAD
+    + """
   - at: 0m
     say: It breaks.
     places: {broken: {service: team-a/chat, group: h100}}
@@ -84,6 +85,7 @@ steps:
     say: It is mended.
     calls: [{path: /api/v1/faults, body: {node: $broken.node, gpu: $broken.gpu, kind: clear}}]
 """
+)
 
 
 def test_a_step_chooses_a_gpu_of_a_replica_and_later_ones_name_it(tmp_path: Path) -> None:

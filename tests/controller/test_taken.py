@@ -15,8 +15,6 @@ from controller.kube.applier import Applier, NameTaken
 from controller.kube.rest import MERGE, ApiError
 from tests.controller.embedded.a_world import a_world, ready, run, status, submit
 from tests.controller.live import Site, a_controller, until
-from tests.controller.plane.nodes import Nodes
-from tests.controller.plane.plane import Plane
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 SERVICES = "/api/v1/namespaces/default/services"
@@ -106,15 +104,6 @@ def test_what_was_made_and_not_adopted_is_adopted_at_the_next_look() -> None:
     made = writer.apply(a_map(y="2"), bare)
     assert made["data"] == {"y": "2"}
     assert writer.apply(a_map(y="2"), made) is made
-
-
-@pytest.fixture
-def site(plane: Plane, nodes: Nodes) -> Iterator[Site]:
-    made = Site(plane)
-    nodes.add("big", 8, pool="big")
-    made.inventory()
-    yield made
-    made.clear()
 
 
 def test_on_a_real_server_a_users_objects_outlive_a_service_of_their_name(site: Site) -> None:

@@ -18,6 +18,15 @@ from tests.controller.embedded.a_world import SERVICES, ready, run, status, subm
 Make = Callable[..., World]
 
 
+def on_a_rack(make: Make, gpus_per_node: int) -> World:
+    """Two nodes of H100s behind one breaker of 5 kW."""
+    group = {
+        "name": "h100", "gpu": "H100-SXM", "gpusPerNode": gpus_per_node, "nodes": 2, "zone": "a",
+        "pricePerHour": "$2.60", "powerDomain": "rack",
+    }  # fmt: skip
+    return make(None, group, powerDomains=[{"name": "rack", "budget": "5kW"}])
+
+
 def test_a_service_comes_up_and_keeps_its_objective(a_world: Make) -> None:
     world = a_world()
     submit(world, "chat")
@@ -97,11 +106,7 @@ def _held(world: World, node: str) -> int:
 
 
 def test_less_power_is_planned_for_at_once_and_never_drawn_over_in_plans(a_world: Make) -> None:
-    group = {
-        "name": "h100", "gpu": "H100-SXM", "gpusPerNode": 4, "nodes": 2, "zone": "a", "pricePerHour": "$2.60",
-        "powerDomain": "rack",
-    }  # fmt: skip
-    world = a_world(None, group, powerDomains=[{"name": "rack", "budget": "5kW"}])
+    world = on_a_rack(a_world, 4)
     submit(world, "chat", 80.0)
     run(world, 300, lambda: ready(world, "chat"))
     drawn_w = status(world, "chat")["powerW"]
@@ -173,11 +178,7 @@ def test_faults_that_make_no_sense_are_refused_in_words(a_world: Make) -> None:
 
 
 def test_power_that_no_plan_can_do_with_is_told_with_the_way_out(a_world: Make) -> None:
-    group = {
-        "name": "h100", "gpu": "H100-SXM", "gpusPerNode": 4, "nodes": 2, "zone": "a", "pricePerHour": "$2.60",
-        "powerDomain": "rack",
-    }  # fmt: skip
-    world = a_world(None, group, powerDomains=[{"name": "rack", "budget": "5kW"}])
+    world = on_a_rack(a_world, 4)
     submit(world, "chat", 80.0)
     run(world, 300, lambda: ready(world, "chat"))
     path = "/apis/muster.dev/v1alpha1/powerdomains/rack"
@@ -202,9 +203,13 @@ def test_requests_that_nobody_serves_are_missed_ones_and_goodput_is_no_more_than
     submit(world, "chat")
     run(world, 300, lambda: ready(world, "chat"))
     run(world, 600)
-    seen = world.serving.seen("default/chat")
-    assert seen is not None
-    assert seen.goodput_per_s <= 1.06 * seen.rate_per_s  # some that came before the minute end in it
+    came, good = 0.0, 0.0
+    for _ in range(10):  # minutes: in one alone more may end than came
+        seen = world.serving.seen("default/chat")
+        assert seen is not None
+        came, good = came + seen.rate_per_s, good + seen.goodput_per_s
+        run(world, 60)
+    assert good <= 1.03 * came
     for name in world.serving.fleet.names("default/chat"):
         world.serving.fleet.remove(name, kill=True)
     world.serving.replicas = {}
@@ -217,11 +222,7 @@ def test_requests_that_nobody_serves_are_missed_ones_and_goodput_is_no_more_than
 
 
 def test_replicas_are_as_fast_as_the_limits_of_their_gpus_let_them_and_draw_no_more(a_world: Make) -> None:
-    group = {
-        "name": "h100", "gpu": "H100-SXM", "gpusPerNode": 2, "nodes": 2, "zone": "a", "pricePerHour": "$2.60",
-        "powerDomain": "rack",
-    }  # fmt: skip
-    world = a_world(None, group, powerDomains=[{"name": "rack", "budget": "5kW"}])
+    world = on_a_rack(a_world, 2)
     slow = [{"name": "chat", "ttft": "5s", "tpot": "150ms", "percentile": "p95"}]
     submit(world, "chat", 1.0, slos=slow)
     run(world, 300, lambda: ready(world, "chat"))

@@ -11,6 +11,17 @@ from tests.controller.running import Up
 pytestmark = BROWSER
 
 
+def apply_with(page: Page, line: str) -> None:
+    """Add a line to the YAML that is shown, and apply it."""
+    page.locator(".cm-content").click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type(line)
+    page.keyboard.press("Escape")
+    expect(sound(page)).to_be_visible()
+    page.wait_for_timeout(1200)
+    page.get_by_role("button", name="Apply").click()
+
+
 def test_a_mistake_in_yaml_is_shown_where_it_is(page: Page) -> None:
     page.goto("/submit?by=yaml")
     ready(page)
@@ -77,13 +88,7 @@ def test_a_service_is_submitted_by_the_form_and_by_yaml(page: Page, up: Up) -> N
     page.goto("/submit?service=default/by-form&by=yaml")
     ready(page)
     expect(page.locator(".cm-content")).to_contain_text("by-form")
-    page.locator(".cm-content").click()
-    page.keyboard.press("Control+End")
-    page.keyboard.type("  priority: 3")
-    page.keyboard.press("Escape")
-    expect(sound(page)).to_be_visible()
-    page.wait_for_timeout(1200)
-    page.get_by_role("button", name="Apply").click()
+    apply_with(page, "  priority: 3")
     expect(page).to_have_url(re.compile("/services/default/by-form"), timeout=15_000)
     until(lambda: up.ask("GET", "/api/v1/services/default/by-form")["spec"]["priority"] == 3, 20)
     _is_not_written_over(page, up)
@@ -109,13 +114,7 @@ def _is_not_written_over(page: Page, up: Up) -> None:
     ready(page)
     expect(page.locator(".cm-content")).to_contain_text("priority: 3")
     until(lambda: _raised(up), 20)
-    page.locator(".cm-content").click()
-    page.keyboard.press("Control+End")
-    page.keyboard.type("  approval: Manual")
-    page.keyboard.press("Escape")
-    expect(sound(page)).to_be_visible()
-    page.wait_for_timeout(1200)
-    page.get_by_role("button", name="Apply").click()
+    apply_with(page, "  approval: Manual")
     expect(page.get_by_text("Somebody changed it since this page was opened")).to_be_visible()
     assert up.ask("GET", "/api/v1/services/default/by-form")["spec"]["priority"] == 7
 
