@@ -8,7 +8,7 @@ class Laws:
     """Tolerances and windows. A spec may override them; these suit samples each 15 s to 60 s."""
 
     up_tolerance_ratio: float = 0.10
-    down_tolerance_ratio: float = 0.10
+    down_tolerance_ratio: float = 0.05
     ask_again_ratio: float = 0.04  # so much lower than when nothing cheaper was found
     least_saving_ratio: float = 0.05  # of a plan for less than the one in force is for
     up_window_s: float = 300.0

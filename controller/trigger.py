@@ -4,8 +4,8 @@ Three laws read rates, all from the same recent samples:
 
 - *Step*: the last sample lies so far above what the samples before it scatter (robust z, median and MAD) and above what
   is planned that noise cannot explain it. Acts at once, upwards only.
-- *Drift up*: the mean of a window, less its own uncertainty, is above the planned rate by more than a tolerance. Where
-  the rate surely rises, what it will be by the time that a plan takes to bear is planned for.
+- *Drift up*: the mean of a window, less its own uncertainty, is above the planned rate by more than a tolerance. What a
+  longer window says is planned for; where the rate surely rises, what it will be by the time that a plan takes to bear.
 - *Drift down*: surely less than planned for, over a longer window, since giving capacity back late costs money, giving
   it back early costs users. It is a question: a plan that is not cheaper is not taken (`rollback.worth_it`), and the
   question is asked again when the rate is lower still.
@@ -23,7 +23,7 @@ from statistics import median
 from typing import Literal
 
 from controller.laws import Laws
-from controller.means import mean_between, slope
+from controller.means import line, mean_between
 
 Cause = Literal[
     "first_plan", "spec_changed", "rate_step", "rate_up", "rate_down", "slo_missed", "overrun", "fault",
@@ -188,13 +188,13 @@ def _drift(
     sooner = mean_between(short, laws.certain_z)[0] if len(short) >= LEAST_SAMPLES else 0.0
     if sooner > planned.rate_per_s * (1 + laws.up_tolerance_ratio):
         mean = sum(short) / len(short)
-        ahead = min(
-            max(slope(rates, max(now_s - laws.trend_window_s, planned.at_s), laws.certain_z), 0.0) * laws.lead_s,
-            mean * (laws.step_ratio - 1),
-        )
-        rising = f", and rises to {mean + ahead:.3g} in {laws.lead_s:.0f} s" if ahead > 0.01 * mean else ""
+        long = line(rates, max(now_s - laws.trend_window_s, planned.at_s), laws.certain_z)
+        # The short mean is asked until it is high once; the long one, which is not, says how high it really is.
+        ahead = mean if long is None else max(sooner, long.at(now_s + laws.lead_s))
+        ahead = min(ahead, mean * laws.step_ratio)
+        rising = f", and rises to {ahead:.3g} in {laws.lead_s:.0f} s" if ahead > 1.01 * mean else ""
         found = _rates("rate_up", planned, mean, laws.up_window_s)
-        return replace(found, text=found.text + rising, rate_per_s=mean + ahead)
+        return replace(found, text=found.text + rising, rate_per_s=ahead)
     if 0 <= now_s - planned.at_s < laws.down_window_s:
         return None  # what was planned stays for as long as a fall must
     lower = _lower(planned, rates, now_s, laws, asked_per_s)

@@ -152,19 +152,36 @@ def test_a_noisy_diurnal_day_moves_at_most_once_a_cool_down() -> None:
     assert min(gaps) >= Laws().cool_down_s
 
 
-def test_noise_that_is_alike_from_sample_to_sample_moves_nothing() -> None:
-    draw = random.Random(3)
-    level = 0.0
+def wandering(seed: int) -> Callable[[float], float]:
+    draw, level = random.Random(seed), 0.0
 
     def rate(_: float) -> float:
         nonlocal level
         level = 0.9 * level + draw.gauss(0.0, 0.05)
         return 100.0 * math.exp(level)
 
-    moves = day(rate, planned(115.0), each=50.0)
-    assert len(moves) <= 12  # of 144 windows
-    for (before_s, _), (then_s, why) in pairwise(day(rate, planned(115.0))):
+    return rate
+
+
+def test_noise_that_is_alike_from_sample_to_sample_moves_little() -> None:
+    days = [day(wandering(seed), planned(115.0), each=50.0) for seed in range(4)]
+    assert sum(map(len, days)) <= 4 * 12  # of 144 windows each
+    for (before_s, _), (then_s, why) in pairwise(day(wandering(3), planned(115.0))):
         assert then_s - before_s >= (Laws().down_window_s if why == "rate_down" else Laws().cool_down_s)
+
+
+def test_what_the_longer_window_says_is_planned_for_and_not_the_moment_that_looked_like_more() -> None:
+    draw = random.Random(5)
+    made = []
+    for _ in range(20):
+        rates = [Sample(at_s, 113 * (1 + draw.gauss(0.0, 0.1))) for at_s in range(0, 3601, 15)]
+        made += [
+            found.rate_per_s
+            for now_s in range(1800, 3601, 15)
+            if (found := judge(planned(), seen(*rates), float(now_s)).reason) is not None
+        ]
+    assert len(made) > 20
+    assert sum(rate for rate in made if rate) / len(made) == pytest.approx(113, abs=1)
 
 
 def test_a_fault_is_planned_for_at_what_comes_now_where_that_is_surely_less() -> None:
