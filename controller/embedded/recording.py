@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from controller.embedded.history import Row
+from controller.embedded.seen import QUANTILES
 from controller.hardware import group_of, node_gpus
 from controller.plans import planned
 from controller.specs import key_of
@@ -64,7 +65,8 @@ def _service(world: World, key: str, mine: dict[str, float]) -> Iterator[Row]:
     if seen.attained_ratio is not None:
         yield "attainment_ratio", key, seen.attained_ratio
     for (metric, quantile), value_s in seen.latency_s.items():
-        yield f"{metric}_p{round(100 * quantile)}_s", key, value_s
+        if quantile in QUANTILES:
+            yield f"{metric}_p{round(100 * quantile)}_s", key, value_s
 
 
 def _hardware(world: World) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from planner.simulation.told import Finished
 
 WINDOW_S = 60.0
 LATENCIES = ("ttft", "tpot", "e2e")
+QUANTILES = (0.5, 0.95, 0.99)
 
 
 @dataclass

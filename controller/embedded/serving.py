@@ -9,7 +9,7 @@ import numpy as np
 
 from controller.embedded.agents import Ailment
 from controller.embedded.replicas import Replica, allocation_of, replicas
-from controller.embedded.seen import LATENCIES, Seen, Window, met, patience_s
+from controller.embedded.seen import LATENCIES, QUANTILES, Seen, Window, met, patience_s
 from controller.embedded.store import Store
 from controller.hardware import offer
 from controller.kube.cache import WORKLOADS
@@ -52,7 +52,7 @@ class Serving:
         self._paces: dict[tuple[object, ...], Pace | str] = {}
         self._running: dict[str, tuple[object, ...]] = {}  # replica -> the mark of the pace it has
         self._limits_w: Mapping[str, Sequence[float | None]] = {}
-        self._seen: dict[str, tuple[object, Seen | None]] = {}
+        self._seen: dict[str, tuple[float, set[float], Seen | None]] = {}
         self._inventory: tuple[str, Inventory] | None = None
 
     def traffic(self, key: str) -> Traffic:
@@ -167,13 +167,12 @@ class Serving:
         before = self.fleet.account(key).waiting
         return float(sum(one.running for one in states)), float(before + sum(one.waiting for one in states))
 
-    def seen(self, key: str, quantiles: Sequence[float] = (0.5, 0.95, 0.99)) -> Seen | None:
-        """A service in the last minute; None where nothing came yet."""
-        mark = (self.fleet.now_s, tuple(quantiles))
-        found = self._seen.get(key)
-        if found is None or found[0] != mark:
-            found = self._seen[key] = (mark, self._look(key, quantiles))
-        return found[1]
+    def seen(self, key: str, quantiles: Sequence[float] = ()) -> Seen | None:
+        """A service in the last minute, by `QUANTILES` and others that are asked for; None where nothing came yet."""
+        found, asked = self._seen.get(key), {*QUANTILES, *quantiles}
+        if found is None or found[0] != self.fleet.now_s or not asked <= found[1]:
+            found = self._seen[key] = (self.fleet.now_s, asked, self._look(key, sorted(asked)))
+        return found[2]
 
     def _look(self, key: str, quantiles: Sequence[float]) -> Seen | None:
         window, obj = self._windows.get(key), self._known.service(key)
@@ -192,7 +191,8 @@ class Serving:
         latency: dict[tuple[str, float], float] = {}
         for name, values in columns.items():
             told = values[~np.isnan(values)]
-            latency |= {(name, q): float(np.quantile(told, q)) for q in quantiles} if len(told) else {}
+            values_s = np.quantile(told, quantiles) if len(told) else ()
+            latency |= {(name, q): float(value_s) for q, value_s in zip(quantiles, values_s, strict=False)}
         return Seen(
             rate_per_s,
             len(bucket),

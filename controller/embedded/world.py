@@ -39,7 +39,8 @@ Object = Mapping[str, Any]
 
 AGENTS_S = 15.0
 RECORD_S = 30.0
-_REST, _MOST_REST_S = 0.5, 0.25  # after a step, as a share of what it took: time goes slower before answers do
+_REST, _MOST_REST_S = 0.2, 0.25  # after a step, as a share of what it took: time goes slower before answers do
+_MOST_BEHIND_S = 15.0  # so much is caught up with, such as after a busy hour
 _CLOCK, _ILLS = "clock", "ills"
 
 
@@ -103,7 +104,7 @@ class World:
             began_s = time.monotonic()
             self.step()
             now_s = time.monotonic()
-            due_s = max(due_s + self.rules.step_s / speed(), now_s - 1.0)
+            due_s = max(due_s + self.rules.step_s / speed(), now_s - _MOST_BEHIND_S)
             wait(max(due_s - now_s, min((now_s - began_s) * _REST, _MOST_REST_S)))  # others of the process want it too
 
     def ills(self) -> dict[str, dict[int, Ailment]]:
