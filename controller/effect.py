@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controller.plans import allocations
+from controller.plans import allocations, counts
 from controller.trigger import Reason
-from planner.plan import Allocation, ClassLatency, uncapped
+from planner.plan import Allocation, ClassLatency
 from planner.service import SLO
 
 Object = Mapping[str, Any]
@@ -37,15 +37,12 @@ def _read(spec: Object) -> tuple[Allocation, ...]:
 
 def _changes(were: Sequence[Allocation], are: Sequence[Allocation]) -> str:
     """Replicas by recipe, pool and group: `h100: 2xH100-SXM tp2 4 -> 6`."""
-    counts: dict[tuple[str, str, str], list[int]] = {}
-    for side, rows in enumerate((were, are)):
-        for one in rows:
-            key = (one.node_group, str(uncapped(one.recipe)), "" if one.pool == "serve" else f" {one.pool}")
-            counts.setdefault(key, [0, 0])[side] += one.replicas
+    before, after = counts(were), counts(are)
     moved = [
-        f"{group}: {recipe}{pool} {before} -> {after}"
-        for (group, recipe, pool), (before, after) in sorted(counts.items())
-        if before != after
+        f"{group}: {recipe}{'' if pool == 'serve' else f' {pool}'} {before.get(key, 0)} -> {after.get(key, 0)}"
+        for key in sorted({*before, *after})
+        if before.get(key, 0) != after.get(key, 0)
+        for group, recipe, pool in (key,)
     ]
     more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
     caps = [{one.recipe.power_cap_w for one in rows} for rows in (were, are)]

@@ -1,6 +1,6 @@
 """Plans as objects of a cluster: one for each service, written from a decision and read back to the last bit. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -133,6 +133,7 @@ def planned_row(planned: Planned, cause: str, reason: str) -> Object:
         "faulty": sorted(planned.faulty),
         **({"power": planned.power} if planned.power else {}),
         **({"quota": planned.quota} if planned.quota else {}),
+        **({} if planned.since_s is None else {"since": text(planned.since_s)}),
         **({} if planned.sizes == (1.0, 1.0) else dict(zip(_SIZES, planned.sizes, strict=True))),
     }
 
@@ -153,7 +154,17 @@ def planned(plan: Object) -> Planned | None:
         power=row.get("power", ""),
         quota=row.get("quota", ""),
         sizes=(float(row.get("inputRatio", 1.0)), float(row.get("outputRatio", 1.0))),
+        since_s=seconds(row["since"]) if "since" in row else None,
     )
+
+
+def counts(rows: Iterable[Allocation]) -> dict[tuple[str, str, str], int]:
+    """Replicas by node group, recipe without its cap, and pool."""
+    found: dict[tuple[str, str, str], int] = {}
+    for one in rows:
+        key = (one.node_group, str(uncapped(one.recipe)), one.pool)
+        found[key] = found.get(key, 0) + one.replicas
+    return found
 
 
 def rate_of(shares: Mapping[Bucket, float], rates_per_s: Mapping[Bucket, float]) -> float:

@@ -60,6 +60,7 @@ class Planned:
     power: str = ""
     quota: str = ""
     sizes: tuple[float, float] = (1.0, 1.0)  # mean input and output tokens planned for, over those of the spec
+    since_s: float | None = None  # when replicas were last moved or more was planned for; None: with this plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +191,11 @@ def _drift(
         mean = sum(short) / len(short)
         long = line(rates, max(now_s - laws.trend_window_s, planned.at_s), laws.certain_z)
         # The short mean is asked until it is high once; the long one, which is not, says how high it really is.
-        ahead = mean if long is None else max(sooner, long.at(now_s + laws.lead_s))
-        ahead = min(ahead, mean * laws.step_ratio)
+        ahead = min(mean if long is None else max(sooner, long.at(now_s + laws.lead_s)), mean * laws.step_ratio)
         rising = f", and rises to {ahead:.3g} in {laws.lead_s:.0f} s" if ahead > 1.01 * mean else ""
         found = _rates("rate_up", planned, mean, laws.up_window_s)
         return replace(found, text=found.text + rising, rate_per_s=ahead)
-    if 0 <= now_s - planned.at_s < laws.down_window_s:
+    if 0 <= now_s - (planned.at_s if planned.since_s is None else planned.since_s) < laws.down_window_s:
         return None  # what was planned stays for as long as a fall must
     lower = _lower(planned, rates, now_s, laws, asked_per_s)
     return None if lower is None else _rates("rate_down", planned, lower, laws.down_window_s)
@@ -211,16 +211,17 @@ def _lower(
     short = [rate for at_s, rate in rates if at_s > now_s - laws.up_window_s]
     if len(long) < 2 * LEAST_SAMPLES or not short:
         return None
-    lately = sum(short) / len(short)
-    found = max(sum(long) / len(long), lately)
+    lately, mean, half = sum(short) / len(short), sum(long) / len(long), long[len(long) // 2 :]
+    if mean_between(half, laws.certain_z)[1] < mean * (1 - laws.down_tolerance_ratio):
+        mean = sum(half) / len(half)  # what came before is over
+    found = max(mean, lately)
     if max(mean_between(long, laws.certain_z)[1], lately) >= planned.rate_per_s * (1 - laws.down_tolerance_ratio):
         return None
     return None if asked_per_s is not None and found >= asked_per_s * (1 - laws.ask_again_ratio) else found
 
 
 def _rates(cause: Cause, planned: Planned, rate: float, window_s: float) -> Reason:
-    text = f"{rate:.3g} requests/s over {window_s:.0f} s, planned for {planned.rate_per_s:.3g}"
-    return Reason(cause, text, rate)
+    return Reason(cause, f"{rate:.3g} requests/s over {window_s:.0f} s, planned for {planned.rate_per_s:.3g}", rate)
 
 
 def _sizes(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:

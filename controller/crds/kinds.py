@@ -74,6 +74,8 @@ class PlannedShape(Shape):
     """Requests per second, all sizes together."""
     at: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})]
     """When it was made."""
+    since: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})] | None = None
+    """When replicas were last moved or more was planned for, where that was before."""
     cause: Annotated[str, Field(max_length=64)]
     """Law that asked for it, such as rate_step."""
     reason: Annotated[str, Field(max_length=4096)]

@@ -16,7 +16,7 @@ from controller.decision import decision_id
 from controller.demand import Fleet, ask
 from controller.facts import Facts
 from controller.plan_child import PlanChild, PlanningFailed
-from controller.plans import by_service, plan_object, planned, planned_row, read, rows
+from controller.plans import allocations, by_service, counts, plan_object, planned, planned_row, read, rows
 from controller.trigger import Planned, Reason
 from controller.when import text
 from planner.plan import Allocation, Infeasible
@@ -135,7 +135,7 @@ def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int
     rate_per_s = one.spec_rate_per_s if one.rate_per_s is None else one.rate_per_s
     made_for = Planned(
         rate_per_s, now_s, one.service["metadata"].get("generation", 1), f"{facts.offered}.{facts.counted}",
-        facts.prices, one.faulty, facts.power, one.quota, one.sizes,
+        facts.prices, one.faulty, facts.power, one.quota, one.sizes, _since_s(answer, rate_per_s),
     )  # fmt: skip
     asked = planned_row(made_for, one.reason.cause, one.reason.text)
     kept = {
@@ -161,6 +161,16 @@ def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int
     return plan_object(one.service, enacted(fresh, old, running, epoch))
 
 
+def _since_s(answer: Answer, rate_per_s: float) -> float | None:
+    """Since when neither replicas were moved nor more was planned for; None: since now."""
+    old = answer.wanted.old
+    before = None if old is None else planned(old)
+    if old is None or before is None or answer.infeasible is not None or rate_per_s > before.rate_per_s:
+        return None
+    same = counts(answer.allocations) == counts(allocations(old["spec"].get("allocations") or ()))
+    return (before.at_s if before.since_s is None else before.since_s) if same else None
+
+
 def enacted(fresh: Object, old: Object, running: Sequence[Running], epoch: int) -> Object:
     """A Plan's spec with a new outcome in force: what ran before is kept to go back to, and a floor is set."""
     spec: dict[str, Any] = {**fresh, "epoch": epoch}
@@ -178,6 +188,7 @@ def gone_back(service: Object, plan: Object, why: str, running: Sequence[Running
     """The Plan with what ran before in force again, as if it had been planned now for what is asked."""
     spec, before = plan["spec"], plan["spec"]["previous"]
     asked = {**spec["planned"], "at": text(now_s), "cause": "slo_missed", "reason": f"went back: {why}"[:4096]}
+    asked.pop("since", None)
     back = {**enacted({**before, "planned": asked}, spec, running, epoch)}
     back.pop("previous", None)  # once: what was left is not gone back to
     return plan_object(service, back)

@@ -98,6 +98,27 @@ def test_a_service_that_is_deleted_while_it_is_planned_leaves_no_plan(world: Wor
         child.stop()
 
 
+def test_a_plan_that_is_renewed_as_it_was_keeps_since_when_nothing_was_moved(world: World) -> None:
+    def row() -> dict[str, Any]:
+        (plan,) = world.store.items("plans")
+        found: dict[str, Any] = plan["spec"]["planned"]
+        return found
+
+    submit(world, "chat")
+    run(world, 600, lambda: ready(world, "chat"))
+    first = row()
+    assert "since" not in first
+    (prices,) = world.store.items("clusterinventories")
+    groups = [{**one, "pricePerHour": "$3.00"} for one in prices["spec"]["nodeGroups"]]
+    path = f"/apis/muster.dev/v1alpha1/clusterinventories/{prices['metadata']['name']}"
+    world.api.request("PATCH", path, {"spec": {"nodeGroups": groups}}, content_type=MERGE)
+    run(world, 1500, lambda: row()["cause"] == "prices_changed")
+    assert row()["since"] == first["at"] < row()["at"]
+    world.api.request("PATCH", f"{SERVICES}/chat", {"spec": {"workload": {"ratePerSecond": 11}}}, content_type=MERGE)
+    run(world, 600, lambda: row()["cause"] == "spec_changed")
+    assert "since" not in row()
+
+
 def test_whatever_goes_wrong_in_the_child_is_an_answer_in_words(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

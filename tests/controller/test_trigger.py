@@ -210,6 +210,23 @@ def test_less_is_asked_for_once_and_again_when_still_less_comes() -> None:
     assert worth_it("rate_up", 10.0, 10.0)
 
 
+def test_what_came_before_a_sharp_fall_is_not_planned_for() -> None:
+    draw = random.Random(9)
+    surge = [Sample(i * TICK_S, 300 * (1 + draw.gauss(0.0, 0.05))) for i in range(200)]
+    after = [Sample((200 + i) * TICK_S, 100 * (1 + draw.gauss(0.0, 0.05))) for i in range(100)]
+    found = judge(planned(300.0), seen(*surge, *after), 299 * TICK_S).reason
+    assert found is not None
+    assert found.cause == "rate_down"
+    assert found.rate_per_s == pytest.approx(100, rel=0.03)
+
+
+def test_less_is_asked_for_while_a_plan_is_renewed_as_it_was_but_not_soon_after_a_move() -> None:
+    samples = steady(80.0, 5400.0)
+    renewed = replace(planned(at_s=4700.0), since_s=3000.0)
+    assert cause(judge(renewed, seen(*samples), 5400.0)) == "rate_down"
+    assert judge(replace(renewed, since_s=None), seen(*samples), 5400.0).reason is None
+
+
 def test_a_missed_objective_counts_from_the_plan_and_when_most_of_a_window_misses() -> None:
     missed = [Sample(3600.0 + i * TICK_S, 100.0, i % 4 == 0) for i in range(20)]
     samples = [*steady(100.0, 3585.0), *missed]
