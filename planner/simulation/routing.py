@@ -39,7 +39,7 @@ def merged(
     with chunked ones, which percentiles tell apart.
     """
     mine = [i for i, one in enumerate(allocations) if serves(one, service)]
-    worst = dict(zip(mine, _worst(strains), strict=True))
+    worst = dict(zip(mine, worst_of(strains), strict=True))
     for i in sorted(mine, key=lambda i: -worst[i]):
         like = [j for j in mine if j != i and _alike(allocations[i], allocations[j]) and worst[j] < worst[i]]
         if worst[i] <= 1 or not like:
@@ -73,7 +73,7 @@ def _formats(one: Allocation) -> tuple[str, ...]:
     return tuple(name for name in one.recipe.techniques if name != CHUNKED)
 
 
-def _worst(strains: Sequence[Sequence[PoolOutcome]]) -> list[float]:
+def worst_of(strains: Sequence[Sequence[PoolOutcome]]) -> list[float]:
     """Of every kind under all sources of requests."""
     return [max(max(row[i].strain_ratio for row in strains), _CALM) for i in range(len(strains[0]))]
 
@@ -83,7 +83,7 @@ def moved(
 ) -> list[Allocation]:
     """Allocations with other shares. `strains`: the service's kinds in order, under each source of requests."""
     mine = [one for one in allocations if serves(one, service)]
-    worst = _worst(strains)
+    worst = worst_of(strains)
     load = [_load(service, one.shares) for one in mine]
     wanted = [held * min(max((_FULL / one) ** 0.5, _LEAST), _MOST) for held, one in zip(load, worst, strict=True)]
     scale = sum(load) / sum(wanted)

@@ -110,11 +110,13 @@ def verified_report(made: Verified) -> Report:
     else:
         added = made.added_usd_per_hour
         ratio = added / made.fluid_usd_per_hour if made.fluid_usd_per_hour else 0.0
+        headroom = "With more replicas" if made.sized else f"Planned for {made.factor:.3g} times the rate, and so"
         words = (
-            f"Planned for {made.factor:.3g} times the rate, and so it holds every objective in simulation: "
-            f"{dollars(added)}/h ({ratio:.1%}) more than {fluid}."
+            f"{headroom} it holds every objective in simulation: {dollars(added)}/h ({ratio:.1%}) more than {fluid}."
         )
-    if made.held and made.moves:
+    if made.sized:
+        words += " Counts of replicas were changed to those that hold for the least; every kind serves all sizes alike."
+    elif made.held and made.moves:
         words += " Load was moved from replicas under strain to others that have room."
     found: list[Words | Table] = [Words(""), Words(words, style="bold")]
     for name, rows in made.outcomes:
@@ -129,6 +131,7 @@ def verified_json(made: Verified) -> Mapping[str, object]:
         "factor": made.factor,
         "fluidUsdPerHour": made.fluid_usd_per_hour,
         "addedUsdPerHour": made.added_usd_per_hour,
-        "loadMoved": made.moves > 0,
+        "loadMoved": made.moves > 0 and not made.sized,
+        "countsChanged": made.sized,
         "simulations": [{"source": name, "services": as_json(rows)} for name, rows in made.outcomes],
     }

@@ -1,42 +1,56 @@
 """Plans that hold their objectives in simulation at the least cost: from the fluid optimum upwards.
 
 The fluid optimum is planned for means, as if requests came evenly. Headroom is added to the rate, as little as does it,
-until every percentile holds under every trial; before that, load moves from kinds under strain to those with room.
+until every percentile holds under every trial; before that, load moves from kinds under strain to those with room, and
+after that counts of replicas are changed where fewer dollars do.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from planner.corrections import Correction
 from planner.hardware import Inventory
-from planner.plan import Allocation, ClassLatency, Plan, Prediction
+from planner.plan import Allocation, ClassLatency, Plan, Prediction, Profile
+from planner.profile import EVEN, profiles
 from planner.service import ServiceSpec
 from planner.simulation.arrivals import Traffic, replayed
-from planner.simulation.outcome import PoolOutcome, ServiceOutcome
+from planner.simulation.bench import (
+    MOST_STRAIN,
+    SAME_USD,
+    Bench,
+    MakePlan,
+    Outcomes,
+    confirming,
+    pools_of,
+    simulated,
+    strain,
+)
+from planner.simulation.outcome import ServiceOutcome
 from planner.simulation.routing import merged, movable, moved
-from planner.simulation.run import Trial, by_list, by_process, serves, simulate
+from planner.simulation.run import Trial, by_list, by_process, serves
+from planner.simulation.sizing import sized
 from planner.traces import Trace, read_trace
 
 FACTORS = (1.0, 1.03, 1.08, 1.15, 1.25, 1.4, 1.7, 2.0)
 MEAN = 0.5  # the percentile that a fluid plan is made for
-_MOST_STRAIN = 0.96  # of a limit, so that another day's requests hold too
 _HALVINGS, _MOVES, _PATIENCE = 4, 6, 2
 _HOPELESS = 2.5  # strains beyond this are not mended by moving load
 _LATE, _SHORT_S, _LONG_S = 500, 300.0, 3600.0  # of a Poisson trial: requests beyond the percentile; its length
 _WINDOW_S, _PLANNED_FOR = 30.0, 0.95
-MakePlan = Callable[[Sequence[ServiceSpec]], Plan]
-Outcomes = tuple[tuple[str, tuple[ServiceOutcome, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
     """A plan and how it did. `factor`: of the rate that was planned for; `fluid_usd_per_hour`: of the fluid optimum.
 
-    `held`: whether every objective holds under every trial. `moves`: how often load was moved between kinds. What the
-    allocations predict is what was simulated, at the percentiles of the objectives.
+    `held`: whether every objective holds under every trial. `moves`: how often load was moved between kinds. `sized`:
+    whether counts of replicas were changed after that. What the allocations predict is what was simulated, at the
+    percentiles of the objectives.
     """
 
     plan: Plan
@@ -45,6 +59,7 @@ class Verified:
     fluid_usd_per_hour: float
     outcomes: Outcomes
     moves: int = 0
+    sized: bool = False
 
     @property
     def usd_per_hour(self) -> float:
@@ -57,56 +72,56 @@ class Verified:
         return self.usd_per_hour - self.fluid_usd_per_hour
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What plans are tried on. `confirm`: other requests, for those plans alone that hold under the trials."""
-
-    services: Sequence[ServiceSpec]
-    inventory: Inventory
-    make: MakePlan
-    trials: Sequence[Trial]
-    confirm: Sequence[Trial] = ()
-    progress: Callable[[str], None] = lambda _: None
-
-
 def verified(bench: Bench) -> Verified | Plan:
     """The cheapest of the plans tried that holds; the last one tried where none does; a Plan that is none as it is.
 
     Raises BadInput for what cannot be simulated.
     """
-    failed, last, fluid = 1.0, None, None
+    failed, last, first = 1.0, None, None
     for factor in FACTORS:
-        made = _tried(bench, factor, fluid)
+        made = _tried(bench, factor, first)
         if isinstance(made, Plan):
             return last or made  # more than this cannot be had
-        last, fluid = made, made.fluid_usd_per_hour
+        last, first = made, first or made
         if made.held:
             break
         failed = factor
     assert last is not None
-    best = last
-    for _ in range(_HALVINGS if last.held and last.factor > failed else 0):
-        middle = _tried(bench, (failed + best.factor) / 2, fluid)
-        if isinstance(middle, Verified) and middle.held and middle.usd_per_hour <= best.usd_per_hour:
-            best = middle
-        elif isinstance(middle, Verified):
-            failed = middle.factor
-    return best
+    assert first is not None
+    if not last.held or last.factor == 1:
+        return last
+    best, reached = _sized(bench, last, first), last.factor
+    for _ in range(_HALVINGS):
+        factor = (failed + reached) / 2
+        middle = _tried(bench, factor, first, best.usd_per_hour)
+        if isinstance(middle, Verified) and not middle.held:
+            failed = factor
+        else:
+            best, reached = middle if isinstance(middle, Verified) else best, factor
+    return best if best.sized else _sized(bench, best, first)
 
 
-def _tried(bench: Bench, factor: float, fluid_usd_per_hour: float | None) -> Verified | Plan:
-    """A plan for so many times the rate, its load moved about while that helps."""
+def _tried(bench: Bench, factor: float, first: Verified | None, below_usd: float = inf) -> Verified | Plan:
+    """A plan for so many times the rate, its load moved about while that helps; as it was made where it is too dear."""
     bench.progress("planning" if factor == 1 else f"planning for {factor:.3g} times the rate")
     plan = bench.make([_fluid(one, factor) for one in bench.services])
-    if plan.status not in ("optimal", "feasible"):
+    usd_per_hour = plan.usd_per_hour or 0.0
+    if plan.status not in ("optimal", "feasible") or usd_per_hour > below_usd - SAME_USD:
         return plan
     made = _balanced(bench, plan.allocations)
     allocations = _predicting(bench.services, made.allocations, made.outcomes)
-    fluid = (plan.usd_per_hour or 0.0) if fluid_usd_per_hour is None else fluid_usd_per_hour
-    held = made.strain_ratio <= _MOST_STRAIN and all(
-        _strain(_simulated(bench, made.allocations, [trial])) <= 1 for trial in bench.confirm
-    )
+    fluid = usd_per_hour if first is None else first.fluid_usd_per_hour
+    held = made.strain_ratio <= MOST_STRAIN and confirming(bench, made.allocations) <= 1
     return Verified(replace(plan, allocations=tuple(allocations)), factor, held, fluid, made.outcomes, made.moves)
+
+
+def _sized(bench: Bench, held: Verified, first: Verified) -> Verified:
+    """A plan that holds, with other counts of replicas where fewer dollars do."""
+    found = sized(bench, held.plan, first.plan.bound_usd_per_hour or 0.0)
+    if found is None:
+        return held
+    allocations = _predicting(bench.services, found.plan.allocations, found.outcomes)
+    return replace(held, plan=replace(found.plan, allocations=tuple(allocations)), outcomes=found.outcomes, sized=True)
 
 
 class _Try(NamedTuple):
@@ -122,12 +137,12 @@ def _balanced(bench: Bench, allocations: Sequence[Allocation]) -> _Try:
     """Load is moved to the kinds that have room for as long as that helps; the best of what was tried."""
     best: _Try | None = None
     for moves in range(_MOVES + 1):
-        outcomes = _simulated(bench, allocations, bench.trials)
-        made = _Try(allocations, outcomes, _strain(outcomes), moves)
+        outcomes = simulated(bench, allocations, bench.trials)
+        made = _Try(allocations, outcomes, strain(outcomes), moves)
         better = best is None or made.strain_ratio < best.strain_ratio
         best = made if best is None or better else best
         able = [one for one in bench.services if movable(one, allocations)]
-        if made.strain_ratio <= _MOST_STRAIN or not able or moves - best.moves >= _PATIENCE:
+        if made.strain_ratio <= MOST_STRAIN or not able or moves - best.moves >= _PATIENCE:
             return best
         joint = _merged(bench, able, made)
         if joint is None and made.strain_ratio > _HOPELESS:
@@ -140,7 +155,7 @@ def _balanced(bench: Bench, allocations: Sequence[Allocation]) -> _Try:
 def _merged(bench: Bench, services: Sequence[ServiceSpec], made: _Try) -> Sequence[Allocation] | None:
     limited = bool(bench.inventory.power_domains)
     for service in services:
-        found = merged(service, made.allocations, _kinds(service, made.outcomes), limited)
+        found = merged(service, made.allocations, pools_of(service, made.outcomes), limited)
         if found is not None:
             return found
     return None
@@ -149,27 +164,8 @@ def _merged(bench: Bench, services: Sequence[ServiceSpec], made: _Try) -> Sequen
 def _moved(services: Sequence[ServiceSpec], made: _Try) -> Sequence[Allocation]:
     allocations = made.allocations
     for service in services:
-        allocations = moved(service, allocations, _kinds(service, made.outcomes))
+        allocations = moved(service, allocations, pools_of(service, made.outcomes))
     return allocations
-
-
-def _simulated(bench: Bench, allocations: Sequence[Allocation], trials: Sequence[Trial]) -> Outcomes:
-    found = []
-    for trial in trials:
-        bench.progress(f"simulating {trial.name}")
-        rows = simulate(bench.services, allocations, bench.inventory, trial)
-        found.append((trial.name, tuple(rows)))
-    return tuple(found)
-
-
-def _strain(outcomes: Outcomes) -> float:
-    """The worst latency at its objective's percentile, over its limit; what was refused is beyond any."""
-    rows = [one for _, rows in outcomes for one in rows]
-    return max((float("inf") if one.account.refused else one.strain_ratio for one in rows), default=0.0)
-
-
-def _kinds(service: ServiceSpec, outcomes: Outcomes) -> list[tuple[PoolOutcome, ...]]:
-    return [one.pools for _, rows in outcomes for one in rows if one.service == service.name]
 
 
 def _predicting(
@@ -258,7 +254,20 @@ def with_headroom(
     make: MakePlan,
     trace: Path | None,
     progress: Callable[[str], None],
+    *,
+    confidence: float = EVEN,
+    corrections: Sequence[Correction] = (),
+    recount: bool = True,
 ) -> Verified | Plan:
-    """A plan with as much headroom as simulation asks for: under Poisson arrivals, and those of a trace at the rate."""
+    """A plan with as much headroom as simulation asks for: under Poisson arrivals, and those of a trace at the rate.
+
+    `confidence` and `corrections` are those that `make` plans with. `recount`: whether counts of replicas may change
+    after planning; where replicas run, only the planner knows the price of that.
+    """
     tried, others = trials(services, trace), [*trials(services, None, 1), *trials(services, trace, 2)]
-    return verified(Bench(services, inventory, make, tried, others, progress))
+
+    def for_means(service: ServiceSpec) -> Sequence[Profile]:
+        return profiles(_fluid(service, 1.0), inventory, (), confidence, corrections)[0]
+
+    bench = Bench(services, inventory, make, tried, others, progress, for_means if recount else None)
+    return verified(bench)

@@ -13,10 +13,11 @@ from planner.plan import Allocation, Recipe
 from planner.planning import plan
 from planner.service import ServiceSpec
 from planner.simulation.arrivals import Traffic, read, requests
+from planner.simulation.bench import Bench
 from planner.simulation.outcome import ClassOutcome, Latency, PoolOutcome
 from planner.simulation.routing import CHUNKED, merged, movable, moved
 from planner.simulation.run import Trial, by_process, simulate
-from planner.simulation.verify import Bench, Verified, speed_of, trials, verified
+from planner.simulation.verify import Verified, speed_of, trials, verified
 from planner.spec.load import load_inventory, load_services
 from planner.traces import Trace
 from tests.planner.factories import prediction

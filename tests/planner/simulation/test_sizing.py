@@ -1,0 +1,172 @@
+"""Counts of replicas by what simulation shows: the sums, and plans that hold for less and are sound."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from planner.check import violations
+from planner.hardware import Commitment, Inventory, PowerDomain
+from planner.plan import Allocation, Plan, Profile, Recipe
+from planner.planning import plan
+from planner.profile import profiles
+from planner.service import Constraints, ServiceSpec
+from planner.simulation.bench import MOST_STRAIN, Bench, strain
+from planner.simulation.run import simulate
+from planner.simulation.show import verified_report
+from planner.simulation.sizing import Kind, cheapest_counts, kinds_of, learnt, resized, sized
+from planner.simulation.verify import Verified, trials, verified
+from planner.spec.load import load_inventory, load_services
+from tests.planner.factories import LARGE, SMALL, group, inventory, prediction, profile, service
+
+EXAMPLES = Path("deploy/examples")
+
+
+def test_the_cheapest_counts_that_carry_the_load_come_first() -> None:
+    """At $5 for 0.3 of the load and $2 for 0.1: $17 is 3 and 1 (1.0), $19 is 1 and 7 (1.0) or more; at most 7 of b."""
+    kinds = [a_kind("a", 5.0), a_kind("b", 2.0, limit=7)]
+    assert cheapest_counts(kinds, [0.3, 0.1], 20.0) == [(3, 1), (2, 4), (1, 7), (4, 0)]
+    assert cheapest_counts(kinds, [0.3, 0.1], 17.0) == [(3, 1)]
+    assert cheapest_counts(kinds, [0.3, 0.1], 16.9) == []
+
+
+def test_kinds_share_every_size_as_they_carry_it_and_cost_what_their_replicas_do() -> None:
+    spec, kinds = service(), [a_kind("a", 5.0, most=0.4), a_kind("b", 2.0, most=0.1), a_kind("c", 1.0)]
+    made = resized(spec, a_plan(*(one.of for one in kinds)), kinds, [0.3, 0.1, 0.1], [2, 4, 0])
+    assert [(one.node_group, one.replicas, one.usd_per_hour) for one in made.allocations] == [("a", 2, 10), ("b", 4, 8)]
+    assert made.usd_per_hour == pytest.approx(18.0)
+    assert made.power_w == pytest.approx(6 * 300.0)
+    for bucket in (SMALL, LARGE):
+        assert [one.shares[bucket] for one in made.allocations] == pytest.approx([0.6, 0.4])
+    assert [one.busy_ratio for one in made.allocations] == pytest.approx([0.6 / 0.8, 1.0])
+
+
+def test_a_try_tells_what_replicas_carry_and_none_is_thought_to_carry_more_than_its_bound() -> None:
+    """Strain grows with the square of load: at 1.2 times as much as may be, a replica carries 1 / 1.2^0.5 of it."""
+    spec, kinds = service(), [a_kind("a", 5.0, most=0.4), a_kind("b", 2.0, most=0.1), a_kind("c", 1.0, most=0.2)]
+    carries = [0.3, 0.1, 0.2]
+    made = resized(spec, a_plan(*(one.of for one in kinds)), kinds, carries, [2, 4, 0]).allocations
+    found = learnt(spec, made, kinds, carries, [1.2 * MOST_STRAIN, 0.5], 1.3 * MOST_STRAIN)
+    assert found == pytest.approx([0.3 / 1.2**0.5, 0.1, 0.2])
+    less = learnt(spec, made, kinds, carries, [1.2 * MOST_STRAIN, 0.5], MOST_STRAIN)
+    assert less[0] == pytest.approx(0.3)  # harder than its own limit, but all requests together hold
+    assert learnt(spec, made, kinds, carries, [1.0, 0.5], float("inf"))[:2] == pytest.approx([0.24, 0.08])
+
+
+def test_kinds_carry_what_the_planner_says_and_promises_and_sizes_that_one_cannot_serve_leave_none() -> None:
+    """10 requests/s keep 8 x 0.1 + 2 x 0.5 = 1.8 replicas busy."""
+    hardware, known = inventory(group("a"), group("b", gpus_per_node=4, nodes=2)), [profile()]
+    mine = [an_allocation(name, 1.0, replicas=2) for name in ("a", "b")]
+    assert [(one.most, one.limit) for one in kinds_of(service(), mine, hardware, known)] == [
+        (1 / 1.8, 32),
+        (1 / 1.8, 8),
+    ]
+    assert kinds_of(service(survive_replicas=1), mine, hardware, known) == []
+    assert kinds_of(service(), mine, hardware, [profile(load={SMALL: 0.1})]) == []
+    assert kinds_of(service(), [replace(one, usd_per_hour=0.0) for one in mine], hardware, known) == []
+
+
+def test_a_plan_with_too_much_headroom_is_made_cheaper_holds_and_is_sound() -> None:
+    spec, hardware = a_chat(), two_types()
+    fluid, roomy = a_plan_for(spec, hardware, 1.0), a_plan_for(spec, hardware, 1.5)
+    made = sized(a_bench(spec, hardware), roomy, fluid.usd_per_hour or 0.0)
+    assert made is not None
+    assert (fluid.usd_per_hour or 0) <= (made.plan.usd_per_hour or 0) < 0.8 * (roomy.usd_per_hour or 0)
+    assert made.plan.usd_per_hour == pytest.approx(sum(one.usd_per_hour for one in made.plan.allocations))
+    assert strain(made.outcomes) <= MOST_STRAIN
+    assert violations(made.plan, [spec], hardware, offered(spec, hardware)) == []
+    assert made.plan.gap_ratio == pytest.approx(1 - (fluid.usd_per_hour or 0) / (made.plan.usd_per_hour or 1))
+
+
+@pytest.mark.parametrize("limit", ["gpus", "watts"])
+def test_limits_of_the_inventory_stay_kept(limit: str) -> None:
+    """Three H100s and an L40S without them; two H100s are left, or watts for two."""
+    spec, hardware = a_chat(), two_types()
+    first, second = hardware.node_groups
+    if limit == "gpus":
+        hardware = replace(hardware, node_groups=(replace(first, gpus_per_node=2, nodes=1), second))
+    else:
+        small = replace(first, gpus_per_node=4, nodes=1, power_domain="rack")
+        hardware = replace(hardware, node_groups=(small, second), power_domains=(PowerDomain("rack", 1200.0),))
+    roomy = a_plan_for(spec, hardware, 1.3)
+    assert roomy.status == "optimal"
+    made = sized(a_bench(spec, hardware), roomy, 0.0)
+    assert made is not None
+    assert violations(made.plan, [spec], hardware, offered(spec, hardware)) == []
+    assert [(one.node_group, one.replicas) for one in made.plan.allocations] == [("h100", 2), ("l40s", 5)]
+
+
+def test_a_verified_plan_has_other_counts_where_the_first_that_holds_has_too_much_headroom() -> None:
+    """A planner that plans for too little at first, and then for far too much."""
+    spec, hardware = a_chat(), two_types()
+    little, much = (a_plan_for(spec, hardware, factor) for factor in (0.7, 1.5))
+    plans = iter([little])
+    made = verified(replace(a_bench(spec, hardware), make=lambda _: next(plans, much)))
+    assert isinstance(made, Verified)
+    assert made.held
+    assert made.sized
+    assert made.usd_per_hour < 0.8 * (much.usd_per_hour or 0)
+    assert made.fluid_usd_per_hour == little.usd_per_hour
+    assert violations(made.plan, [spec], hardware, offered(spec, hardware)) == []
+    others = simulate([spec], made.plan.allocations, hardware, trials([spec], None, seed=5)[0])
+    assert all(one.met and not one.account.refused for one in others)
+    assert "Counts of replicas were changed" in str(verified_report(made))
+
+
+def test_plans_stay_as_they_are_where_commitments_are_paid_for_or_nothing_is_known_of_recipes() -> None:
+    spec, hardware = a_chat(), two_types()
+    first, second = hardware.node_groups
+    held = replace(hardware, node_groups=(replace(first, commitment=Commitment(2, 1.0)), second))
+    assert sized(a_bench(spec, held), a_plan_for(spec, held, 1.5), 0.0) is None
+    bench = replace(a_bench(spec, hardware), profiled=None)
+    assert sized(bench, a_plan_for(spec, hardware, 1.5), 0.0) is None
+
+
+def a_kind(name: str, usd: float, most: float = 1.0, limit: int = 20) -> Kind:
+    return Kind(an_allocation(name, usd), usd, most, limit)
+
+
+def an_allocation(name: str, usd: float, replicas: int = 1) -> Allocation:
+    shares, cost = dict.fromkeys((SMALL, LARGE), 0.5), replicas * usd
+    return Allocation("chat", "m", "serve", name, "z1", Recipe("G1"), replicas, 1, cost, 300.0, prediction(), shares)
+
+
+def a_plan(*allocations: Allocation) -> Plan:
+    return Plan("optimal", 0.0, 0.0, 0.0, 0.0, 0.0, allocations)
+
+
+def a_chat() -> ServiceSpec:
+    """The example's two classes of users, 80 requests/s, with no promise but latency."""
+    [spec] = load_services(EXAMPLES / "chat.yaml")
+    return replace(spec, constraints=Constraints())
+
+
+def two_types() -> Inventory:
+    """H100s and L40S at prices near what they carry."""
+    hardware = load_inventory(EXAMPLES / "cluster.yaml")
+    by_gpu = {one.gpu.name: one for one in hardware.node_groups}
+    one = replace(by_gpu["L40S"], name="l40s")
+    other = replace(one, name="h100", gpu=by_gpu["H100-SXM"].gpu, usd_per_gpu_hour=6.88)
+    return replace(hardware, node_groups=(other, one), power_domains=(), links=())
+
+
+def for_means(spec: ServiceSpec, factor: float = 1.0) -> ServiceSpec:
+    rates = {bucket: factor * rate for bucket, rate in spec.workload.rates_per_s.items()}
+    slos = tuple(replace(one, percentile=0.5) for one in spec.slos)
+    return replace(spec, workload=replace(spec.workload, rates_per_s=rates), slos=slos)
+
+
+def a_plan_for(spec: ServiceSpec, hardware: Inventory, factor: float) -> Plan:
+    return plan([for_means(spec, factor)], hardware, compare=False)
+
+
+def offered(spec: ServiceSpec, hardware: Inventory) -> Sequence[Profile]:
+    return profiles(for_means(spec), hardware)[0]
+
+
+def a_bench(spec: ServiceSpec, hardware: Inventory) -> Bench:
+    def make(asked: Sequence[ServiceSpec]) -> Plan:
+        return plan(asked, hardware, compare=False)
+
+    return Bench([spec], hardware, make, trials([spec], None), profiled=lambda one: offered(one, hardware))
