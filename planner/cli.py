@@ -88,6 +88,7 @@ def plan(
     Example: muster plan deploy/examples/chat.yaml --inventory deploy/examples/cluster.yaml
     """
     from dataclasses import replace
+    from functools import partial
 
     from planner.corrections import load as load_corrections
     from planner.options import Objective
@@ -134,7 +135,8 @@ def plan(
                 progress=lambda text: status.update(text),
             )
 
-        tried = with_headroom(services, hardware, make, trace, status.update) if verify else None
+        headroom = partial(with_headroom, confidence=confidence, corrections=known, recount=not running)
+        tried = headroom(services, hardware, make, trace, status.update) if verify else None
         answer = make(services) if tried is None else tried.plan if isinstance(tried, Verified) else tried
     answer = replace(answer, solve_s=time.process_time() - began_s)
     if output is not None and answer.status in ("optimal", "feasible"):
