@@ -71,7 +71,7 @@ class Known:
         self._wanted: dict[str, Reason] = {}
         self._samples: dict[str, deque[Sample]] = {}
         self._specs: dict[str, tuple[object, ServiceSpec | list[str]]] = {}
-        self._made: dict[str, tuple[object, list[Made]]] = {}
+        self._made: dict[str, tuple[object, tuple[list[Made], str]]] = {}
         self._decided: dict[str, tuple[object, tuple[Allocation, ...]]] = {}
         self._counting = Counting()
         self._facts: Facts | None = None
@@ -205,17 +205,19 @@ class Known:
     def made(self, obj: Object, plan: Object | None) -> list[Made]:
         """The kinds that a service's plan asks for."""
         spec = self.spec(obj)
-        if plan is None or isinstance(spec, list):
-            return []
-        key, facts = key_of(obj), self.facts()
-        meta = obj["metadata"]
+        return [] if plan is None or isinstance(spec, list) else self._of_plan(obj, spec, plan)[0]
+
+    def _of_plan(self, obj: Object, spec: ServiceSpec, plan: Object) -> tuple[list[Made], str]:
+        """What a plan asks for, and why it could not be started, for each version of all that it depends on."""
+        key, facts, meta = key_of(obj), self.facts(), obj["metadata"]
         mark = (meta["uid"], meta.get("generation"), _version(plan), facts.groups, facts.gpus_per_node)
         found = self._made.get(key)
         if found is None or found[0] != mark:
-            rate_per_s = (plan["spec"].get("planned") or {}).get("ratePerSecond")
-            rates = at_rate(spec, rate_per_s).workload.rates_per_s
-            here = kinds(self.ranked(obj), self.decided(plan), rates, facts.groups, facts.gpus_per_node)
-            found = self._made[key] = (mark, here)
+            decided, most = self.decided(plan), facts.gpus_per_node
+            rates = at_rate(spec, (plan["spec"].get("planned") or {}).get("ratePerSecond")).workload.rates_per_s
+            here = kinds(self.ranked(obj), decided, rates, facts.groups, most)
+            said = (unservable(obj, one, most.get(one.node_group, 0), self.served) for one in decided)
+            found = self._made[key] = (mark, (here, next(filter(None, said), "")))
             self.rates[key] = rates
         return found[1]
 
@@ -229,9 +231,8 @@ class Known:
 
     def unservable(self, obj: Object, plan: Object) -> str:
         """Why a service's plan could not be started as it is, in words; empty if it can."""
-        most = self.facts().gpus_per_node
-        said = (unservable(obj, one, most.get(one.node_group, 0), self.served) for one in self.decided(plan))
-        return next(filter(None, said), "")
+        spec = self.spec(obj)
+        return "" if isinstance(spec, list) else self._of_plan(obj, spec, plan)[1]
 
     def faulty(self, key: str) -> frozenset[str]:
         """Nodes out for faults, or lost, that hold a service's replicas, or did when it was last planned."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from planner.catalog.architectures import ARCHITECTURES, assemble
@@ -59,6 +59,7 @@ def _unknown(name: str, otherwise: str) -> UnknownName:
     return UnknownName("model", name, (row.name for row in models()), aliases, otherwise)
 
 
+@lru_cache(maxsize=1024)
 def checkpoint(name: str) -> str | None:
     """The Hugging Face id of the weights that a name means; None for what no row goes by.
 
