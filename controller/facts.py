@@ -92,6 +92,15 @@ def wanted(old: Object | None, new: Object | None) -> bool:
     return old is None or new is None or apart_from_status(old) != apart_from_status(new)
 
 
+def respecified(old: Object | None, new: Object | None) -> bool:
+    """Whether another spec is all that is wanted."""
+    if old is None or new is None:
+        return False
+    metas = [one["metadata"] for one in (old, new)]
+    notes, generations = ([meta.get(part) for meta in metas] for part in ("annotations", "generation"))
+    return bool(notes[0] == notes[1] and generations[0] != generations[1])
+
+
 def apart_from_status(obj: Object) -> object:
     """What of an object changes when somebody wants something else of it."""
     meta = obj["metadata"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.events import Events
-from controller.facts import OF_ALL, matters, wanted
+from controller.facts import OF_ALL, matters, respecified, wanted
 from controller.identity import Identities
 from controller.kube.applier import Applier
 from controller.kube.cache import WORKLOADS, Cache
@@ -47,7 +47,9 @@ LOST = 3  # exit code of a leader that lost its lease
 _LOG = logging.getLogger("muster")
 _FLEET, _PLAN, _NODES, _SUPPLY = "fleet", "plan", "nodes", "supply"
 _SOON_S = 0.05  # changes of the fleet come in bursts, and one round answers all
-_MOMENT_S = 0.1  # so do those of a service's pods, and what was written comes back as a change
+_MOMENT_S = 0.1  # so do those of a service's pods
+_SEEN_S = 5.0  # what was written comes back as a change, and is looked at again in case another wrote it
+_EDITED_S = 1.0  # a spec moves nothing before it is planned
 _YIELDS_S = 2.0  # planning waits so long while services that were edited wait for their first word
 _IDLE = 4.0  # times as long as a round of the fleet took passes before the next: services are looked at meanwhile
 _EVICT_S = 5.0  # until replicas that had to stay are asked to go again, and nodes that do not answer are looked at
@@ -63,7 +65,7 @@ class Options:
     identity: str = field(default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}-{time.time_ns():x}")
     terms: Terms = field(default_factory=Terms)
     settings: Settings = field(default_factory=Settings)
-    workers: int = 8  # nearly all of a look is waiting for the server
+    workers: int = 16  # nearly all of a look is waiting for the server
     tick_s: float = 15.0
     snapshots: Path | None = None
     silent_s: float = 15.0
@@ -117,14 +119,12 @@ class Controller:
             self.listening = by_prometheus(
                 self.known, options.prometheus, options.prometheus_token_file, options.quantiles
             )
-        self.port = 0
-        self.address = api.server
+        self.port, self.address = 0, api.server
         self._pause_s = _SOON_S
         self._yields_until_s: float | None = None
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._leading = threading.Event()
-        self._failing = False
+        self._leading, self._failing = threading.Event(), False
 
     def start(self) -> None:
         """Fill the caches, then stand for election; raises what keeps it from that."""
@@ -274,9 +274,9 @@ class Controller:
             return
         if plural == "gpuservices":
             edited = wanted(old, new)
-            self.queue.add(f"service/{key_of(obj)}", _MOMENT_S, first=edited)
+            self.queue.add(f"service/{key_of(obj)}", _SEEN_S, first=edited)
             if edited:
-                self._again(_FLEET, 0.0)
+                self._again(_FLEET, _EDITED_S * respecified(old, new))
         elif plural in OF_ALL:
             if matters(plural, old, new):
                 self.known.changed_hardware()
