@@ -93,12 +93,17 @@ def wanted(old: Object | None, new: Object | None) -> bool:
 
 
 def respecified(old: Object | None, new: Object | None) -> bool:
-    """Whether another spec is all that is wanted."""
+    """Whether another spec is all that is wanted: nobody deletes it, or says anything to Muster by an annotation."""
     if old is None or new is None:
         return False
     metas = [one["metadata"] for one in (old, new)]
-    notes, generations = ([meta.get(part) for meta in metas] for part in ("annotations", "generation"))
-    return bool(notes[0] == notes[1] and generations[0] != generations[1])
+    said, generations = [_said(meta) for meta in metas], [meta.get("generation") for meta in metas]
+    return said[0] == said[1] and bool(generations[0] != generations[1])
+
+
+def _said(meta: Object) -> tuple[object, object]:
+    ours = {key: text for key, text in (meta.get("annotations") or {}).items() if key.startswith(f"{names.GROUP}/")}
+    return ours, meta.get("deletionTimestamp")
 
 
 def apart_from_status(obj: Object) -> object:

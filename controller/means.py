@@ -10,11 +10,15 @@ _LEAST = 8
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What rates come to over time: `mean` at `middle_s`, and by how much they surely change each second."""
+    """What rates come to over time: `mean` at `middle_s`, and by how much they surely change each second.
+
+    `noise`: standard deviation of samples from it, as much as those are worth that say nothing of each other.
+    """
 
     middle_s: float
     mean: float
     slope: float
+    noise: float
 
     def at(self, at_s: float) -> float:
         """The rate at a time."""
@@ -40,8 +44,33 @@ def line(rates: Sequence[tuple[float, float]], since_s: float, certain_z: float)
     spread = sum((at_s - middle_s) ** 2 for at_s, _ in known)
     slope = sum((at_s - middle_s) * (rate - mean) for at_s, rate in known) / spread if spread else 0.0
     off = [rate - mean - slope * (at_s - middle_s) for at_s, rate in known]
-    error = math.sqrt(sum(one * one for one in off) / (len(known) - 2) / spread * _alike(off)) if spread else 0.0
-    return Line(middle_s + since_s, mean, slope if abs(slope) > certain_z * error else 0.0)
+    noise = math.sqrt(sum(one * one for one in off) / (len(known) - 2) * _alike(off))
+    sure = bool(spread) and abs(slope) > certain_z * noise / math.sqrt(spread)
+    return Line(middle_s + since_s, mean, slope if sure else 0.0, noise)
+
+
+def outlook(
+    rates: Sequence[tuple[float, float]], window_s: float, now_s: float, at_s: float, certain_z: float
+) -> float:
+    """What rates will be at a time, which over the last `window_s` were higher than was looked for.
+
+    Somebody looks at the last window until it is high once. So it is believed where what came before surely does not
+    explain it; where that does, all together say how high it really is.
+    """
+    short = [rate for then_s, rate in rates if then_s > now_s - window_s]
+    mean = sum(short) / len(short)
+    since_s = rates[0][0] - 1.0
+    long, before = (
+        line(rates, since_s, certain_z),
+        line([row for row in rates if row[0] <= now_s - window_s], since_s, certain_z),
+    )
+    if long is None or before is None:
+        return mean
+    new = mean - before.at(now_s - window_s / 2) > certain_z * before.noise / math.sqrt(len(short))
+    if not new:
+        return long.at(at_s)
+    last = short[-max(len(short) // 3, 1) :]  # it may have come in the middle of the window
+    return max(mean, sum(last) / len(last)) + max(long.slope, 0.0) * (at_s - now_s)
 
 
 def _alike(off: Sequence[float]) -> float:

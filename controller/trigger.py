@@ -4,11 +4,11 @@ Three laws read rates, all from the same recent samples:
 
 - *Step*: the last sample lies so far above what the samples before it scatter (robust z, median and MAD) and above what
   is planned that noise cannot explain it. Acts at once, upwards only.
-- *Drift up*: the mean of a window, less its own uncertainty, is above the planned rate by more than a tolerance. What a
-  longer window says is planned for; where the rate surely rises, what it will be by the time that a plan takes to bear.
+- *Drift up*: the mean of a window, less its own uncertainty, is above the planned rate by more than a tolerance. What
+  it and a longer window say together is planned for; where the rate surely rises, what it will be when a plan bears.
 - *Drift down*: surely less than planned for, over a longer window, since giving capacity back late costs money, giving
-  it back early costs users. It is a question: a plan that is not cheaper is not taken (`rollback.worth_it`), and the
-  question is asked again when the rate is lower still.
+  it back early costs users. After a sharp fall that window's second half says how much. It is a question: a plan that
+  is not cheaper is not taken (`rollback.worth_it`), and the question is asked again when the rate is lower still.
 
 The uncertainty of a mean uses an effective number of samples, since neighbours are alike (AR(1): n (1 - r)/(1 + r)).
 Raising is asked for at once, lowering must hold for its whole window: the damping of the horizontal autoscaler's
@@ -23,7 +23,7 @@ from statistics import median
 from typing import Literal
 
 from controller.laws import Laws
-from controller.means import line, mean_between
+from controller.means import mean_between, outlook
 
 Cause = Literal[
     "first_plan", "spec_changed", "rate_step", "rate_up", "rate_down", "slo_missed", "overrun", "fault",
@@ -189,35 +189,35 @@ def _drift(
     sooner = mean_between(short, laws.certain_z)[0] if len(short) >= LEAST_SAMPLES else 0.0
     if sooner > planned.rate_per_s * (1 + laws.up_tolerance_ratio):
         mean = sum(short) / len(short)
-        long = line(rates, max(now_s - laws.trend_window_s, planned.at_s), laws.certain_z)
-        # The short mean is asked until it is high once; the long one, which is not, says how high it really is.
-        ahead = min(mean if long is None else max(sooner, long.at(now_s + laws.lead_s)), mean * laws.step_ratio)
-        rising = f", and rises to {ahead:.3g} in {laws.lead_s:.0f} s" if ahead > 1.01 * mean else ""
-        found = _rates("rate_up", planned, mean, laws.up_window_s)
-        return replace(found, text=found.text + rising, rate_per_s=ahead)
+        known = [row for row in rates if row[0] > max(now_s - laws.trend_window_s, planned.at_s)]
+        found = outlook(known, laws.up_window_s, now_s, now_s + laws.lead_s, laws.certain_z) if known else mean
+        ahead = min(max(sooner, found), mean * laws.step_ratio)
+        told = f"; planning for {ahead:.3g}" if ahead < 0.99 * mean else ""
+        told = f", and rises to {ahead:.3g} in {laws.lead_s:.0f} s" if ahead > 1.01 * mean else told
+        reason = _rates("rate_up", planned, mean, laws.up_window_s)
+        return replace(reason, text=reason.text + told, rate_per_s=ahead)
     if 0 <= now_s - (planned.at_s if planned.since_s is None else planned.since_s) < laws.down_window_s:
         return None  # what was planned stays for as long as a fall must
-    lower = _lower(planned, rates, now_s, laws, asked_per_s)
-    return None if lower is None else _rates("rate_down", planned, lower, laws.down_window_s)
+    lower, window_s = _lower(planned, rates, now_s, laws), laws.down_window_s
+    half = [rate for at_s, rate in rates if at_s > now_s - window_s / 2]
+    least = lower is not None and len(half) >= 2 * LEAST_SAMPLES and lower * (1 - laws.down_tolerance_ratio)
+    if least and mean_between(half, laws.certain_z)[1] < least:  # what came before is over
+        lower, window_s = max(sum(half) / len(half), sum(short) / len(short)), window_s / 2
+    again = asked_per_s is None or lower is None or lower < asked_per_s * (1 - laws.ask_again_ratio)
+    return _rates("rate_down", planned, lower, window_s) if lower is not None and again else None
 
 
-def _lower(
-    planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws, asked_per_s: float | None = None
-) -> float | None:
-    """What comes where that is surely less than what was planned, or asked, for; None where it is not."""
+def _lower(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> float | None:
+    """What comes where that is surely less than what was planned for; None where it is not."""
     if not rates or rates[0][0] > now_s - laws.down_window_s:
         return None  # not heard for as long as lowering asks
     long = [rate for at_s, rate in rates if at_s > now_s - laws.down_window_s]
     short = [rate for at_s, rate in rates if at_s > now_s - laws.up_window_s]
     if len(long) < 2 * LEAST_SAMPLES or not short:
         return None
-    lately, mean, half = sum(short) / len(short), sum(long) / len(long), long[len(long) // 2 :]
-    if mean_between(half, laws.certain_z)[1] < mean * (1 - laws.down_tolerance_ratio):
-        mean = sum(half) / len(half)  # what came before is over
-    found = max(mean, lately)
-    if max(mean_between(long, laws.certain_z)[1], lately) >= planned.rate_per_s * (1 - laws.down_tolerance_ratio):
-        return None
-    return None if asked_per_s is not None and found >= asked_per_s * (1 - laws.ask_again_ratio) else found
+    lately = sum(short) / len(short)
+    less = max(mean_between(long, laws.certain_z)[1], lately) < planned.rate_per_s * (1 - laws.down_tolerance_ratio)
+    return max(sum(long) / len(long), lately) if less else None
 
 
 def _rates(cause: Cause, planned: Planned, rate: float, window_s: float) -> Reason:

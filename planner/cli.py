@@ -151,11 +151,8 @@ def plan(
         from planner.show import printed
         from planner.show_plan import plan_report
 
-        printed(
-            plan_report(
-                answer, services, hardware, explain, gap, time_limit, running, simulated=isinstance(tried, Verified)
-            )
-        )
+        how = (isinstance(tried, Verified), isinstance(tried, Verified) and tried.sized)
+        printed(plan_report(answer, services, hardware, explain, gap, time_limit, running, *how))
         if isinstance(tried, Verified):
             from planner.simulation.show import verified_report
 

@@ -26,12 +26,14 @@ def plan_report(
     time_limit_s: float | None = None,
     running: Sequence[Allocation] | None = None,
     simulated: bool = False,
+    sized: bool = False,
 ) -> Report:
     """What `muster plan` prints; `gap_ratio` and `time_limit_s` are the limits that the user gave.
 
-    `running` is what the user says runs now; None where nothing was said. `simulated`: latencies are, not predicted.
+    `running` is what the user says runs now; None where nothing was said. `simulated`: latencies are, not predicted;
+    `sized`: counts of replicas are those that simulation asked for, so that no search ended early.
     """
-    report: list[Words | Table] = [verdict(plan), *_stopped(plan, gap_ratio, time_limit_s)]
+    report: list[Words | Table] = [verdict(plan), *([] if sized else _stopped(plan, gap_ratio, time_limit_s))]
     if plan.infeasible is not None:
         report += [Words(f"why: {plan.infeasible.why}"), Words(f"cheapest way out: {plan.infeasible.relaxation}")]
         if plan.refused and not explain:
@@ -43,7 +45,7 @@ def plan_report(
             Words(""),
             *(changes(running, plan) if running is not None else []),
             *_unused(plan),
-            one_type(plan),
+            *([] if sized else [one_type(plan)]),
         ]
         left_out = not_chosen(plan, services, inventory)
         report += [Words(""), left_out] if left_out.rows else []

@@ -101,10 +101,10 @@ class World:
         """Step until told to end, at so many simulated seconds a second; behind where a step takes longer than that."""
         due_s = time.monotonic()
         while not until():
-            began_s = time.monotonic()
+            began_s, before_s = time.monotonic(), self.now_s
             self.step()
             now_s = time.monotonic()
-            due_s = max(due_s + self.rules.step_s / speed(), now_s - _MOST_BEHIND_S)
+            due_s = max(due_s + (self.now_s - before_s) / speed(), now_s - _MOST_BEHIND_S)
             wait(max(due_s - now_s, min((now_s - began_s) * _REST, _MOST_REST_S)))  # others of the process want it too
 
     def ills(self) -> dict[str, dict[int, Ailment]]:

@@ -53,7 +53,7 @@ def confirming(bench: Bench, allocations: Sequence[Allocation]) -> float:
     return worst
 
 
-def strain(outcomes: Outcomes) -> float:
+def strain(outcomes: Sequence[tuple[str, tuple[ServiceOutcome, ...]]]) -> float:
     """The worst latency at its objective's percentile, over its limit; what was refused is beyond any."""
     rows = [one for _, rows in outcomes for one in rows]
     return max((float("inf") if one.account.refused else one.strain_ratio for one in rows), default=0.0)

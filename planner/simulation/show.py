@@ -110,12 +110,17 @@ def verified_report(made: Verified) -> Report:
     else:
         added = made.added_usd_per_hour
         ratio = added / made.fluid_usd_per_hour if made.fluid_usd_per_hour else 0.0
-        headroom = "With more replicas" if made.sized else f"Planned for {made.factor:.3g} times the rate, and so"
+        headroom = (
+            "With other counts of replicas" if made.sized else f"Planned for {made.factor:.3g} times the rate, and so"
+        )
         words = (
             f"{headroom} it holds every objective in simulation: {dollars(added)}/h ({ratio:.1%}) more than {fluid}."
         )
     if made.sized:
-        words += " Counts of replicas were changed to those that hold for the least; every kind serves all sizes alike."
+        words += (
+            " Counts of replicas were changed to those that hold for the least, and every kind serves all sizes alike;"
+            " the gap is to the best plan for means."
+        )
     elif made.held and made.moves:
         words += " Load was moved from replicas under strain to others that have room."
     found: list[Words | Table] = [Words(""), Words(words, style="bold")]

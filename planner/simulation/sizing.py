@@ -5,9 +5,9 @@ for some kinds than for others. Percentiles ask for other counts: what a replica
 simulation to the next, beginning at the bounds of the planner and never beyond them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import count
 from math import ceil, inf
 from operator import mul
 from typing import NamedTuple
@@ -78,7 +78,8 @@ def _sized(bench: Bench, service: ServiceSpec, plan: Plan, profiles: Sequence[Pr
             best = Sized(made, outcomes) if other <= 1 else best
         harder = max(other, worst) / worst if other > 1 else 1.0
         pools = [harder * one for one in worst_of(pools_of(service, outcomes))]
-        carries = learnt(service, made.allocations, kinds, carries, pools, harder * worst)
+        mine = strain([(name, tuple(row for row in rows if row.service == service.name)) for name, rows in outcomes])
+        carries = learnt(service, made.allocations, kinds, carries, pools, harder * mine)
     return best
 
 
@@ -124,25 +125,37 @@ def kinds_of(
 
 def cheapest_counts(kinds: Sequence[Kind], carries: Sequence[float], usd_per_hour: float) -> list[tuple[int, ...]]:
     """Counts that carry the whole load for no more money, the cheapest first. `carries`: what one of each kind does."""
-    found = list(islice(_counts(kinds, carries, 1.0, usd_per_hour), _MOST_COUNTS))
+    looks = count()
+    found = list(_counts(kinds, carries, 1.0, usd_per_hour, lambda: next(looks) < _MOST_COUNTS))
     prices = [one.usd_per_hour for one in kinds]
     return sorted(found, key=lambda counts: (sum(map(mul, counts, prices)), -sum(map(mul, counts, carries))))
 
 
-def _counts(kinds: Sequence[Kind], carries: Sequence[float], left: float, usd: float) -> Iterator[tuple[int, ...]]:
-    """`left`: of the load; `usd`: that may be spent on these kinds."""
-    if left * min(kind.usd_per_hour / one for kind, one in zip(kinds, carries, strict=True)) > usd + SAME_USD:
+def _counts(
+    kinds: Sequence[Kind], carries: Sequence[float], left: float, usd: float, go_on: Callable[[], bool]
+) -> Iterator[tuple[int, ...]]:
+    """`left`: of the load; `usd`: that may be spent on these kinds; `go_on`: asked once a look."""
+    if not go_on() or _least_usd(kinds, carries, left) > usd + SAME_USD:
         return
     first, needed = kinds[0], max(ceil(left / carries[0] - _DUST), 0)
-    afford = min(first.limit, int(usd / first.usd_per_hour))
+    afford = min(first.limit, int(usd / first.usd_per_hour + _DUST))
     if len(kinds) == 1:
         if needed <= afford:
             yield (needed,)
         return
     for many in range(min(needed, afford) + 1):
         spent = usd - many * first.usd_per_hour
-        for others in _counts(kinds[1:], carries[1:], max(left - many * carries[0], 0.0), spent):
+        for others in _counts(kinds[1:], carries[1:], max(left - many * carries[0], 0.0), spent, go_on):
             yield (many, *others)
+
+
+def _least_usd(kinds: Sequence[Kind], carries: Sequence[float], left: float) -> float:
+    """What so much of the load costs at least, by parts of replicas; infinity where there are not enough."""
+    usd = 0.0
+    for kind, carried in sorted(zip(kinds, carries, strict=True), key=lambda row: row[0].usd_per_hour / row[1]):
+        part = min(left / carried, kind.limit)
+        usd, left = usd + part * kind.usd_per_hour, left - part * carried
+    return usd if left <= _DUST else inf
 
 
 def resized(
@@ -181,7 +194,7 @@ def learnt(
     strains: Sequence[float],
     worst: float,
 ) -> list[float]:
-    """What replicas carry, after a try. `strains`: of the allocations of the service; `worst`: of all its requests.
+    """What replicas carry, after a try. `strains`: of the service's allocations; `worst`: of all its requests.
 
     A kind may be under more strain than all requests together are: what is asked for is asked of all.
     """

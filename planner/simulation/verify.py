@@ -98,7 +98,7 @@ def verified(bench: Bench) -> Verified | Plan:
             failed = factor
         else:
             best, reached = middle if isinstance(middle, Verified) else best, factor
-    return best if best.sized else _sized(bench, best, first)
+    return best if best.sized or best is last else _sized(bench, best, first)
 
 
 def _tried(bench: Bench, factor: float, first: Verified | None, below_usd: float = inf) -> Verified | Plan:
@@ -120,8 +120,10 @@ def _sized(bench: Bench, held: Verified, first: Verified) -> Verified:
     found = sized(bench, held.plan, first.plan.bound_usd_per_hour or 0.0)
     if found is None:
         return held
-    allocations = _predicting(bench.services, found.plan.allocations, found.outcomes)
-    return replace(held, plan=replace(found.plan, allocations=tuple(allocations)), outcomes=found.outcomes, sized=True)
+    allocations = tuple(_predicting(bench.services, found.plan.allocations, found.outcomes))
+    unknown = tuple({**held.plan.one_type, **dict.fromkeys(held.plan.one_type_unknown)})  # what they cost when sized
+    plan = replace(found.plan, allocations=allocations, one_type={}, one_type_unknown=unknown)
+    return replace(held, plan=plan, factor=1.0, outcomes=found.outcomes, sized=True)
 
 
 class _Try(NamedTuple):

@@ -218,6 +218,26 @@ def test_what_came_before_a_sharp_fall_is_not_planned_for() -> None:
     assert found is not None
     assert found.cause == "rate_down"
     assert found.rate_per_s == pytest.approx(100, rel=0.03)
+    assert "over 900 s, planned for 300" in found.text
+    gpu = frozenset({"node-1/GPU-3"})
+    fault = judge(planned(300.0, at_s=3500.0), seen(*surge, *after, faulty=gpu), 299 * TICK_S).reason
+    assert fault is not None
+    assert fault.rate_per_s == pytest.approx(133, rel=0.03)  # nobody asked whether the fall is for good
+
+
+@pytest.mark.parametrize("jump", [1.2, 1.25, 1.3, 1.35])
+def test_a_rise_at_one_moment_is_planned_for_as_a_whole(jump: float) -> None:
+    for seed in range(8):
+        draw, plan = random.Random(seed), planned()
+        samples: list[Sample] = []
+        for tick in range(360):
+            rate = 100 * (jump if tick >= 240 else 1.0)
+            samples.append(Sample(tick * TICK_S, rate * (1 + draw.gauss(0.0, 0.04))))
+            found = judge(plan, seen(*samples), tick * TICK_S).reason
+            if found is not None:
+                assert found.cause == "rate_up"
+                plan = planned(found.rate_per_s or 0.0, tick * TICK_S)
+        assert 0.95 <= plan.rate_per_s / (100 * jump) < 1.15
 
 
 def test_less_is_asked_for_while_a_plan_is_renewed_as_it_was_but_not_soon_after_a_move() -> None:

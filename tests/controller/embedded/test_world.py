@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from planner.power import idle_w
 from planner.service import ServiceSpec
 from planner.simulation.model import pace_under
 from planner.simulation.pace import Pace
-from tests.controller.embedded.a_world import SERVICES, ready, run, status, submit, told
+from tests.controller.embedded.a_world import SERVICES, START_S, ready, run, status, submit, told
 
 Make = Callable[..., World]
 
@@ -254,3 +255,23 @@ def _tpot_s(world: World) -> float:
     seen = world.serving.seen("default/chat")
     assert seen is not None
     return seen.latency_s["tpot", 0.5]
+
+
+def test_time_that_passed_while_the_planner_thought_is_not_caught_up_with(
+    a_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, now_s = a_world(), 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    def step() -> None:
+        thought_s = 12.0 if (world.now_s - START_S) % 60.0 < 5.0 else 0.0  # of both times, as planning has it
+        world.now_s += 5.0 + thought_s
+        wait(0.02 + thought_s)
+
+    monkeypatch.setattr("controller.embedded.world.time", SimpleNamespace(monotonic=lambda: now_s))
+    monkeypatch.setattr(world, "step", step)
+    world.run(lambda: now_s > 600.0, lambda: 1.0, wait)
+    assert (world.now_s - START_S) / now_s == pytest.approx(1.0, abs=0.02)

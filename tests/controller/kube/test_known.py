@@ -2,7 +2,10 @@
 
 from typing import Any, cast
 
+import pytest
+
 from controller import names
+from controller.facts import respecified
 from controller.kube.caches import Caches
 from controller.kube.discovery import Served
 from controller.kube.known import Known, Settings
@@ -33,3 +36,21 @@ def test_facts_that_were_read_before_a_change_are_not_kept_after_it() -> None:
     assert known.facts().out == frozenset()  # as it was when it was asked
     assert known.facts().out == {"n1"}
     assert known.facts() is known.facts()
+
+
+@pytest.mark.parametrize(
+    ("change", "spec_alone"),
+    [
+        ({"generation": 2}, True),
+        ({"generation": 2, "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}, True),
+        ({"generation": 2, "annotations": {names.PAUSED: ""}}, False),
+        ({"generation": 2, "deletionTimestamp": "2026-01-01T00:00:00Z"}, False),
+        ({"labels": {"team": "a"}}, False),
+    ],
+)
+def test_an_edit_of_the_spec_alone_is_told_from_a_pause_and_from_an_end(
+    change: dict[str, object], spec_alone: bool
+) -> None:
+    before = {"metadata": {"name": "chat", "generation": 1}}
+    assert respecified(before, {"metadata": {**before["metadata"], **change}}) is spec_alone
+    assert not respecified(None, before)

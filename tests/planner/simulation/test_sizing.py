@@ -12,6 +12,7 @@ from planner.plan import Allocation, Plan, Profile, Recipe
 from planner.planning import plan
 from planner.profile import profiles
 from planner.service import Constraints, ServiceSpec
+from planner.show_plan import plan_report
 from planner.simulation.bench import MOST_STRAIN, Bench, strain
 from planner.simulation.run import simulate
 from planner.simulation.show import verified_report
@@ -29,6 +30,11 @@ def test_the_cheapest_counts_that_carry_the_load_come_first() -> None:
     assert cheapest_counts(kinds, [0.3, 0.1], 20.0) == [(3, 1), (2, 4), (1, 7), (4, 0)]
     assert cheapest_counts(kinds, [0.3, 0.1], 17.0) == [(3, 1)]
     assert cheapest_counts(kinds, [0.3, 0.1], 16.9) == []
+
+
+def test_kinds_that_are_too_few_are_not_counted_through() -> None:
+    kinds = [a_kind(name, 1.0 + place, limit=60) for place, name in enumerate("abcde")]
+    assert cheapest_counts(kinds, [0.003] * 5, 2000.0) == []  # 300 replicas carry nine tenths
 
 
 def test_kinds_share_every_size_as_they_carry_it_and_cost_what_their_replicas_do() -> None:
@@ -112,6 +118,9 @@ def test_a_verified_plan_has_other_counts_where_the_first_that_holds_has_too_muc
     others = simulate([spec], made.plan.allocations, hardware, trials([spec], None, seed=5)[0])
     assert all(one.met and not one.account.refused for one in others)
     assert "Counts of replicas were changed" in str(verified_report(made))
+    report = str(plan_report(made.plan, [spec], hardware, simulated=True, sized=True))
+    assert "Stopped" not in report  # no limit ended anything
+    assert "one-type" not in report  # those prices were of another load
 
 
 def test_plans_stay_as_they_are_where_commitments_are_paid_for_or_nothing_is_known_of_recipes() -> None:
