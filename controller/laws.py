@@ -22,6 +22,7 @@ class Laws:
     slo_window_s: float = 300.0
     slo_missed_ratio: float = 0.5
     slo_headroom_ratio: float = 0.1  # above what comes, for a service whose plan does not hold its objective
+    most_headroom_ratio: float = 1.0  # above what comes: a plan for twice that which misses is not mended by more
     queue_headroom_ratio: float = 0.2  # the same where requests queue up, which must go down again
     queue_lead_ratio: float = 1.25  # how long a queue grows before capacity is there, over how long it may take then
     lead_s: float = 600.0  # how far a rise is looked ahead: to when it may be planned again

@@ -35,6 +35,14 @@ def mean_between(rates: Sequence[float], z: float) -> tuple[float, float]:
     return mean - margin, mean + margin
 
 
+def mean_below(rates: Sequence[tuple[float, float]], since_s: float, limit: float | None, z: float) -> float | None:
+    """The mean since a time where it surely is below a limit; None where it is not, or there is no limit."""
+    known = [rate for at_s, rate in rates if at_s > since_s]
+    if limit is None or len(known) < _LEAST or mean_between(known, z)[1] >= limit:
+        return None
+    return sum(known) / len(known)
+
+
 def line(rates: Sequence[tuple[float, float]], since_s: float, certain_z: float) -> Line | None:
     """Rates since a time by least squares, level where a slope may be noise; None where too few are known."""
     known = [(at_s - since_s, rate) for at_s, rate in rates if at_s > since_s]
@@ -71,6 +79,13 @@ def outlook(
         return long.at(at_s)
     last = short[-max(len(short) // 3, 1) :]  # it may have come in the middle of the window
     return max(mean, sum(last) / len(last)) + max(long.slope, 0.0) * (at_s - now_s)
+
+
+def towards(ahead: float, mean: float, lead_s: float) -> str:
+    """What follows the words for a mean, where something else is looked for."""
+    if ahead > 1.01 * mean:
+        return f", and rises to {ahead:.3g} in {lead_s:.0f} s"
+    return f"; planning for {ahead:.3g}" if ahead < 0.99 * mean else ""
 
 
 def _alike(off: Sequence[float]) -> float:

@@ -23,7 +23,7 @@ from statistics import median
 from typing import Literal
 
 from controller.laws import Laws
-from controller.means import mean_between, outlook
+from controller.means import mean_below, mean_between, outlook, towards
 
 Cause = Literal[
     "first_plan", "spec_changed", "rate_step", "rate_up", "rate_down", "slo_missed", "overrun", "fault",
@@ -192,17 +192,15 @@ def _drift(
         known = [row for row in rates if row[0] > max(now_s - laws.trend_window_s, planned.at_s)]
         found = outlook(known, laws.up_window_s, now_s, now_s + laws.lead_s, laws.certain_z) if known else mean
         ahead = min(max(sooner, found), mean * laws.step_ratio)
-        told = f"; planning for {ahead:.3g}" if ahead < 0.99 * mean else ""
-        told = f", and rises to {ahead:.3g} in {laws.lead_s:.0f} s" if ahead > 1.01 * mean else told
         reason = _rates("rate_up", planned, mean, laws.up_window_s)
-        return replace(reason, text=reason.text + told, rate_per_s=ahead)
+        return replace(reason, text=reason.text + towards(ahead, mean, laws.lead_s), rate_per_s=ahead)
     if 0 <= now_s - (planned.at_s if planned.since_s is None else planned.since_s) < laws.down_window_s:
         return None  # what was planned stays for as long as a fall must
     lower, window_s = _lower(planned, rates, now_s, laws), laws.down_window_s
-    half = [rate for at_s, rate in rates if at_s > now_s - window_s / 2]
-    least = lower is not None and len(half) >= 2 * LEAST_SAMPLES and lower * (1 - laws.down_tolerance_ratio)
-    if least and mean_between(half, laws.certain_z)[1] < least:  # what came before is over
-        lower, window_s = max(sum(half) / len(half), sum(short) / len(short)), window_s / 2
+    limit = None if lower is None else lower * (1 - laws.down_tolerance_ratio)
+    after = mean_below(rates, now_s - window_s / 2, limit, laws.certain_z)
+    if after is not None:  # what came before is over
+        lower, window_s = max(after, sum(short) / len(short)), window_s / 2
     again = asked_per_s is None or lower is None or lower < asked_per_s * (1 - laws.ask_again_ratio)
     return _rates("rate_down", planned, lower, window_s) if lower is not None and again else None
 
@@ -267,7 +265,8 @@ def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | Non
     if missed <= laws.slo_missed_ratio:
         return None
     often = _ALWAYS if missed == 1 else f"the objective was missed in {missed:.0%} of"
-    return Reason("slo_missed", f"{often} the last {laws.slo_window_s:.0f} s", _more(planned, seen, now_s, laws))
+    reason = Reason("slo_missed", f"{often} the last {laws.slo_window_s:.0f} s", _more(planned, seen, now_s, laws))
+    return None if (reason.rate_per_s or 0.0) <= planned.rate_per_s else reason
 
 
 def _over(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
@@ -280,10 +279,12 @@ def _over(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | No
 
 
 def _more(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> float:
-    """Headroom above what was planned for, or what comes where that is more."""
+    """Headroom above what was planned for, or what comes where that is more; not for ever more of it."""
     since_s = max(now_s - laws.slo_window_s, planned.at_s)
     lately = [one.rate_per_s for one in seen.samples if one.rate_per_s is not None and since_s < one.at_s <= now_s]
-    return max(planned.rate_per_s, sum(lately) / len(lately) if lately else 0.0) * (1 + laws.slo_headroom_ratio)
+    comes = sum(lately) / len(lately) if lately else planned.rate_per_s
+    more = max(planned.rate_per_s, comes) * (1 + laws.slo_headroom_ratio)
+    return min(more, max(planned.rate_per_s, comes * (1 + laws.most_headroom_ratio)))
 
 
 def world(planned: Planned, seen: Seen) -> Reason | None:

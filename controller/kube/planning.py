@@ -23,6 +23,7 @@ from planner.plan import Allocation, Infeasible
 
 Object = Mapping[str, Any]
 TOGETHER = 4
+_PARTS = (0.75, 0.5, 0.25, 0.1)  # of the load of a service that loses its places
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of planning one service. `displaced`: what it held goes to one of higher priority."""
+    """What came of planning one service. `displaced`: what it held goes to one of higher priority.
+
+    Allocations of one that is displaced carry a part of its load.
+    """
 
     wanted: Wanted
     decision: str
@@ -92,8 +96,19 @@ class Planner:
             except PlanningFailed:  # one that nothing is known of keeps its places
                 rest = [one for one in lower if one is not other]
                 return self._displacing(refused, fleet, partial(_these, rest))
-            answers += [replace(answer, displaced=answer.infeasible is not None) for answer in found]
+            (answer,) = found
+            answers.append(answer if answer.infeasible is None else self._partly(answer, _after(fleet, answers), later))
         return answers
+
+    def _partly(self, refused: Answer, fleet: Fleet, freed: Sequence[str]) -> Answer:
+        """A service that loses its places keeps as much of its load as what is left carries."""
+        one = refused.wanted
+        whole_per_s = one.spec_rate_per_s if one.rate_per_s is None else one.rate_per_s
+        for part in _PARTS if one.old is not None and one.old["spec"].get("allocations") else ():
+            (found,) = self._decide([replace(one, rate_per_s=part * whole_per_s)], fleet, freed)
+            if found.infeasible is None:
+                return replace(refused, decision=found.decision, allocations=found.allocations, displaced=True)
+        return replace(refused, displaced=True)
 
     def _decide(self, batch: Sequence[Wanted], fleet: Fleet, freed: Sequence[str]) -> list[Answer]:
         """One decision for all of a batch."""
@@ -124,7 +139,8 @@ def _these(services: Sequence[Wanted], _: int) -> Sequence[Wanted]:
 
 def _after(fleet: Fleet, answers: Sequence[Answer]) -> Fleet:
     """The fleet once the answers are in force."""
-    decided = {answer.wanted.key: answer.allocations for answer in answers if answer.infeasible is None}
+    taken = [answer for answer in answers if answer.infeasible is None or answer.displaced]
+    decided = {answer.wanted.key: answer.allocations for answer in taken}
     return replace(fleet, decided={**fleet.decided, **decided})
 
 
@@ -148,7 +164,9 @@ def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int
         why = answer.infeasible
         spec |= {"epoch": epoch, "planned": asked, "infeasible": _infeasible(why)}
         if answer.displaced:
-            spec |= {"allocations": [], "usdPerHour": 0.0, "floorPerSecond": 0.0}
+            usd_per_hour = sum((row.usd_per_hour for row in answer.allocations), 0.0)
+            spec |= {"decisionId": answer.decision, "allocations": rows(answer.allocations)}
+            spec |= {"usdPerHour": usd_per_hour, "floorPerSecond": 0.0}
         return plan_object(one.service, spec)
     fresh = {
         "decisionId": answer.decision,

@@ -8,7 +8,7 @@ import pytest
 
 from controller.embedded.world import World
 from controller.kube.rest import MERGE
-from tests.controller.embedded.a_world import SERVICES, a_world, ready, run, submit
+from tests.controller.embedded.a_world import SERVICES, a_world, ready, run, status, submit
 from tests.controller.live import Site, a_controller, until
 
 CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
@@ -39,6 +39,33 @@ def test_classes_come_and_go_with_the_services_that_use_them(world: World) -> No
     world.api.request("DELETE", f"{SERVICES}/low")
     run(world, 3000, lambda: not classes(world.api))
     assert ready(world, "high")
+
+
+def test_a_service_that_loses_places_to_a_higher_one_keeps_what_is_left_for_it() -> None:
+    group = {"name": "h100", "gpu": "H100-SXM", "gpusPerNode": 4, "nodes": 2, "zone": "a", "pricePerHour": "$2.60"}
+    world = a_world(None, group)
+
+    def gpus(name: str) -> int:
+        (plan,) = (one for one in world.store.items("plans") if one["metadata"]["name"] == name)
+        return sum(one["replicas"] * one.get("gpusPerReplica", 1) for one in plan["spec"]["allocations"])
+
+    try:
+        submit(world, "low", 320.0)
+        run(world, 900, lambda: ready(world, "low"))
+        before = gpus("low")
+        submit(world, "high", 250.0, priority=9)
+        run(world, 900, lambda: ready(world, "high"))
+        assert 0 < gpus("low") < before
+        assert gpus("low") + gpus("high") <= 8
+        run(world, 600)
+        (told,) = (one for one in status(world, "low")["conditions"] if one["type"] == "Planned")
+        assert (told["status"], told["reason"]) == ("False", "Infeasible")
+        assert status(world, "low")["readyReplicas"] > 0
+        world.api.request("DELETE", f"{SERVICES}/high")
+        run(world, 1800, lambda: ready(world, "low"))
+        assert gpus("low") >= before
+    finally:
+        world.close()
 
 
 def test_a_class_that_another_made_is_left_as_it_is(world: World) -> None:

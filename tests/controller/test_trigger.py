@@ -254,6 +254,18 @@ def test_a_missed_objective_counts_from_the_plan_and_when_most_of_a_window_misse
     assert judge(planned(at_s=3700.0), seen(*samples), 3890.0).reason is None
 
 
+def test_what_is_missed_though_twice_as_much_is_planned_for_is_not_mended_by_more() -> None:
+    missed = [Sample(at_s, 100.0, slo_met=False) for at_s in range(0, 3601, 15)]
+    plan, made = planned(at_s=0.0), []
+    for _ in range(20):
+        if (found := judge(replace(plan, since_s=3500.0), seen(*missed), 3600.0).reason) is None:
+            break
+        made.append(found.cause)
+        plan = planned(found.rate_per_s or 0.0)
+    assert set(made) == {"slo_missed"}
+    assert plan.rate_per_s == pytest.approx(200.0)
+
+
 def test_new_nodes_new_prices_and_overruns_that_last_are_reasons() -> None:
     samples = steady(100.0, 3600.0)
     assert cause(judge(planned(), seen(*samples, hardware="h2"), 3600.0)) == "nodes_changed"
