@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def rows(world: World) -> Iterator[Row]:
     """Every value with its metric and subject."""
     totals = {"usd_per_hour": 0.0, "power_w": 0.0}
-    finished = attained = 0.0
+    came_per_s = attained = 0.0  # by what comes: a service of which nothing ends counts too
     by_service: dict[str, dict[str, float]] = {}
     for name, one in world.serving.replicas.items():
         made, state = world.serving.allocations.get(name), world.serving.states.get(name)
@@ -39,11 +39,11 @@ def rows(world: World) -> Iterator[Row]:
         totals["usd_per_hour"] += mine.get("usd_per_hour", 0.0)
         seen = world.serving.seen(key)
         if seen is not None and seen.attained_ratio is not None:
-            finished += seen.finished
-            attained += seen.finished * seen.attained_ratio
+            came_per_s += seen.rate_per_s
+            attained += seen.rate_per_s * seen.attained_ratio
     yield "usd_per_hour", "", totals["usd_per_hour"]
-    if finished:
-        yield "attainment_ratio", "", attained / finished
+    if came_per_s:
+        yield "attainment_ratio", "", attained / came_per_s
     yield from _hardware(world)
 
 

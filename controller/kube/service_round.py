@@ -220,8 +220,9 @@ class ServiceRound:
         return f"GPUs of {', '.join(sorted(out))} are faulty" + (f"; {stay[0]}{more}" if stay else "")
 
     def _slo(self, key: str) -> str:
-        """Whether the objectives were met when last heard."""
-        told = [one.slo_met for one in self._known.samples(key) if one.slo_met is not None]
+        """Whether the objectives were met when last heard; empty where that is long ago."""
+        since_s = self._known.clock() - self._known.settings.laws.stale_s
+        told = [one.slo_met for one in self._known.samples(key) if one.slo_met is not None and one.at_s >= since_s]
         return "" if not told else "Met" if told[-1] else "Missed"
 
     def _rivals(self, key: str, workloads: Sequence[Object]) -> list[Hold]:

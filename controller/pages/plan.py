@@ -83,8 +83,9 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
         now = seen.plan.current
         first_waits = seen.plan.proposal is not None and not now.allocations
         reason.show(_NONE if first_waits else why(now, seen.now_s))
-        limits.show("" if first_waits else binding(seen.plan.binding))
-        runs.show(allocations(now, seen.slos))
+        feasible = seen.plan.infeasible is None
+        limits.show("" if first_waits or not (feasible or seen.plan.binding) else binding(seen.plan.binding))
+        runs.show(allocations(now, seen.slos, feasible))
         compared.show(compare(seen.past, seen.against, seen.now_s))
         moved.show(changes(None if seen.against is None else diff(seen.key, seen.against, now)))
         more.of(now.decision)
@@ -111,7 +112,8 @@ def _infeasible(found: PlanView) -> str:
     if found.infeasible is None:
         return ""
     way = f" The cheapest way out: {found.infeasible.relaxation}." if found.infeasible.relaxation else ""
-    return parts.banner("bad", "No plan for what is asked", f"{found.infeasible.why}.{way} What ran goes on.")
+    goes_on = " What is left of it goes on." if found.current.allocations else ""
+    return parts.banner("bad", "No plan for what is asked", f"{found.infeasible.why}.{way}{goes_on}")
 
 
 class _Waiting:

@@ -53,10 +53,13 @@ def _amount(value: float, unit: str) -> str:
     return shown[unit](value) if unit in shown else f"{value:,.0f} {unit}"
 
 
-def allocations(one: Outcome, slos: Sequence[SLO] = ()) -> str:
+def allocations(one: Outcome, slos: Sequence[SLO] = (), feasible: bool = True) -> str:
     """What runs where. `slos`: what is asked; of each latency the class nearest its limit is shown."""
     if not one.allocations:
-        return empty("Nothing runs", "The plan has no replica: at no request it needs none.", "dns")
+        words = (
+            "The plan has no replica: at no request it needs none." if feasible else "There is no place for a replica."
+        )
+        return empty("Nothing runs", words, "dns")
     rows = [
         (
             f'<span class="m-strong">{row.replicas} ×</span> {text(row.recipe)}'
