@@ -39,10 +39,10 @@ def _changes(were: Sequence[Allocation], are: Sequence[Allocation]) -> str:
     """Replicas by recipe, pool and group: `h100: 2xH100-SXM tp2 4 -> 6`."""
     before, after = counts(were), counts(are)
     moved = [
-        f"{group}: {recipe}{'' if pool == 'serve' else f' {pool}'} {before.get(key, 0)} -> {after.get(key, 0)}"
+        f"{group}: {recipe}{'' if pool == 'serve' else f' {pool}'} {before[key]} -> {after[key]}"
         for key in sorted({*before, *after})
-        if before.get(key, 0) != after.get(key, 0)
-        for group, recipe, pool in (key,)
+        for group, recipe, pool in [key]
+        if before[key] != after[key]
     ]
     more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
     caps = [{one.recipe.power_cap_w for one in rows} for rows in (were, are)]

@@ -35,26 +35,27 @@ def mean_between(rates: Sequence[float], z: float) -> tuple[float, float]:
     return mean - margin, mean + margin
 
 
-def mean_below(rates: Sequence[tuple[float, float]], since_s: float, limit: float | None, z: float) -> float | None:
-    """The mean since a time where it surely is below a limit; None where it is not, or there is no limit."""
+def mean_below(rates: Sequence[tuple[float, float]], since_s: float, limit: float, z: float) -> float | None:
+    """The mean since a time where it surely is below a limit; None where it is not."""
     known = [rate for at_s, rate in rates if at_s > since_s]
-    if limit is None or len(known) < _LEAST or mean_between(known, z)[1] >= limit:
+    if len(known) < _LEAST or mean_between(known, z)[1] >= limit:
         return None
     return sum(known) / len(known)
 
 
-def line(rates: Sequence[tuple[float, float]], since_s: float, certain_z: float) -> Line | None:
-    """Rates since a time by least squares, level where a slope may be noise; None where too few are known."""
-    known = [(at_s - since_s, rate) for at_s, rate in rates if at_s > since_s]
-    if len(known) < _LEAST:
+def line(rates: Sequence[tuple[float, float]], certain_z: float) -> Line | None:
+    """Rates by least squares, level where a slope may be noise; None where they are too few."""
+    if len(rates) < _LEAST:
         return None
+    first_s = rates[0][0]
+    known = [(at_s - first_s, rate) for at_s, rate in rates]
     middle_s, mean = (sum(row[i] for row in known) / len(known) for i in (0, 1))
     spread = sum((at_s - middle_s) ** 2 for at_s, _ in known)
     slope = sum((at_s - middle_s) * (rate - mean) for at_s, rate in known) / spread if spread else 0.0
     off = [rate - mean - slope * (at_s - middle_s) for at_s, rate in known]
     noise = math.sqrt(sum(one * one for one in off) / (len(known) - 2) * _alike(off))
     sure = bool(spread) and abs(slope) > certain_z * noise / math.sqrt(spread)
-    return Line(middle_s + since_s, mean, slope if sure else 0.0, noise)
+    return Line(middle_s + first_s, mean, slope if sure else 0.0, noise)
 
 
 def outlook(
@@ -67,11 +68,7 @@ def outlook(
     """
     short = [rate for then_s, rate in rates if then_s > now_s - window_s]
     mean = sum(short) / len(short)
-    since_s = rates[0][0] - 1.0
-    long, before = (
-        line(rates, since_s, certain_z),
-        line([row for row in rates if row[0] <= now_s - window_s], since_s, certain_z),
-    )
+    long, before = line(rates, certain_z), line([row for row in rates if row[0] <= now_s - window_s], certain_z)
     if long is None or before is None:
         return mean
     new = mean - before.at(now_s - window_s / 2) > certain_z * before.noise / math.sqrt(len(short))

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from controller.pipes import hang_up
 from planner.errors import MusterError
 
 _LONGEST_S = 300.0
@@ -76,11 +77,7 @@ class PlanChild:
 
     def _end(self) -> None:
         if (process := self._process) is not None:
-            process.kill()
-            process.wait()
-            for end in (process.stdin, process.stdout):
-                if end is not None:
-                    end.close()
+            hang_up(process)
             self._process = None
 
     def _started(self) -> "subprocess.Popen[bytes]":

@@ -1,5 +1,6 @@
 """Plans as objects of a cluster: one for each service, written from a decision and read back to the last bit. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -158,12 +159,11 @@ def planned(plan: Object) -> Planned | None:
     )
 
 
-def counts(rows: Iterable[Allocation]) -> dict[tuple[str, str, str], int]:
+def counts(rows: Iterable[Allocation]) -> Counter[tuple[str, str, str]]:
     """Replicas by node group, recipe without its cap, and pool."""
-    found: dict[tuple[str, str, str], int] = {}
+    found: Counter[tuple[str, str, str]] = Counter()
     for one in rows:
-        key = (one.node_group, str(uncapped(one.recipe)), one.pool)
-        found[key] = found.get(key, 0) + one.replicas
+        found[one.node_group, str(uncapped(one.recipe)), one.pool] += one.replicas
     return found
 
 

@@ -197,22 +197,21 @@ def _drift(
     if 0 <= now_s - (planned.at_s if planned.since_s is None else planned.since_s) < laws.down_window_s:
         return None  # what was planned stays for as long as a fall must
     lower, window_s = _lower(planned, rates, now_s, laws), laws.down_window_s
-    limit = None if lower is None else lower * (1 - laws.down_tolerance_ratio)
-    after = mean_below(rates, now_s - window_s / 2, limit, laws.certain_z)
+    if lower is None:
+        return None
+    after = mean_below(rates, now_s - window_s / 2, lower * (1 - laws.down_tolerance_ratio), laws.certain_z)
     if after is not None:  # what came before is over
         lower, window_s = max(after, sum(short) / len(short)), window_s / 2
-    again = asked_per_s is None or lower is None or lower < asked_per_s * (1 - laws.ask_again_ratio)
-    return _rates("rate_down", planned, lower, window_s) if lower is not None and again else None
+    asked = asked_per_s is not None and lower >= asked_per_s * (1 - laws.ask_again_ratio)
+    return None if asked else _rates("rate_down", planned, lower, window_s)
 
 
 def _lower(planned: Planned, rates: Sequence[tuple[float, float]], now_s: float, laws: Laws) -> float | None:
     """What comes where that is surely less than what was planned for; None where it is not."""
-    if not rates or rates[0][0] > now_s - laws.down_window_s:
-        return None  # not heard for as long as lowering asks
     long = [rate for at_s, rate in rates if at_s > now_s - laws.down_window_s]
     short = [rate for at_s, rate in rates if at_s > now_s - laws.up_window_s]
-    if len(long) < 2 * LEAST_SAMPLES or not short:
-        return None
+    if not short or len(long) < 2 * LEAST_SAMPLES or rates[0][0] > now_s - laws.down_window_s:
+        return None  # not heard for as long as lowering asks
     lately = sum(short) / len(short)
     less = max(mean_between(long, laws.certain_z)[1], lately) < planned.rate_per_s * (1 - laws.down_tolerance_ratio)
     return max(sum(long) / len(long), lately) if less else None
@@ -247,9 +246,9 @@ def _hurt(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | No
     rates = [one.rate_per_s for one in last if one.rate_per_s is not None and one.slo_met is False]
     if len(rates) < 2 * LEAST_SAMPLES:
         return None
-    mean = sum(rates) / len(rates)
     if mean_between(rates, laws.certain_z)[0] <= planned.rate_per_s * (1 + laws.up_tolerance_ratio):
         return None
+    mean = sum(rates) / len(rates)
     text = f"the objective is missed at {mean:.3g} requests/s, planned for {planned.rate_per_s:.3g}"
     return Reason("rate_up", text, mean * (1 + laws.queue_headroom_ratio))
 
@@ -261,12 +260,11 @@ def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | Non
     told = [one.slo_met for one in seen.samples if one.slo_met is not None and since_s < one.at_s <= now_s]
     if len(told) < LEAST_SAMPLES or now_s - there_s < laws.slo_window_s:
         return None
-    missed = told.count(False) / len(told)
-    if missed <= laws.slo_missed_ratio:
+    missed, more = told.count(False) / len(told), _more(planned, seen, now_s, laws)
+    if missed <= laws.slo_missed_ratio or more <= planned.rate_per_s:
         return None
     often = _ALWAYS if missed == 1 else f"the objective was missed in {missed:.0%} of"
-    reason = Reason("slo_missed", f"{often} the last {laws.slo_window_s:.0f} s", _more(planned, seen, now_s, laws))
-    return None if (reason.rate_per_s or 0.0) <= planned.rate_per_s else reason
+    return Reason("slo_missed", f"{often} the last {laws.slo_window_s:.0f} s", more)
 
 
 def _over(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:

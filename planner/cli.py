@@ -137,7 +137,8 @@ def plan(
 
         headroom = partial(with_headroom, confidence=confidence, corrections=known, recount=not running)
         tried = headroom(services, hardware, make, trace, status.update) if verify else None
-        answer = make(services) if tried is None else tried.plan if isinstance(tried, Verified) else tried
+        verified = tried if isinstance(tried, Verified) else None
+        answer = make(services) if tried is None else tried if isinstance(tried, Plan) else tried.plan
     answer = replace(answer, solve_s=time.process_time() - began_s)
     if output is not None and answer.status in ("optimal", "feasible"):
         write_text(output, plan_text(answer, services[0].name))
@@ -145,19 +146,19 @@ def plan(
         from planner.simulation.show import verified_json
         from planner.view import changes_json, plan_json
 
-        simulated = {"verified": verified_json(tried)} if isinstance(tried, Verified) else {}
+        simulated = {} if verified is None else {"verified": verified_json(verified)}
         _print_json({**plan_json(answer), **changes_json(running, answer), **simulated})
     else:
         from planner.show import printed
         from planner.show_plan import plan_report
 
-        how = (isinstance(tried, Verified), isinstance(tried, Verified) and tried.sized)
+        how = (verified is not None, verified is not None and verified.sized)
         printed(plan_report(answer, services, hardware, explain, gap, time_limit, running, *how))
-        if isinstance(tried, Verified):
+        if verified is not None:
             from planner.simulation.show import verified_report
 
-            printed(verified_report(tried))
-    if isinstance(tried, Verified) and not tried.held:
+            printed(verified_report(verified))
+    if verified is not None and not verified.held:
         _leave(UNKNOWN)
     _leave(_exit_code(answer.status))
 

@@ -191,8 +191,9 @@ class Serving:
         latency: dict[tuple[str, float], float] = {}
         for name, values in columns.items():
             told = values[~np.isnan(values)]
-            values_s = np.quantile(told, quantiles) if len(told) else ()
-            latency |= {(name, q): float(value_s) for q, value_s in zip(quantiles, values_s, strict=False)}
+            if len(told):
+                values_s = np.quantile(told, quantiles).tolist()
+                latency |= {(name, q): value_s for q, value_s in zip(quantiles, values_s, strict=True)}
         return Seen(
             rate_per_s,
             len(bucket),

@@ -41,6 +41,11 @@ class Wanted:
     sizes: tuple[float, float] = (1.0, 1.0)  # of prompts and answers, over those of the spec
     quota: str = ""  # as `Known.quota` says it
 
+    @property
+    def planned_per_s(self) -> float:
+        """The rate to plan for."""
+        return self.spec_rate_per_s if self.rate_per_s is None else self.rate_per_s
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -103,9 +108,8 @@ class Planner:
     def _partly(self, refused: Answer, fleet: Fleet, freed: Sequence[str]) -> Answer:
         """A service that loses its places keeps as much of its load as what is left carries."""
         one = refused.wanted
-        whole_per_s = one.spec_rate_per_s if one.rate_per_s is None else one.rate_per_s
         for part in _PARTS if one.old is not None and one.old["spec"].get("allocations") else ():
-            (found,) = self._decide([replace(one, rate_per_s=part * whole_per_s)], fleet, freed)
+            (found,) = self._decide([replace(one, rate_per_s=part * one.planned_per_s)], fleet, freed)
             if found.infeasible is None:
                 return replace(refused, decision=found.decision, allocations=found.allocations, displaced=True)
         return replace(refused, displaced=True)
@@ -148,10 +152,9 @@ def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int
     """The Plan object for an answer. What runs goes on where nothing better is known, or a person must approve."""
     one = answer.wanted
     old = {} if one.old is None else one.old["spec"]
-    rate_per_s = one.spec_rate_per_s if one.rate_per_s is None else one.rate_per_s
     made_for = Planned(
-        rate_per_s, now_s, one.service["metadata"].get("generation", 1), f"{facts.offered}.{facts.counted}",
-        facts.prices, one.faulty, facts.power, one.quota, one.sizes, _since_s(answer, rate_per_s),
+        one.planned_per_s, now_s, one.service["metadata"].get("generation", 1), f"{facts.offered}.{facts.counted}",
+        facts.prices, one.faulty, facts.power, one.quota, one.sizes, _since_s(answer),
     )  # fmt: skip
     asked = planned_row(made_for, one.reason.cause, one.reason.text)
     kept = {
@@ -179,11 +182,13 @@ def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int
     return plan_object(one.service, enacted(fresh, old, running, epoch))
 
 
-def _since_s(answer: Answer, rate_per_s: float) -> float | None:
+def _since_s(answer: Answer) -> float | None:
     """Since when neither replicas were moved nor more was planned for; None: since now."""
     old = answer.wanted.old
     before = None if old is None else planned(old)
-    if old is None or before is None or answer.infeasible is not None or rate_per_s > before.rate_per_s:
+    if old is None or before is None or answer.infeasible is not None:
+        return None
+    if answer.wanted.planned_per_s > before.rate_per_s:
         return None
     same = counts(answer.allocations) == counts(allocations(old["spec"].get("allocations") or ()))
     return (before.at_s if before.since_s is None else before.since_s) if same else None

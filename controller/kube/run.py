@@ -276,7 +276,7 @@ class Controller:
             edited = wanted(old, new)
             self.queue.add(f"service/{key_of(obj)}", _SEEN_S, first=edited)
             if edited:
-                self._again(_FLEET, _EDITED_S * respecified(old, new))
+                self._again(_FLEET, _EDITED_S if respecified(old, new) else 0.0)
         elif plural in OF_ALL:
             if matters(plural, old, new):
                 self.known.changed_hardware()

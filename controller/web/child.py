@@ -5,7 +5,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+
+from controller.pipes import hang_up
 
 _NICE = 5  # whoever is served comes first
 
@@ -63,12 +64,7 @@ class Child:
     def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait()
-            for end in (process.stdin, process.stdout):
-                if end is not None:
-                    with suppress(OSError):  # what it was not sent any more goes nowhere
-                        end.close()
+            hang_up(process)
 
 
 def serve(answer: Callable[[bytes], bytes]) -> None:

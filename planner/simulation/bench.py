@@ -53,12 +53,17 @@ def confirming(bench: Bench, allocations: Sequence[Allocation]) -> float:
     return worst
 
 
-def strain(outcomes: Sequence[tuple[str, tuple[ServiceOutcome, ...]]]) -> float:
+def rows_of(outcomes: Outcomes, service: ServiceSpec | None = None) -> list[ServiceOutcome]:
+    """What came of services under each of the trials; of one alone where it is named."""
+    return [one for _, rows in outcomes for one in rows if service is None or one.service == service.name]
+
+
+def strain(outcomes: Outcomes, service: ServiceSpec | None = None) -> float:
     """The worst latency at its objective's percentile, over its limit; what was refused is beyond any."""
-    rows = [one for _, rows in outcomes for one in rows]
+    rows = rows_of(outcomes, service)
     return max((float("inf") if one.account.refused else one.strain_ratio for one in rows), default=0.0)
 
 
 def pools_of(service: ServiceSpec, outcomes: Outcomes) -> list[tuple[PoolOutcome, ...]]:
     """What came of the kinds of a service, in order, under each of the trials."""
-    return [one.pools for _, rows in outcomes for one in rows if one.service == service.name]
+    return [one.pools for one in rows_of(outcomes, service)]

@@ -78,8 +78,8 @@ def _sized(bench: Bench, service: ServiceSpec, plan: Plan, profiles: Sequence[Pr
             best = Sized(made, outcomes) if other <= 1 else best
         harder = max(other, worst) / worst if other > 1 else 1.0
         pools = [harder * one for one in worst_of(pools_of(service, outcomes))]
-        mine = strain([(name, tuple(row for row in rows if row.service == service.name)) for name, rows in outcomes])
-        carries = learnt(service, made.allocations, kinds, carries, pools, harder * mine)
+        mine = harder * strain(outcomes, service)
+        carries = learnt(service, made.allocations, kinds, carries, pools, mine)
     return best
 
 

@@ -27,6 +27,7 @@ from planner.simulation.bench import (
     Outcomes,
     confirming,
     pools_of,
+    rows_of,
     simulated,
     strain,
 )
@@ -176,7 +177,7 @@ def _predicting(
     """Allocations that predict what was simulated: a class's latencies over all who serve it, in the worst trial."""
     made = list(allocations)
     for service in services:
-        rows = [row for _, all_rows in outcomes for row in all_rows if row.service == service.name]
+        rows = rows_of(outcomes, service)
         by_class = tuple(_worst(slo.name, rows) for slo in service.slos)
         for i, one in enumerate(made):
             if serves(one, service):
