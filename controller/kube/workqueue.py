@@ -36,6 +36,7 @@ class WorkQueue:
         self._busy: dict[str, bool] = {}  # and whether it was to come first
         self._again: dict[str, _Due] = {}  # added while busy
         self._failures: dict[str, int] = {}
+        self._watch: object = None  # of the one worker that waits for the first key's time; the others wait for word
         self._closed = False
         self.retries_total = 0
 
@@ -75,19 +76,19 @@ class WorkQueue:
         """
         until_s = None if timeout_s is None else self._clock() + timeout_s
         with self._changed:
-            while not self._closed:
-                now_s = self._clock()
-                self._drop_stale()
-                if self._heap and self._heap[0][0][1] <= now_s:
-                    (later, due_s), key = heapq.heappop(self._heap)
-                    del self._due[key]
-                    self._busy[key] = not later
-                    return key, now_s - due_s
-                if until_s is not None and now_s >= until_s:
-                    return None
-                ends = [at_s for at_s in (self._heap[0][0][1] if self._heap else None, until_s) if at_s is not None]
-                self._changed.wait(min(ends) - now_s if ends else None)
-            return None
+            try:
+                while not self._closed:
+                    now_s = self._clock()
+                    self._drop_stale()
+                    if self._heap and self._heap[0][0][1] <= now_s:
+                        return self._take(now_s)
+                    if until_s is not None and now_s >= until_s:
+                        return None
+                    self._wait(now_s, until_s)
+                return None
+            finally:
+                if self._heap and self._watch is None:
+                    self._changed.notify()  # who goes, with a key or without, leaves the next to another
 
     def done(self, key: str) -> None:
         """Say that the work on `key` ended, well or not."""
@@ -97,7 +98,8 @@ class WorkQueue:
             if again is not None and not self._closed:
                 self._due[key] = again
                 self._push(key, again)
-            self._changed.notify_all()
+            if self._closed:
+                self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
         """Give out nothing more and wait for the work begun; whether all of it ended in `timeout_s`."""
@@ -120,9 +122,27 @@ class WorkQueue:
             self._drop_stale()
             return bool(self._heap and not self._heap[0][0][0]) or any(self._busy.values())
 
+    def _take(self, now_s: float) -> tuple[str, float]:
+        (later, due_s), key = heapq.heappop(self._heap)
+        del self._due[key]
+        self._busy[key] = not later
+        return key, now_s - due_s
+
+    def _wait(self, now_s: float, until_s: float | None) -> None:
+        """Wait for the first key's time, or for word where another does: crowds that wake cost more than the work."""
+        ends, mine = [] if until_s is None else [until_s], object()
+        if self._heap and self._watch is None:
+            ends.append(self._heap[0][0][1])
+            self._watch = mine
+        self._changed.wait(min(ends) - now_s if ends else None)
+        if self._watch is mine:
+            self._watch = None
+
     def _push(self, key: str, due: _Due) -> None:
         heapq.heappush(self._heap, (due, key))
-        self._changed.notify_all()  # the one woken may be giving up at this moment, and the key not due yet
+        if self._heap[0] == (due, key):
+            self._watch = None  # its time is not that of the first any more: whoever wakes waits for this one
+            self._changed.notify()
 
     def _drop_stale(self) -> None:
         while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:

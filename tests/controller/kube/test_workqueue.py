@@ -1,9 +1,11 @@
 """The work queue gives out keys once, one worker a key, with back-off a key."""
 
 import threading
+import time
 
 from controller.kube.backoff import Backoff
 from controller.kube.workqueue import WorkQueue
+from tests.controller.live import until
 
 
 class Clock:
@@ -96,6 +98,46 @@ def test_a_worker_that_waits_wakes_up_for_a_key_added_later() -> None:
     got = work.get(30.0)
     assert got is not None
     assert got[0] == "a"
+
+
+def test_eight_workers_do_a_thousand_keys_of_all_delays_once_each_and_soon() -> None:
+    work, done, lock = WorkQueue(), dict[str, float](), threading.Lock()
+
+    def worker() -> None:
+        while (got := work.get()) is not None:
+            with lock:
+                assert got[0] not in done
+                done[got[0]] = got[1]
+            work.done(got[0])
+
+    crew = [threading.Thread(target=worker) for _ in range(8)]
+    for one in crew:
+        one.start()
+    for step in range(1000):
+        work.add(f"key-{step}", (step * 37 % 100) / 1000, first=step % 7 == 0)
+    until(lambda: len(done) == 1000, 30)
+    work.drain(5.0)
+    for one in crew:
+        one.join(5.0)
+    assert not any(one.is_alive() for one in crew)
+    assert sorted(done.values())[990] < 1.0
+
+
+def test_a_key_due_sooner_than_the_one_that_is_waited_for_is_not_waited_with() -> None:
+    work = WorkQueue()
+    got: list[tuple[str, float] | None] = []
+    crew = [threading.Thread(target=lambda: got.append(work.get())) for _ in range(4)]
+    for one in crew:
+        one.start()
+    work.add("late", 300.0)
+    time.sleep(0.05)
+    for step in range(3):
+        work.add(f"soon-{step}", 0.1 - step / 100)
+    until(lambda: len(got) == 3, 30)
+    assert max(late_s for _, late_s in filter(None, got)) < 1.0
+    work.drain(0.0)
+    for one in crew:
+        one.join(5.0)
 
 
 def test_jitter_and_a_thousand_failures_stay_below_the_bound_and_the_server_is_heeded() -> None:
