@@ -77,6 +77,8 @@ def _list(node: Mapping[str, Any], named: Mapping[str, Any]) -> Schema:
         keys = [key for key in ("name", "type") if key in items.get("required", ())]
         if keys and items["properties"][keys[0]].get("pattern"):  # the server keeps names apart, with CEL or without
             made |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys[:1]}
+            if keys[0] == "type":  # who says a condition says all of it, and a server need not keep who said which part
+                made["items"] = {**items, "x-kubernetes-map-type": "atomic"}
         if items.get("description") == _ROW:
             made["maxItems"] = MOST_SHARES
         return made
