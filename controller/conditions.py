@@ -6,7 +6,8 @@ compares what it owns would not see one that is left out; and no text is empty, 
 1.20 makes null of an empty text and then refuses it.
 
 `Ready` answers "why not ready" by its first cause in `ORDER`: what the person must change comes before what the cluster
-lacks, and that before what only takes time. `status.why` is the same in few words, for a column.
+lacks, and that before what only takes time. `status.why` is the same in few words, for a column. Where there is no plan
+for what is asked, and replicas of another plan serve, it says both: that they do, and why there are no more.
 """
 
 from collections.abc import Iterable, Sequence
@@ -98,7 +99,9 @@ def _applied(facts: Facts) -> Said:
 def _ready(facts: Facts, causes: Sequence[Cause], wanted: int, serving: int) -> Said:
     counts = f"{serving} of {wanted} replicas serve"
     if causes:
-        return "False", causes[0].reason, "; also ".join([one.text for one in causes[:4]]) + f"; {counts}"
+        some = causes[0].reason == "Infeasible" and any(one.ready for one in facts.running)
+        reason = "PartiallyServing" if some else causes[0].reason
+        return "False", reason, "; also ".join([one.text for one in causes[:4]]) + f"; {counts}"
     return ("True", "Serving", counts) if wanted else ("True", "ScaledToZero", "the plan has no replicas")
 
 

@@ -128,6 +128,8 @@ class PlanSpec(Shape):
     """What the plan was made for."""
     floor_per_second: Figure | None = None
     """Requests per second that stay ready while the plan is being applied."""
+    part_per_second: Figure | None = None
+    """Requests per second that the allocations are for, where what is asked for does not fit as a whole."""
     proposal: OutcomeShape | None = None
     """A plan that waits for a person's approval."""
     previous: OutcomeShape | None = None

@@ -8,6 +8,7 @@ REASONS = {  # reason of a condition -> what it says
     "Solving": "a plan for this generation is being worked out",
     "Solved": "the plan is for this generation",
     "Infeasible": "no plan exists; the message names the cheapest relaxation",
+    "PartiallyServing": "replicas serve, less or other than is asked for, since no plan for all of that exists",
     "PlanFailed": "the planner failed; the message says how",
     "AwaitingApproval": "a person must approve the plan first",
     "Applying": "objects are being written",

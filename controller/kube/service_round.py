@@ -11,6 +11,7 @@ from controller.ceilings import words
 from controller.cluster import Hold, Kind, Target
 from controller.conditions import status
 from controller.demand import faulty
+from controller.effect import in_part
 from controller.events import of_change
 from controller.hardware import gpus_of
 from controller.kube.applier import Applier
@@ -20,13 +21,14 @@ from controller.kube.known import Known
 from controller.kube.planning import enacted, gone_back
 from controller.kube.unmade import Unmade
 from controller.kube.view import running
+from controller.kube.waiting import others, try_again
 from controller.manifests.service import foreign_scalers
 from controller.manifests.workload import Made
 from controller.plans import planned
 from controller.pods import Trouble
 from controller.rollback import worse
 from controller.specs import mean_tokens
-from controller.trigger import Seen, Verdict, judge, world
+from controller.trigger import Seen, Verdict, judge
 from controller.when import seconds
 from planner.service import ServiceSpec
 
@@ -91,6 +93,8 @@ class ServiceRound:
         before = None if plan is None else planned(plan)
         if plan is None or before is None or plan["spec"].get("previous") is None:
             return plan
+        if plan["spec"].get("infeasible") is not None:
+            return plan  # it is missed since not all that is asked for fits
         seen = Seen(before.generation, before.hardware, before.prices, self._known.samples(key))
         why = worse(before, seen, self._known.clock(), self._known.settings.laws)
         was, now = plan["spec"]["previous"].get("planned") or {}, plan["spec"]["planned"]
@@ -132,8 +136,8 @@ class ServiceRound:
             short_s=known.short.get(key, float("-inf")),
             asked_per_s=known.asked.get(key),
         )
-        if infeasible and before is not None and (reason := world(before, seen)) is not None:
-            return Verdict(reason)  # nothing is moved too often while there is no plan
+        if infeasible and before is not None:
+            return try_again(before, seen, others(known, key), known.clock(), known.settings.laws)
         return judge(before, seen, known.clock(), known.settings.laws)
 
     def _stuck(self, pods: Sequence[Object]) -> bool:
@@ -156,7 +160,8 @@ class ServiceRound:
         if plan is None:
             return known
         if (why := spec.get("infeasible")) is not None:
-            return replace(known, state="infeasible", message=why["why"], relaxation=why["relaxation"])
+            goes_on = in_part(spec) or ("the plan before stays in force" if decided else "")
+            return replace(known, state="infeasible", message=why["why"], relaxation=why["relaxation"], goes_on=goes_on)
         if (waits := spec.get("proposal")) is not None:
             asked = (waits.get("planned") or {}).get("reason", "")
             return replace(known, state="awaiting_approval", decision=waits["decisionId"], message=asked)
