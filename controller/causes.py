@@ -55,7 +55,8 @@ class Facts:
     `pods` and `workloads` (what makes the pods: Deployments, ReplicaSets, ...) are those of this service; `unmade`: why
     pods of some are not made. `problems`: of its spec; `refused`: what the API server said to an object of it; `held`:
     why it is not moved, the most important first; `verdict`: None where no plan is in force; `faults`: GPUs of its plan
-    that are faulty, in words; `bounded`: what of the spec counts for less than it says.
+    that are faulty, in words; `bounded`: what of the spec counts for less than it says; `missed`: by how much
+    objectives are.
     """
 
     service: Object
@@ -75,6 +76,7 @@ class Facts:
     paused: bool = False
     slo: str = ""
     bounded: str = ""
+    missed: str = ""
 
     @property
     def generation(self) -> int:

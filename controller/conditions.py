@@ -113,8 +113,15 @@ def _degraded(facts: Facts, causes: Iterable[Cause]) -> Said:
     if hard:
         return "True", hard[0].reason, hard[0].text
     if facts.slo.lower().startswith("missed"):
-        return "True", "SLOMissed", f"latency objectives: {facts.slo}"
+        return "True", "SLOMissed", _when_missed(facts) or facts.missed or f"latency objectives: {facts.slo}"
     return "False", "NoFault", "nothing fails"
+
+
+def _when_missed(facts: Facts) -> str:
+    """What was said when the objective began to be missed: figures that move are no change of a status."""
+    rows = (facts.service.get("status") or {}).get("conditions") or ()
+    told = (row for row in rows if (row["type"], row["status"], row["reason"]) == ("Degraded", "True", "SLOMissed"))
+    return next((str(row["message"]) for row in told), "")
 
 
 def _rebalance(facts: Facts) -> Said:
@@ -129,7 +136,11 @@ def _rebalance(facts: Facts) -> Said:
 
 def _fresh(facts: Facts) -> Said:
     if facts.verdict is None:
-        return "Unknown", "NotObserved", "no plan is in force, or the controller was given no Prometheus to ask"
+        return (
+            "Unknown",
+            "NotObserved",
+            "nothing is heard yet: nothing serves for long, or no Prometheus is asked",
+        )
     if facts.verdict.stale:
         return "False", "Stale", "no rate was heard lately; nothing is concluded from silence"
     return "True", "Fresh", "rates and latencies are recent"

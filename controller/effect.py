@@ -11,7 +11,7 @@ from planner.service import SLO
 Object = Mapping[str, Any]
 _SHOWN = 4
 _OTHER_RATE = 0.005
-_LATENCIES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "end to end"}
+LATENCIES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "end to end"}
 
 
 def effect(reason: Reason, old: Object, new: Object, slos: Sequence[SLO] = ()) -> str:
@@ -87,9 +87,11 @@ def _expected(are: Sequence[Allocation], slos: Sequence[SLO]) -> str:
     if not are:
         return ""
     latencies = [row for one in are if one.replicas for row in one.predicted.by_class]
-    held = [(name, metric, nearest(latencies, slos, metric)) for metric, name in _LATENCIES.items()]
+    held = [(name, metric, nearest(latencies, slos, metric)) for metric, name in LATENCIES.items()]
     told = [
-        f"{one[0].name} {name} {_ms(one[1])} of {_ms(getattr(one[0], metric))} ms" for name, metric, one in held if one
+        f"{one[0].name} {name} {in_ms(one[1])} of {in_ms(getattr(one[0], metric))} ms"
+        for name, metric, one in held
+        if one
     ]
     if told:
         return ", ".join(told)
@@ -97,6 +99,6 @@ def _expected(are: Sequence[Allocation], slos: Sequence[SLO]) -> str:
     return f"TTFT {1000 * ttft_s:,.0f} ms, TPOT {1000 * tpot_s:,.1f} ms"
 
 
-def _ms(time_s: float) -> str:
+def in_ms(time_s: float) -> str:
     """Without the unit: `499`, `47.5`, `50`."""
     return f"{1000 * time_s:,.0f}" if time_s >= 0.1 else f"{1000 * time_s:.1f}".removesuffix(".0")

@@ -52,5 +52,5 @@ REASONS = {  # reason of a condition -> what it says
     "NotReported": "no agent has told of the GPUs yet",
     "Fresh": "rates and latencies are recent",
     "Stale": "rates and latencies are old; nothing is concluded from silence",
-    "NotObserved": "nothing is observed: no plan is in force, or no Prometheus is asked",
+    "NotObserved": "nothing is observed yet: nothing serves for long, or no Prometheus is asked",
 }

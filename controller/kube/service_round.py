@@ -28,6 +28,7 @@ from controller.plans import planned
 from controller.pods import Trouble
 from controller.rollback import worse
 from controller.specs import mean_tokens
+from controller.status import ready_since_s
 from controller.trigger import Seen, Verdict, judge
 from controller.when import seconds
 from planner.service import ServiceSpec
@@ -56,6 +57,7 @@ class ServiceRound:
     ) -> None:
         self._known, self._applier, self._ask_plan, self._again, self._tell = known, applier, ask_plan, again, tell
         self._unmade, self._around = unmade, Around(known, applier, again)
+        self._begun_s = known.clock()  # nothing was heard before
 
     def run(self, key: str) -> None:
         """Look at one service and write what differs."""
@@ -191,10 +193,11 @@ class ServiceRound:
             unmade=self._not_made(workloads, by_kind, now_s),
             refused=self._refused(key, obj, plan),
             held=(*self._rivals(key, workloads), *((moves,) if moves else ())),
-            verdict=verdict if plan is not None and known.settings.hears else None,
+            verdict=verdict if plan is not None and not self._unheard(pods, verdict, now_s) else None,
             faults=self._faults(key, out),
             paused=names.PAUSED in (obj["metadata"].get("annotations") or {}),
-            slo=self._slo(key),
+            slo=(slo := self._slo(key))[0],
+            missed=slo[1],
             bounded=words(obj, known.settings.ceilings),
         )
 
@@ -224,11 +227,17 @@ class ServiceRound:
         more = f" (and {len(stay) - 1} more)" if len(stay) > 1 else ""
         return f"GPUs of {', '.join(sorted(out))} are faulty" + (f"; {stay[0]}{more}" if stay else "")
 
-    def _slo(self, key: str) -> str:
-        """Whether the objectives were met when last heard; empty where that is long ago."""
+    def _unheard(self, pods: Sequence[Object], verdict: Verdict, now_s: float) -> bool:
+        """Whether nothing could be heard yet: nobody listens, or process or replicas just began."""
+        since_s = max(self._begun_s, ready_since_s(pods))
+        settings = self._known.settings
+        return not settings.hears or (verdict.stale and now_s - since_s < settings.laws.stale_s)
+
+    def _slo(self, key: str) -> tuple[str, str]:
+        """Whether the objectives were met when last heard, and how not; empty where that is long ago."""
         since_s = self._known.clock() - self._known.settings.laws.stale_s
-        told = [one.slo_met for one in self._known.samples(key) if one.slo_met is not None and one.at_s >= since_s]
-        return "" if not told else "Met" if told[-1] else "Missed"
+        told = [one for one in self._known.samples(key) if one.slo_met is not None and one.at_s >= since_s]
+        return ("", "") if not told else ("Met", "") if told[-1].slo_met else ("Missed", told[-1].missed)
 
     def _rivals(self, key: str, workloads: Sequence[Object]) -> list[Hold]:
         """Autoscalers that set replicas which Muster owns."""
