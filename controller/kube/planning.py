@@ -18,6 +18,7 @@ from controller.facts import Facts
 from controller.plan_child import PlanChild, PlanningFailed
 from controller.plans import allocations, by_service, carried_for, counts, plan_object, planned, planned_row, read, rows
 from controller.trigger import Planned, Reason
+from controller.ways_out import in_groups, nothing
 from controller.when import text
 from planner.plan import Allocation, Infeasible
 
@@ -147,20 +148,16 @@ class Planner:
         taken, made = ask(fleet, [(one.key, one.service, one.rate_per_s) for one in batch], freed, sizes)
         decision = decision_id(taken)
         if not made.document["spec"]["nodeGroups"]:
-            return [Answer(one, decision, infeasible=_NOTHING) for one in batch]
+            return [Answer(one, decision, infeasible=nothing(made)) for one in batch]
         self.keep(decision, taken)
         plan = read(self.child.decide(taken))
         if plan.status in ("optimal", "feasible"):
             found = by_service(plan, made.group_of)
             return [Answer(one, decision, found.get(one.key, ())) for one in batch]
-        return [Answer(one, decision, infeasible=plan.infeasible or _UNKNOWN) for one in batch]
+        why = _UNKNOWN if plan.infeasible is None else in_groups(plan.infeasible, made)
+        return [Answer(one, decision, infeasible=why) for one in batch]
 
 
-_NOTHING = Infeasible(
-    "no open node belongs to a group of a ClusterInventory whose GPU type is known",
-    (),
-    "label nodes, or add a group to a ClusterInventory",
-)
 _UNKNOWN = Infeasible("no plan was found within the limits of the search", (), "")
 
 
