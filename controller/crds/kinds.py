@@ -60,7 +60,7 @@ class ServiceStatus(StatusShape):
     why: Annotated[str, Field(max_length=80)] | None = None
     """In few words what keeps the service from being as asked; `-` where nothing does."""
     power_w: Figure | None = None
-    """Watts of all replicas at full load. GPUs that no replica has are not in it; power budgets count theirs at rest too."""
+    """Watts of all replicas at full load. GPUs without replicas are not in it; power budgets count theirs at rest."""
     usd_per_hour: Figure | None = None
     """Dollars per hour of all replicas."""
 

@@ -1,5 +1,7 @@
 """Why there is no plan is said in the groups that the inventory names, with what is free of them and what there is."""
 
+from typing import Any
+
 from controller.decision import decide, snapshot
 from controller.hardware import Offer, offer
 from controller.ways_out import in_groups, nothing
@@ -13,7 +15,7 @@ def what_is_free(**taken: int) -> Offer:
     return offer([an_inventory()], [], nodes, taken, {}, product)
 
 
-def why(made: Offer, rate_per_s: float = 8.0, **spec: object) -> Infeasible:
+def why(made: Offer, rate_per_s: float = 8.0, **spec: Any) -> Infeasible:
     found = decide(snapshot([(a_service(**spec), rate_per_s, (1.0, 1.0))], made.document, {})).infeasible
     assert found is not None
     return in_groups(found, made)
