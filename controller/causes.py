@@ -33,13 +33,17 @@ PAUSED = f"annotation {names.PAUSED} stops changes"
 
 @dataclass(frozen=True, slots=True)
 class Planning:
-    """How far planning is. `generation`: of the spec that the plan in force was made for; `relaxation`: cheapest."""
+    """How far planning is. `generation`: of the spec that the plan in force was made for; `relaxation`: cheapest.
+
+    `goes_on`: what serves nevertheless where there is no plan.
+    """
 
     state: PlanState = "unplanned"
     decision: str = ""
     generation: int = 0
     message: str = ""
     relaxation: str = ""
+    goes_on: str = ""
     usd_per_hour: float = 0.0
     power_w: float = 0.0
 
@@ -51,7 +55,8 @@ class Facts:
     `pods` and `workloads` (what makes the pods: Deployments, ReplicaSets, ...) are those of this service; `unmade`: why
     pods of some are not made. `problems`: of its spec; `refused`: what the API server said to an object of it; `held`:
     why it is not moved, the most important first; `verdict`: None where no plan is in force; `faults`: GPUs of its plan
-    that are faulty, in words; `bounded`: what of the spec counts for less than it says.
+    that are faulty, in words; `bounded`: what of the spec counts for less than it says; `missed`: by how much
+    objectives are.
     """
 
     service: Object
@@ -71,6 +76,7 @@ class Facts:
     paused: bool = False
     slo: str = ""
     bounded: str = ""
+    missed: str = ""
 
     @property
     def generation(self) -> int:
@@ -118,9 +124,10 @@ def plan_cause(facts: Facts) -> Cause | None:
     if facts.problems:
         return Cause("InvalidSpec", problems_of(facts))
     if facts.state == "infeasible":
-        help_ = f"; cheapest relaxation: {plan.relaxation}" if plan.relaxation else ""
-        brief = f"{plan.relaxation} would do; {plan.message}" if plan.relaxation else plan.message
-        return Cause("Infeasible", f"{plan.message or 'no plan exists'}{help_}", brief)
+        said = [plan.goes_on, plan.message or "no plan exists"]
+        said += [f"cheapest relaxation: {plan.relaxation}"] if plan.relaxation else []
+        brief = [plan.goes_on, f"{plan.relaxation} would do" if plan.relaxation else "", plan.message]
+        return Cause("Infeasible", "; ".join(filter(None, said)), "; ".join(filter(None, brief)))
     if facts.state == "failed":
         return Cause("PlanFailed", plan.message or "the planner failed")
     if facts.state == "awaiting_approval":

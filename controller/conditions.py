@@ -6,7 +6,8 @@ compares what it owns would not see one that is left out; and no text is empty, 
 1.20 makes null of an empty text and then refuses it.
 
 `Ready` answers "why not ready" by its first cause in `ORDER`: what the person must change comes before what the cluster
-lacks, and that before what only takes time. `status.why` is the same in few words, for a column.
+lacks, and that before what only takes time. `status.why` is the same in few words, for a column. Where there is no plan
+for what is asked, and replicas of another plan serve, it says both: that they do, and why there are no more.
 """
 
 from collections.abc import Iterable, Sequence
@@ -98,7 +99,9 @@ def _applied(facts: Facts) -> Said:
 def _ready(facts: Facts, causes: Sequence[Cause], wanted: int, serving: int) -> Said:
     counts = f"{serving} of {wanted} replicas serve"
     if causes:
-        return "False", causes[0].reason, "; also ".join([one.text for one in causes[:4]]) + f"; {counts}"
+        some = causes[0].reason == "Infeasible" and any(one.ready for one in facts.running)
+        reason = "PartiallyServing" if some else causes[0].reason
+        return "False", reason, "; also ".join([one.text for one in causes[:4]]) + f"; {counts}"
     return ("True", "Serving", counts) if wanted else ("True", "ScaledToZero", "the plan has no replicas")
 
 
@@ -110,8 +113,15 @@ def _degraded(facts: Facts, causes: Iterable[Cause]) -> Said:
     if hard:
         return "True", hard[0].reason, hard[0].text
     if facts.slo.lower().startswith("missed"):
-        return "True", "SLOMissed", f"latency objectives: {facts.slo}"
+        return "True", "SLOMissed", _when_missed(facts) or facts.missed or f"latency objectives: {facts.slo}"
     return "False", "NoFault", "nothing fails"
+
+
+def _when_missed(facts: Facts) -> str:
+    """What was said when the objective began to be missed: figures that move are no change of a status."""
+    rows = (facts.service.get("status") or {}).get("conditions") or ()
+    told = (row for row in rows if (row["type"], row["status"], row["reason"]) == ("Degraded", "True", "SLOMissed"))
+    return next((str(row["message"]) for row in told), "")
 
 
 def _rebalance(facts: Facts) -> Said:
@@ -126,7 +136,11 @@ def _rebalance(facts: Facts) -> Said:
 
 def _fresh(facts: Facts) -> Said:
     if facts.verdict is None:
-        return "Unknown", "NotObserved", "no plan is in force, or the controller was given no Prometheus to ask"
+        return (
+            "Unknown",
+            "NotObserved",
+            "nothing is heard yet: nothing serves for long, or no Prometheus is asked",
+        )
     if facts.verdict.stale:
         return "False", "Stale", "no rate was heard lately; nothing is concluded from silence"
     return "True", "Fresh", "rates and latencies are recent"

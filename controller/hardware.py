@@ -185,6 +185,7 @@ def offer(
             where |= {one["metadata"]["name"]: title for one in members}
     zones = {row["zone"] for row in rows}
     used = {row["powerDomain"] for row in rows if "powerDomain" in row}
+    stock = _stock(nodes_of(nodes, groups, {}) if seen is None else seen, taken, without, backs)
     spec: dict[str, Any] = {
         "nodeGroups": rows,
         "links": [
@@ -202,8 +203,23 @@ def offer(
             row.pop("powerDomain", None)  # nobody states its budget yet
     prices = [one["spec"]["energyPrice"] for one in inventories if one["spec"].get("energyPrice")]
     spec |= {"energyPrice": prices[0]} if prices else {}
+    spec |= {"stock": stock} if any(one["freeGpus"] < one["gpus"] for one in stock) else {}
     head = {"apiVersion": names.API_VERSION, "kind": "ClusterInventory", "metadata": {"name": "cluster"}}
     return Offer({**head, "spec": spec}, backs, where)
+
+
+def _stock(
+    nodes: Sequence[Node], taken: Mapping[str, int], without: Collection[str], group_of: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """What there is of each group in all, and what of it is free."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in sorted(nodes, key=lambda node: node.group):
+        row = found.setdefault(one.group, {"name": one.group, "nodes": 0, "gpus": 0, "freeGpus": 0, "parts": []})
+        row["nodes"] += 1
+        row["gpus"] += one.gpus
+        row["freeGpus"] += free_of(one, taken, without)
+        row["parts"] = sorted(part for part, group in group_of.items() if group == one.group)
+    return list(found.values())
 
 
 def _left(domain: Object, drawn_w: Mapping[str, float]) -> str:

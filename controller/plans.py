@@ -172,6 +172,11 @@ def rate_of(shares: Mapping[Bucket, float], rates_per_s: Mapping[Bucket, float])
     return sum(rates_per_s.get(bucket, 0.0) * share for bucket, share in shares.items())
 
 
+def carried_for(spec: Object) -> float:
+    """Requests/s that the allocations of a Plan's spec are for: all that was asked for, or the part that fits."""
+    return float(spec.get("partPerSecond") or (spec.get("planned") or {}).get("ratePerSecond") or 0.0)
+
+
 def service_key(plan: Object) -> str:
     """The service that a Plan object is of."""
     return key_of(plan)

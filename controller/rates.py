@@ -37,7 +37,8 @@ class ServiceKey(NamedTuple):
 class Heard:
     """A service in the last window. None: nothing was heard, or no request ended.
 
-    `latency_s`: by metric ("ttft", "tpot", "e2e") and quantile. Tokens are means of the requests that ended.
+    `latency_s`: by metric ("ttft", "tpot", "e2e") and quantile. Tokens are means of the requests that ended, of which
+    there were `ended` in `window_s`; `attained_ratio`: the share of them that met its objective, where that is told.
     """
 
     replicas: int
@@ -47,6 +48,9 @@ class Heard:
     input_tokens: float | None = None
     output_tokens: float | None = None
     latency_s: Mapping[tuple[str, float], float] = field(default_factory=dict)
+    ended: float | None = None
+    attained_ratio: float | None = None
+    window_s: float = 60.0
 
 
 def heard(
@@ -68,12 +72,16 @@ def heard(
             if key in ready and count >= _LEAST_HEARD_RATIO * ready[key]:
                 found[key] = Heard(int(count))
         if any(key in found for key in replicas):
-            _fill(table, found, ready, quantiles)
+            _fill(table, found, ready, quantiles, window_s)
     return found
 
 
 def _fill(
-    table: "_Engine", found: dict[ServiceKey, Heard], ready: Mapping[ServiceKey, int], quantiles: Sequence[float]
+    table: "_Engine",
+    found: dict[ServiceKey, Heard],
+    ready: Mapping[ServiceKey, int],
+    quantiles: Sequence[float],
+    window_s: float,
 ) -> None:
     ended = table.by_service(f"sum {_BY}) ({table.rate('e2e', '_count', _IN)})")
     grown = table.by_service(f"sum {_BY}) ({table.growth('running')})")
@@ -95,6 +103,8 @@ def _fill(
             input_tokens=tokens[0].get(key),
             output_tokens=tokens[1].get(key),
             latency_s={which: values[key] for which, values in latency.items() if key in values},
+            ended=ended[key] * window_s * scale,
+            window_s=window_s,
         )
 
 

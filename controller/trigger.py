@@ -45,6 +45,7 @@ class Sample:
     slo_met: bool | None = None
     input_tokens: float | None = None  # means of the requests that ended
     output_tokens: float | None = None
+    missed: str = ""  # by which the objective was missed, in words
 
 
 @dataclass(frozen=True, slots=True)

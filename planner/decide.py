@@ -57,7 +57,7 @@ def decide(
     `turns`: how often a way out of an infeasible problem is planned with, and mended where it leads nowhere.
     """
     placed = [p for s in services for p in profiles if p.service == s.name and options_of(s, [p], inventory)]
-    stranded = unserved(services, placed) or far_beyond(services, placed, inventory)
+    stranded = unserved(services, placed, inventory.stock) or far_beyond(services, placed, inventory)
     if stranded is not None:
         return _none("infeasible", stranded)
     main = search.within(1 - _COMPARE_RATIO) if compare else search

@@ -109,10 +109,25 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class Stock:
+    """A group of nodes as its owner knows it, where a plan may use some of its GPUs only: those that are free.
+
+    `parts`: the node groups of the inventory that its nodes with free GPUs are in.
+    """
+
+    name: str
+    nodes: int
+    gpus: int
+    free_gpus: int
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """All hardware that a plan may use, and who may use how much of it.
 
-    `usd_per_joule` prices the energy of owned nodes (and of all, if asked).
+    `usd_per_joule` prices the energy of owned nodes (and of all, if asked). `stock`: what there is in all, where the
+    node groups are not.
     """
 
     name: str
@@ -121,3 +136,4 @@ class Inventory:
     power_domains: tuple[PowerDomain, ...] = ()
     usd_per_joule: float = 0.0
     quotas: tuple[Quota, ...] = ()
+    stock: tuple[Stock, ...] = ()

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 
-from planner.hardware import Inventory
+from planner.hardware import Inventory, Stock
 from planner.options import busy_buckets, serves
 from planner.plan import Infeasible, Profile
 from planner.service import ServiceSpec
+from planner.words import free_of
 
 _FAR = 100.0  # times the GPUs that there are
 
 
-def unserved(services: Sequence[ServiceSpec], profiles: Sequence[Profile]) -> Infeasible | None:
+def unserved(
+    services: Sequence[ServiceSpec], profiles: Sequence[Profile], stock: Sequence[Stock] = ()
+) -> Infeasible | None:
     """Buckets that no recipe serves at all; no count of GPUs helps them."""
     for service in services:
         mine = [p for p in profiles if p.service == service.name]
@@ -19,11 +22,14 @@ def unserved(services: Sequence[ServiceSpec], profiles: Sequence[Profile]) -> In
             share = sum(service.workload.rates_per_s[b] for b in lost) / service.workload.rate_per_s
             worst = max(lost, key=lambda b: service.workload.rates_per_s[b])
             size = f"{worst.input_tokens}+{worst.output_tokens} tokens in class {worst.slo_class!r}"
+            which = "free GPU" if stock else "GPU in the inventory"
+            there = f"; {free_of(stock)}" if stock else ""
+            wait = "have GPUs free of a type that meets it, " if stock else ""
             return Infeasible(
-                why=f"{service.name}: no GPU in the inventory serves {share:.2%} of the requests, such as {size}",
-                constraints=(f"slo of {service.name}", "gpus in the inventory"),
-                relaxation=f"loosen the SLO of {service.name}, add a GPU type that meets it (the refused list says what"
-                " each one lacks), or leave these sizes out of the workload",
+                why=f"{service.name}: no {which} serves {share:.2%} of the requests, such as {size}{there}",
+                constraints=(f"slo of {service.name}", "free GPUs" if stock else "gpus in the inventory"),
+                relaxation=f"loosen the SLO of {service.name}, {wait}add a GPU type that meets it (the refused list"
+                " says what each one lacks), or leave these sizes out of the workload",
             )
     return None
 
@@ -48,8 +54,9 @@ def far_beyond(services: Sequence[ServiceSpec], profiles: Sequence[Profile], inv
     worst = max(needed, key=lambda name: needed[name])
     rate = next(s.workload.rate_per_s for s in services if s.name == worst)
     most = rate * gpus / needed[worst]
+    there = free_of(inventory.stock) if inventory.stock else f"there are {gpus}"
     return Infeasible(
-        why=f"{worst} asks for {rate:.3g} requests/s, which take at least {needed[worst]:.3g} GPUs; there are {gpus}",
+        why=f"{worst} asks for {rate:.3g} requests/s, which take at least {needed[worst]:.3g} GPUs; {there}",
         constraints=(f"rate of {worst}", "nodes of all node groups"),
         relaxation=f"lower the rate of {worst} below {most:.3g} requests/s, or have {total / gpus:,.0f} times the GPUs",
     )

@@ -154,8 +154,8 @@ def explain(
     # There may be several conflicts; what the way out changes is part of one of them.
     conflict += [k for k, u in zip(knobs, units, strict=True) if u > _ENOUGH and not any(k is c for c in conflict)]
     why = Infeasible(
-        why=f"no plan keeps {told(conflict, knobs)}" if conflict else "no plan keeps all constraints",
-        constraints=tuple(named([knob]) for knob in conflict),
+        why=f"no plan keeps {told(conflict, program)}" if conflict else "no plan keeps all constraints",
+        constraints=tuple(dict.fromkeys(named([knob], program.stock) for knob in conflict)),
         relaxation=way_out(changes, program) + _leave_out(model, program, services),
         changes=changes,
     )
@@ -166,7 +166,7 @@ def _hopeless(program: Program) -> Infeasible:
     """What no knob helps: some service finds no place at all."""
     return Infeasible(
         why="no plan keeps all constraints, and no number in the specs or the inventory helps",
-        constraints=tuple(named([knob]) for knob in program.loosenings),
+        constraints=tuple(dict.fromkeys(named([knob], program.stock) for knob in program.loosenings)),
         relaxation="add a node group in another zone or of another GPU type",
     )
 

@@ -53,6 +53,7 @@ def build(
             ample.append(enough)
             n.append(rows.column(run_usd_per_hour(option, objective), upper=most, integer=True))
     program = Program(rows, tuple(options), tuple(n), tuple(profiles), tuple(ample))
+    program.stock = {part: one for one in inventory.stock for part in one.parts}
     program.x = {place: columns for s in services for place, columns in _carry(program, s).items()}
     for service in services:
         demand(program, service)

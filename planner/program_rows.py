@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from planner.hardware import Stock
 from planner.options import Option, Site
 from planner.plan import ChangeKind, Profile
 from planner.rows import Rows
@@ -40,7 +41,7 @@ class Program:
     `capacity`: rows busy <= replicas, one for each way of losing some. `held`: option -> column of what one node holds.
     `covered`: (service, node group) -> column of committed GPUs that a budget counts on. `beyond`: node group -> column
     of GPUs beyond its commitment. `changes`: option -> replicas now, column of starts, column of stops.
-    `dues`: service -> rows that hold because it must be served.
+    `dues`: service -> rows that hold because it must be served. `stock`: node group -> what it is the free part of.
     """
 
     rows: Rows
@@ -56,6 +57,7 @@ class Program:
     beyond: dict[str, int] = field(default_factory=dict)
     changes: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     dues: dict[str, list[int]] = field(default_factory=dict)
+    stock: Mapping[str, Stock] = field(default_factory=dict)
 
     def owed(self, service: str, row: int) -> None:
         """Note a row that only this service needs kept: without its dues, the service takes nothing."""

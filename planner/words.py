@@ -1,8 +1,8 @@
 """Constraints and changes to them in words, with the keys under which a user finds them in the YAML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from planner.hardware import Quota
+from planner.hardware import Quota, Stock
 from planner.plan import Change
 from planner.program_rows import Loosening, Program
 
@@ -21,33 +21,70 @@ _NAMES = {
 }
 
 _MANY = 3
+_MOST_GROUPS = 8
 
 
-def named(knobs: Sequence[Loosening]) -> str:
-    """`the nodes of h100s (2) and the budget of chat ($9.00/h)`."""
-    said = [f"{_NAMES[k.kind].format(target=k.target)} ({_amount(k.kind, k.now)})" for k in knobs]
-    return " and ".join(said)
+def named(knobs: Sequence[Loosening], stock: Mapping[str, Stock]) -> str:
+    """`the nodes of h100s (2) and the budget of chat ($9.00/h)`; `the nodes of l40s (3 of 8 GPUs free)`."""
+    said = [f"{_NAMES[k.kind].format(target=_owners(k, stock))} ({_has(k, stock)})" for k in knobs]
+    return " and ".join(dict.fromkeys(said))
 
 
-def told(conflict: Sequence[Loosening], knobs: Sequence[Loosening]) -> str:
+def told(conflict: Sequence[Loosening], program: Program) -> str:
     """The conflict in one sentence; all node groups at once are told as such."""
-    groups = [k for k in conflict if k.kind == "nodes"]
-    if len(groups) < _MANY or len(groups) < sum(k.kind == "nodes" for k in knobs):
-        return named(conflict)
+    knobs, stock = program.loosenings, program.stock
+    groups, every = ({_owners(k, stock) for k in some if k.kind == "nodes"} for some in (conflict, knobs))
+    if len(groups) < _MANY or len(groups) < len(every):
+        return named(conflict, stock)
+    there = set(stock.values())
+    free, gpus = sum(one.free_gpus for one in there), sum(one.gpus for one in there)
     rest = [k for k in conflict if k.kind != "nodes"]
-    return " and ".join(part for part in (f"the nodes of all {len(groups)} groups", named(rest)) if part)
+    all_ = f"the nodes of all {len(groups)} groups" + (f" ({free} of {gpus} GPUs free)" if stock else "")
+    return " and ".join(part for part in (all_, named(rest, stock)) if part)
 
 
 def way_out(changes: Sequence[Change], program: Program) -> str:
-    """`raise the nodes of h100s from 2 to 4 and ...`."""
+    """`raise the nodes of h100s from 2 to 4 and ...`; `add 2 nodes to l40s (2 nodes, 3 of 8 GPUs free)`."""
     before = {(k.kind, k.target): k for k in program.loosenings}
-    said = []
+    said, more = [], dict.fromkeys((program.stock[c.target] for c in changes if _is_part(c, program.stock)), 0)
     for change in changes:
         knob = before[change.kind, change.target]
+        if _is_part(change, program.stock):
+            more[program.stock[change.target]] += round(change.value - knob.now)
+            continue
         verb = "raise" if knob.sign > 0 else "lower"
         name = _NAMES[change.kind].format(target=change.target)
         said.append(f"{verb} {name} from {_amount(change.kind, knob.now)} to {_amount(change.kind, change.value)}")
-    return " and ".join(said)
+    added = [
+        f"add {nodes} node{'s' * (nodes != 1)} to {one.name} ({one.nodes} there, {_share(one)})"
+        for one, nodes in more.items()
+    ]
+    return " and ".join((*added, *said))
+
+
+def free_of(stock: Sequence[Stock]) -> str:
+    """`free are 3 of 8 GPUs in l40s, 0 of 4 in h100`."""
+    rows = [f"{one.free_gpus} of {one.gpus}{' GPUs' * (at == 0)} in {one.name}" for at, one in enumerate(stock)]
+    return f"free are {', '.join(rows[:_MOST_GROUPS])}" + (", and others" if len(rows) > _MOST_GROUPS else "")
+
+
+def _is_part(change: Change, stock: Mapping[str, Stock]) -> bool:
+    return change.kind == "nodes" and change.target in stock
+
+
+def _owners(knob: Loosening, stock: Mapping[str, Stock]) -> str:
+    """The target by the name that its owner gave it."""
+    return stock[knob.target].name if knob.kind == "nodes" and knob.target in stock else knob.target
+
+
+def _has(knob: Loosening, stock: Mapping[str, Stock]) -> str:
+    if knob.kind == "nodes" and knob.target in stock:
+        return _share(stock[knob.target])
+    return _amount(knob.kind, knob.now)
+
+
+def _share(one: Stock) -> str:
+    return f"{one.free_gpus} of {one.gpus} GPUs free"
 
 
 def needs(quota: Quota, gpus: int) -> str:

@@ -60,7 +60,7 @@ class ServiceStatus(StatusShape):
     why: Annotated[str, Field(max_length=80)] | None = None
     """In few words what keeps the service from being as asked; `-` where nothing does."""
     power_w: Figure | None = None
-    """Watts of all replicas at full load."""
+    """Watts of all replicas at full load. GPUs without replicas are not in it; power budgets count theirs at rest."""
     usd_per_hour: Figure | None = None
     """Dollars per hour of all replicas."""
 
@@ -128,6 +128,8 @@ class PlanSpec(Shape):
     """What the plan was made for."""
     floor_per_second: Figure | None = None
     """Requests per second that stay ready while the plan is being applied."""
+    part_per_second: Figure | None = None
+    """Requests per second that the allocations are for, where what is asked for does not fit as a whole."""
     proposal: OutcomeShape | None = None
     """A plan that waits for a person's approval."""
     previous: OutcomeShape | None = None

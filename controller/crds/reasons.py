@@ -8,6 +8,7 @@ REASONS = {  # reason of a condition -> what it says
     "Solving": "a plan for this generation is being worked out",
     "Solved": "the plan is for this generation",
     "Infeasible": "no plan exists; the message names the cheapest relaxation",
+    "PartiallyServing": "replicas serve, less or other than is asked for, since no plan for all of that exists",
     "PlanFailed": "the planner failed; the message says how",
     "AwaitingApproval": "a person must approve the plan first",
     "Applying": "objects are being written",
@@ -51,5 +52,5 @@ REASONS = {  # reason of a condition -> what it says
     "NotReported": "no agent has told of the GPUs yet",
     "Fresh": "rates and latencies are recent",
     "Stale": "rates and latencies are old; nothing is concluded from silence",
-    "NotObserved": "nothing is observed: no plan is in force, or no Prometheus is asked",
+    "NotObserved": "nothing is observed yet: nothing serves for long, or no Prometheus is asked",
 }

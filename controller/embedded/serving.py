@@ -9,7 +9,7 @@ import numpy as np
 
 from controller.embedded.agents import Ailment
 from controller.embedded.replicas import Replica, allocation_of, replicas
-from controller.embedded.seen import LATENCIES, QUANTILES, Seen, Window, met, patience_s
+from controller.embedded.seen import LATENCIES, QUANTILES, WINDOW_S, Seen, Window, met, patience_s
 from controller.embedded.store import Store
 from controller.hardware import offer
 from controller.kube.cache import WORKLOADS
@@ -156,6 +156,9 @@ class Serving:
                 input_tokens=seen.input_tokens,
                 output_tokens=seen.output_tokens,
                 latency_s=seen.latency_s,
+                ended=float(seen.finished),
+                attained_ratio=seen.attained_ratio,
+                window_s=WINDOW_S,
             )
         return found
 

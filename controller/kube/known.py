@@ -22,7 +22,7 @@ from controller.manifests.passthrough import refused
 from controller.manifests.pod import unservable
 from controller.manifests.workload import Made, kinds
 from controller.overruns import lasting
-from controller.plans import allocations, planned
+from controller.plans import allocations, carried_for, planned
 from controller.quotas import allowances, digest, left, on
 from controller.reports import Kept
 from controller.specs import at_rate, key_of, service, service_of
@@ -85,8 +85,7 @@ class Known:
 
     def plan(self, key: str) -> Object | None:
         """The Plan of a service."""
-        space, _, name = key.partition("/")
-        return self.cache.get("plans", space, name)
+        return self.cache.get("plans", *key.split("/", 1))
 
     def items(self, plural: str) -> list[Object]:
         """All objects of a resource."""
@@ -214,7 +213,8 @@ class Known:
         found = self._made.get(key)
         if found is None or found[0] != mark:
             decided, most = self.decided(plan), facts.gpus_per_node
-            rates = at_rate(spec, (plan["spec"].get("planned") or {}).get("ratePerSecond")).workload.rates_per_s
+            rate_per_s = carried_for(plan["spec"]) if plan["spec"].get("planned") else None
+            rates = at_rate(spec, rate_per_s).workload.rates_per_s
             here = kinds(self.ranked(obj), decided, rates, facts.groups, most)
             said = (unservable(obj, one, most.get(one.node_group, 0), self.served) for one in decided)
             found = self._made[key] = (mark, (here, next(filter(None, said), "")))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from controller import names
+from controller.effect import LATENCIES, in_ms
 from controller.kube.cache import WORKLOADS
 from controller.kube.known import Known
 from controller.kube.view import running
@@ -57,7 +58,8 @@ class Listening:
             met = None if one is None else slo_met(specs[name], one)
             sample = Sample(now_s)
             if one is not None:
-                sample = Sample(now_s, one.rate_per_s, met, one.input_tokens, one.output_tokens)
+                words = missed(specs[name], one) if met is False else ""
+                sample = Sample(now_s, one.rate_per_s, met, one.input_tokens, one.output_tokens, words)
             self._known.hear(name, sample)
 
     def _ready(self, key: str) -> int:
@@ -82,11 +84,37 @@ def slo_met(spec: ServiceSpec, seen: Heard) -> bool | None:
 
     Engines do not tell classes of requests apart, so a miss is said only where even the loosest is missed.
     """
-    verdicts = []
+    if seen.attained_ratio == 1.0:
+        return True
+    verdicts = [latency_s <= limit_s for _, _, latency_s, limit_s in _looked_at(spec, seen)]
+    return all(verdicts) if verdicts else None
+
+
+def missed(spec: ServiceSpec, seen: Heard) -> str:
+    """The worst miss: `p99 TTFT 812 ms over 500 ms in the last 60 s (97.2 % of 240 requests in time, 99 % asked)`."""
+    rows = [row for row in _looked_at(spec, seen) if row[2] > row[3]]
+    if not rows:
+        return ""
+    metric, percentile, latency_s, limit_s = max(rows, key=lambda row: row[2] / row[3])
+    asked = f"{100 * percentile:.3g}"
+    text = f"p{asked} {LATENCIES[f'{metric}_s']} {_ms(latency_s)} over {_ms(limit_s)} in the last {seen.window_s:.0f} s"
+    of = "all requests" if seen.ended is None else f"{seen.ended:,.0f} requests"
+    if seen.attained_ratio is None:
+        return f"{text} (of {of})"
+    return f"{text} ({100 * seen.attained_ratio:.3g} % of {of} in time, {asked} % asked)"
+
+
+def _looked_at(spec: ServiceSpec, seen: Heard) -> list[tuple[str, float, float, float]]:
+    """Metric, percentile, what was heard of it, and the loosest limit that every class has for it."""
+    rows = []
     for metric in ("ttft", "tpot", "e2e"):
         limits = [(limit, slo.percentile) for slo in spec.slos if (limit := getattr(slo, f"{metric}_s")) is not None]
         if limits and len(limits) == len(spec.slos):
-            limit, percentile = max(limits)
+            limit_s, percentile = max(limits)
             if (latency_s := seen.latency_s.get((metric, percentile))) is not None:
-                verdicts.append(latency_s <= limit)
-    return all(verdicts) if verdicts else None
+                rows.append((metric, percentile, latency_s, limit_s))
+    return rows
+
+
+def _ms(time_s: float) -> str:
+    return f"{in_ms(time_s)} ms"

@@ -19,6 +19,7 @@ from controller.kube.known import Known
 from controller.kube.planning import TOGETHER, Answer, Planner, Wanted, failed, plan_of, rate_to_plan, sizes_to_plan
 from controller.kube.rest import ApiError
 from controller.kube.service_round import Tell
+from controller.kube.waiting import others, stays_per_s
 from controller.plans import merged
 from controller.rollback import worth_it
 from controller.specs import key_of
@@ -111,7 +112,7 @@ class PlanRound:
         sizes = sizes_to_plan(reason, plan, obj["metadata"].get("generation", 1))
         return Wanted(
             key, obj, reason, rate_per_s, spec.workload.rate_per_s, plan, spec.priority, known.faulty(key), sizes,
-            known.quota(key),
+            known.quota(key), stays_per_s(known, key), others(known, key),
         )  # fmt: skip
 
     def _write_all(self, batch: list[Wanted], answers: list[Answer]) -> None:

@@ -2,7 +2,7 @@
 
 Few are planned together, the most important first, and each batch takes what the ones before left. Where one does not
 fit, it is planned anew together with all services of lower priority, which then may lose their places. What does not
-fit at all keeps what runs and is told why.
+fit as a whole gets the largest part of its load that does, or keeps what runs where that carries more, and is told why.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,19 +16,25 @@ from controller.decision import decision_id
 from controller.demand import Fleet, ask
 from controller.facts import Facts
 from controller.plan_child import PlanChild, PlanningFailed
-from controller.plans import allocations, by_service, counts, plan_object, planned, planned_row, read, rows
+from controller.plans import allocations, by_service, carried_for, counts, plan_object, planned, planned_row, read, rows
 from controller.trigger import Planned, Reason
+from controller.ways_out import in_groups, nothing
 from controller.when import text
 from planner.plan import Allocation, Infeasible
 
 Object = Mapping[str, Any]
 TOGETHER = 4
-_PARTS = (0.75, 0.5, 0.25, 0.1)  # of the load of a service that loses its places
+_PARTS = (0.9, 0.75, 0.5, 0.25, 0.1)  # of the load of a service that does not fit as a whole
+_FINE = 0.1  # between a part that fits and one that does not, to look no closer
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A service to plan: why, for which rate (None: that of its spec), and what holds of it now."""
+    """A service to plan: why, for which rate (None: that of its spec), and what holds of it now.
+
+    `stays_per_s`: what its replicas on nodes without faults carry. `quota`, `others`: as `Known.quota` and
+    `waiting.others` say it.
+    """
 
     key: str
     service: Object
@@ -39,7 +45,9 @@ class Wanted:
     priority: int
     faulty: frozenset[str]
     sizes: tuple[float, float] = (1.0, 1.0)  # of prompts and answers, over those of the spec
-    quota: str = ""  # as `Known.quota` says it
+    quota: str = ""
+    stays_per_s: float = 0.0
+    others: str = ""
 
     @property
     def planned_per_s(self) -> float:
@@ -51,7 +59,7 @@ class Wanted:
 class Answer:
     """What came of planning one service. `displaced`: what it held goes to one of higher priority.
 
-    Allocations of one that is displaced carry a part of its load.
+    `part_per_s`: what allocations carry of a load that does not fit as a whole; 0: there are none, what runs goes on.
     """
 
     wanted: Wanted
@@ -59,6 +67,7 @@ class Answer:
     allocations: tuple[Allocation, ...] = ()
     infeasible: Infeasible | None = None
     displaced: bool = False
+    part_per_s: float = 0.0
 
 
 @dataclass
@@ -89,11 +98,12 @@ class Planner:
         """Give a service that does not fit the places of those of lower priority, which take what it leaves."""
         one = refused.wanted
         lower = sorted(others(one.priority), key=lambda other: (-other.priority, other.key))
-        if refused.infeasible is None or not lower:
+        if refused.infeasible is None:
             return [refused]
-        answers = self._decide([one], fleet, [other.key for other in lower])
-        if answers[0].infeasible is not None:
-            return [refused]  # their places do not help
+        answers = self._decide([one], fleet, [other.key for other in lower]) if lower else [refused]
+        if answers[0].infeasible is not None:  # their places do not help
+            asks = one.service["spec"].get("approval") == "Manual"
+            return [refused if asks else self._partly(refused, fleet, (), one.stays_per_s)]
         for place, other in enumerate(lower):
             later = [last.key for last in lower[place + 1 :]]
             try:
@@ -102,17 +112,35 @@ class Planner:
                 rest = [one for one in lower if one is not other]
                 return self._displacing(refused, fleet, partial(_these, rest))
             (answer,) = found
-            answers.append(answer if answer.infeasible is None else self._partly(answer, _after(fleet, answers), later))
+            if answer.infeasible is not None:
+                answer = replace(self._partly(answer, _after(fleet, answers), later), displaced=True)
+            answers.append(answer)
         return answers
 
-    def _partly(self, refused: Answer, fleet: Fleet, freed: Sequence[str]) -> Answer:
-        """A service that loses its places keeps as much of its load as what is left carries."""
-        one = refused.wanted
-        for part in _PARTS if one.old is not None and one.old["spec"].get("allocations") else ():
-            (found,) = self._decide([replace(one, rate_per_s=part * one.planned_per_s)], fleet, freed)
-            if found.infeasible is None:
-                return replace(refused, decision=found.decision, allocations=found.allocations, displaced=True)
-        return replace(refused, displaced=True)
+    def _partly(self, refused: Answer, fleet: Fleet, freed: Sequence[str], least_per_s: float = 0.0) -> Answer:
+        """As much of the load of a service that runs as what is left carries, where that is more than a rate."""
+        one, above = refused.wanted, 1.0
+        least = least_per_s / one.planned_per_s if one.planned_per_s else 1.0
+        for part in _PARTS if one.old is not None and _ran(one.old["spec"]) else ():
+            best = refused if part <= least else self._part(refused, fleet, freed, part)
+            if best is None:
+                above = part
+                continue
+            part = max(part, least)
+            while above - part > _FINE:
+                middle = (part + above) / 2
+                more = self._part(refused, fleet, freed, middle)
+                best, part, above = (best, part, middle) if more is None else (more, middle, above)
+            return best
+        return refused
+
+    def _part(self, refused: Answer, fleet: Fleet, freed: Sequence[str], part: float) -> Answer | None:
+        """A plan for a part of a load; None where it does not fit either."""
+        part_per_s = part * refused.wanted.planned_per_s
+        (found,) = self._decide([replace(refused.wanted, rate_per_s=part_per_s)], fleet, freed)
+        if found.infeasible is not None:
+            return None
+        return replace(refused, decision=found.decision, allocations=found.allocations, part_per_s=part_per_s)
 
     def _decide(self, batch: Sequence[Wanted], fleet: Fleet, freed: Sequence[str]) -> list[Answer]:
         """One decision for all of a batch."""
@@ -120,21 +148,22 @@ class Planner:
         taken, made = ask(fleet, [(one.key, one.service, one.rate_per_s) for one in batch], freed, sizes)
         decision = decision_id(taken)
         if not made.document["spec"]["nodeGroups"]:
-            return [Answer(one, decision, infeasible=_NOTHING) for one in batch]
+            return [Answer(one, decision, infeasible=nothing(made)) for one in batch]
         self.keep(decision, taken)
         plan = read(self.child.decide(taken))
         if plan.status in ("optimal", "feasible"):
             found = by_service(plan, made.group_of)
             return [Answer(one, decision, found.get(one.key, ())) for one in batch]
-        return [Answer(one, decision, infeasible=plan.infeasible or _UNKNOWN) for one in batch]
+        why = _UNKNOWN if plan.infeasible is None else in_groups(plan.infeasible, made)
+        return [Answer(one, decision, infeasible=why) for one in batch]
 
 
-_NOTHING = Infeasible(
-    "no open node belongs to a group of a ClusterInventory whose GPU type is known",
-    (),
-    "label nodes, or add a group to a ClusterInventory",
-)
 _UNKNOWN = Infeasible("no plan was found within the limits of the search", (), "")
+
+
+def _ran(spec: Object) -> bool:
+    """Whether a service runs by its Plan, or did before it lost its places."""
+    return bool(spec.get("allocations")) or "floorPerSecond" in spec
 
 
 def _these(services: Sequence[Wanted], _: int) -> Sequence[Wanted]:
@@ -143,7 +172,7 @@ def _these(services: Sequence[Wanted], _: int) -> Sequence[Wanted]:
 
 def _after(fleet: Fleet, answers: Sequence[Answer]) -> Fleet:
     """The fleet once the answers are in force."""
-    taken = [answer for answer in answers if answer.infeasible is None or answer.displaced]
+    taken = [answer for answer in answers if answer.infeasible is None or answer.displaced or answer.part_per_s]
     decided = {answer.wanted.key: answer.allocations for answer in taken}
     return replace(fleet, decided={**fleet.decided, **decided})
 
@@ -152,31 +181,35 @@ def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int
     """The Plan object for an answer. What runs goes on where nothing better is known, or a person must approve."""
     one = answer.wanted
     old = {} if one.old is None else one.old["spec"]
+    hardware = ".".join((facts.offered, facts.counted, *((one.others,) if answer.infeasible is not None else ())))
     made_for = Planned(
-        one.planned_per_s, now_s, one.service["metadata"].get("generation", 1), f"{facts.offered}.{facts.counted}",
+        one.planned_per_s, now_s, one.service["metadata"].get("generation", 1), hardware,
         facts.prices, one.faulty, facts.power, one.quota, one.sizes, _since_s(answer),
     )  # fmt: skip
     asked = planned_row(made_for, one.reason.cause, one.reason.text)
     kept = {
         key: old[key]
-        for key in ("allocations", "usdPerHour", "decisionId", "floorPerSecond", "previous", "planned")
+        for key in (
+            "allocations", "usdPerHour", "decisionId", "floorPerSecond", "previous", "planned", "partPerSecond",
+        )
         if key in old
-    }
+    }  # fmt: skip
     spec: dict[str, Any] = {"decisionId": answer.decision, "epoch": epoch, "planned": asked, "allocations": []} | kept
-    if answer.infeasible is not None:
-        why = answer.infeasible
-        spec |= {"epoch": epoch, "planned": asked, "infeasible": _infeasible(why)}
-        if answer.displaced:
-            usd_per_hour = sum((row.usd_per_hour for row in answer.allocations), 0.0)
-            spec |= {"decisionId": answer.decision, "allocations": rows(answer.allocations)}
-            spec |= {"usdPerHour": usd_per_hour, "floorPerSecond": 0.0}
-        return plan_object(one.service, spec)
     fresh = {
         "decisionId": answer.decision,
         "planned": asked,
         "allocations": rows(answer.allocations),
-        "usdPerHour": sum(row.usd_per_hour for row in answer.allocations),
+        "usdPerHour": sum((row.usd_per_hour for row in answer.allocations), 0.0),
+        **({"partPerSecond": answer.part_per_s} if answer.part_per_s else {}),
     }
+    if answer.infeasible is not None:
+        spec |= {"epoch": epoch, "planned": asked}
+        if answer.displaced or answer.part_per_s:
+            spec = dict(enacted(fresh, old, running, epoch))
+            spec.pop("previous", None)  # it does not fit
+        if answer.displaced:
+            spec["floorPerSecond"] = 0.0
+        return plan_object(one.service, spec | {"infeasible": _infeasible(answer.infeasible)})
     if one.service["spec"].get("approval") == "Manual":
         return plan_object(one.service, spec | {"epoch": epoch, "proposal": fresh})
     return plan_object(one.service, enacted(fresh, old, running, epoch))
@@ -197,13 +230,14 @@ def _since_s(answer: Answer) -> float | None:
 def enacted(fresh: Object, old: Object, running: Sequence[Running], epoch: int) -> Object:
     """A Plan's spec with a new outcome in force: what ran before is kept to go back to, and a floor is set."""
     spec: dict[str, Any] = {**fresh, "epoch": epoch}
-    if (before := old.get("planned")) is not None and old.get("allocations"):
+    if old.get("planned") is not None and old.get("allocations"):
         # A plan in the middle of a move must not take what is ready now for what may be: that would sink step by step.
         ready = max(capacity_per_s((one.kind, one.ready) for one in running), floor_of(old))
-        spec["floorPerSecond"] = min(float(before["ratePerSecond"]), float(fresh["planned"]["ratePerSecond"]), ready)
-        spec["previous"] = {
-            key: old[key] for key in ("decisionId", "planned", "allocations", "usdPerHour") if key in old
-        }
+        spec["floorPerSecond"] = min(carried_for(old), carried_for(fresh), ready)
+        if "infeasible" not in old:
+            spec["previous"] = {
+                key: old[key] for key in ("decisionId", "planned", "allocations", "usdPerHour") if key in old
+            }
     return spec
 
 
@@ -221,7 +255,7 @@ def floor_of(spec: Object) -> float:
     """Requests/s that must stay ready by a Plan: what was said with the decision, or all that it was made for."""
     if (said := spec.get("floorPerSecond")) is not None:
         return float(said)
-    return float((spec.get("planned") or {}).get("ratePerSecond") or 0.0)
+    return carried_for(spec)
 
 
 def _infeasible(why: Infeasible) -> Object:

@@ -11,6 +11,7 @@ from controller.ceilings import words
 from controller.cluster import Hold, Kind, Target
 from controller.conditions import status
 from controller.demand import faulty
+from controller.effect import in_part
 from controller.events import of_change
 from controller.hardware import gpus_of
 from controller.kube.applier import Applier
@@ -20,13 +21,15 @@ from controller.kube.known import Known
 from controller.kube.planning import enacted, gone_back
 from controller.kube.unmade import Unmade
 from controller.kube.view import running
+from controller.kube.waiting import others, try_again
 from controller.manifests.service import foreign_scalers
 from controller.manifests.workload import Made
 from controller.plans import planned
 from controller.pods import Trouble
 from controller.rollback import worse
 from controller.specs import mean_tokens
-from controller.trigger import Seen, Verdict, judge, world
+from controller.status import ready_since_s
+from controller.trigger import Seen, Verdict, judge
 from controller.when import seconds
 from planner.service import ServiceSpec
 
@@ -54,6 +57,7 @@ class ServiceRound:
     ) -> None:
         self._known, self._applier, self._ask_plan, self._again, self._tell = known, applier, ask_plan, again, tell
         self._unmade, self._around = unmade, Around(known, applier, again)
+        self._begun_s = known.clock()  # nothing was heard before
 
     def run(self, key: str) -> None:
         """Look at one service and write what differs."""
@@ -91,6 +95,8 @@ class ServiceRound:
         before = None if plan is None else planned(plan)
         if plan is None or before is None or plan["spec"].get("previous") is None:
             return plan
+        if plan["spec"].get("infeasible") is not None:
+            return plan  # it is missed since not all that is asked for fits
         seen = Seen(before.generation, before.hardware, before.prices, self._known.samples(key))
         why = worse(before, seen, self._known.clock(), self._known.settings.laws)
         was, now = plan["spec"]["previous"].get("planned") or {}, plan["spec"]["planned"]
@@ -132,8 +138,8 @@ class ServiceRound:
             short_s=known.short.get(key, float("-inf")),
             asked_per_s=known.asked.get(key),
         )
-        if infeasible and before is not None and (reason := world(before, seen)) is not None:
-            return Verdict(reason)  # nothing is moved too often while there is no plan
+        if infeasible and before is not None:
+            return try_again(before, seen, others(known, key), known.clock(), known.settings.laws)
         return judge(before, seen, known.clock(), known.settings.laws)
 
     def _stuck(self, pods: Sequence[Object]) -> bool:
@@ -156,7 +162,8 @@ class ServiceRound:
         if plan is None:
             return known
         if (why := spec.get("infeasible")) is not None:
-            return replace(known, state="infeasible", message=why["why"], relaxation=why["relaxation"])
+            goes_on = in_part(spec) or ("the plan before stays in force" if decided else "")
+            return replace(known, state="infeasible", message=why["why"], relaxation=why["relaxation"], goes_on=goes_on)
         if (waits := spec.get("proposal")) is not None:
             asked = (waits.get("planned") or {}).get("reason", "")
             return replace(known, state="awaiting_approval", decision=waits["decisionId"], message=asked)
@@ -186,10 +193,11 @@ class ServiceRound:
             unmade=self._not_made(workloads, by_kind, now_s),
             refused=self._refused(key, obj, plan),
             held=(*self._rivals(key, workloads), *((moves,) if moves else ())),
-            verdict=verdict if plan is not None and known.settings.hears else None,
+            verdict=verdict if plan is not None and not self._unheard(pods, verdict, now_s) else None,
             faults=self._faults(key, out),
             paused=names.PAUSED in (obj["metadata"].get("annotations") or {}),
-            slo=self._slo(key),
+            slo=(slo := self._slo(key))[0],
+            missed=slo[1],
             bounded=words(obj, known.settings.ceilings),
         )
 
@@ -219,11 +227,17 @@ class ServiceRound:
         more = f" (and {len(stay) - 1} more)" if len(stay) > 1 else ""
         return f"GPUs of {', '.join(sorted(out))} are faulty" + (f"; {stay[0]}{more}" if stay else "")
 
-    def _slo(self, key: str) -> str:
-        """Whether the objectives were met when last heard; empty where that is long ago."""
+    def _unheard(self, pods: Sequence[Object], verdict: Verdict, now_s: float) -> bool:
+        """Whether nothing could be heard yet: nobody listens, or process or replicas just began."""
+        since_s = max(self._begun_s, ready_since_s(pods))
+        settings = self._known.settings
+        return not settings.hears or (verdict.stale and now_s - since_s < settings.laws.stale_s)
+
+    def _slo(self, key: str) -> tuple[str, str]:
+        """Whether the objectives were met when last heard, and how not; empty where that is long ago."""
         since_s = self._known.clock() - self._known.settings.laws.stale_s
-        told = [one.slo_met for one in self._known.samples(key) if one.slo_met is not None and one.at_s >= since_s]
-        return "" if not told else "Met" if told[-1] else "Missed"
+        told = [one for one in self._known.samples(key) if one.slo_met is not None and one.at_s >= since_s]
+        return ("", "") if not told else ("Met", "") if told[-1].slo_met else ("Missed", told[-1].missed)
 
     def _rivals(self, key: str, workloads: Sequence[Object]) -> list[Hold]:
         """Autoscalers that set replicas which Muster owns."""

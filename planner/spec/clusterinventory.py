@@ -120,6 +120,21 @@ class QuotaShape(Shape):
     """Names of the services that it is on. Left out: all of the namespace."""
 
 
+class StockShape(Shape):
+    """A group of nodes as its owner knows it, where a plan may use its free GPUs only."""
+
+    name: Label
+    """Name of the group."""
+    nodes: CountOrZero
+    """All nodes of it."""
+    gpus: CountOrZero
+    """All GPUs of it."""
+    free_gpus: CountOrZero
+    """GPUs of it that a plan may use."""
+    parts: list[Label] = Field(default=[], max_length=1000)
+    """Names of the node groups above that its nodes with free GPUs are in."""
+
+
 class InventoryShape(Shape):
     """Nodes, networks, power, the price of energy, and who may use how much."""
 
@@ -133,6 +148,8 @@ class InventoryShape(Shape):
     """Price of energy, such as $0.12/kWh. Left out: energy is not counted."""
     quotas: list[QuotaShape] = Field(default=[], max_length=10_000)
     """Quotas of namespaces."""
+    stock: list[StockShape] = Field(default=[], max_length=1000)
+    """What there is in all, where the node groups are what is free of it."""
 
     def problems(self, context: Context) -> Iterator[Problem]:
         yield from twins((group.name for group in self.node_groups), lambda index: ("nodeGroups", index, "name"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from planner.catalog import checkpoint
 from planner.errors import BadInput
-from planner.hardware import Commitment, Inventory, Link, NodeGroup, PowerDomain, Quota
+from planner.hardware import Commitment, Inventory, Link, NodeGroup, PowerDomain, Quota, Stock
 from planner.model import Model
 from planner.service import SLO, Bucket, Constraints, ServiceSpec, Workload
 from planner.sizes import Distribution, SizeCell, distribution_cells, planned_rate, trace_cells, window_rates
@@ -216,6 +216,7 @@ def inventory(shape: ClusterInventory, context: Context) -> Inventory:
         power_domains=tuple(PowerDomain(domain.name, domain.budget) for domain in spec.power_domains),
         usd_per_joule=spec.energy_price or 0.0,
         quotas=tuple(_quota(quota) for quota in spec.quotas),
+        stock=tuple(Stock(s.name, s.nodes, s.gpus, s.free_gpus, tuple(s.parts)) for s in spec.stock),
     )
 
 

@@ -167,7 +167,7 @@ class PlanShape(Shape):
     gap_ratio: Figure | None
     """Distance from the bound, relative to the cost."""
     power_w: Figure | None
-    """Watts at full load."""
+    """Watts of all replicas at full load. GPUs without replicas are not in it; power budgets count theirs at rest."""
     solve_s: Figure
     """Seconds that planning took."""
     allocations: list[AllocationShape]

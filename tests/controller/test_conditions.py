@@ -275,3 +275,22 @@ def test_whatever_a_pod_says_the_status_is_one_that_the_server_takes(statuses: l
     assert 0 < len(status["why"]) <= 80
     later = replace(facts_, service={**SERVICE, "status": status})
     assert conditions.status(later) == status
+
+
+def test_a_service_that_serves_without_a_plan_for_what_is_asked_says_both() -> None:
+    kind = Kind("chat-k", "a/chat", "H100 tp1", "serve", "h100s", 1, 10.0)
+    planning = Planning("infeasible", "d-1", 1, "needs 8 H100", "2 nodes more in h100s", "what fits carries 5 of 9")
+    known = Facts(
+        SERVICE, datetime(2026, 1, 1, tzinfo=UTC), planning=planning, targets=(Target(kind, 2),),
+        running=(Running(kind, 2, 2, 2),),
+    )  # fmt: skip
+    status = conditions.status(known)
+    ready = said(status, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "PartiallyServing")
+    assert ready["message"] == (
+        "what fits carries 5 of 9; needs 8 H100; cheapest relaxation: 2 nodes more in h100s; 2 of 2 replicas serve"
+    )
+    assert (said(status, "Planned")["status"], said(status, "Planned")["reason"]) == ("False", "Infeasible")
+    assert status["why"].startswith("what fits carries 5 of 9; 2 nodes more in h100s would do")
+    none = conditions.status(replace(known, running=(Running(kind, 2, 2, 0),)))
+    assert said(none, "Ready")["reason"] == "Infeasible"

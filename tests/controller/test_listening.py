@@ -7,11 +7,12 @@ from typing import Any, cast
 from controller import names
 from controller.cluster import Kind
 from controller.kube.known import Known
-from controller.kube.listening import Listening
+from controller.kube.listening import Listening, missed, slo_met
 from controller.kube.view import kind_text
 from controller.rates import Heard, ServiceKey
 from controller.specs import service
 from controller.trigger import Sample
+from planner.service import ServiceSpec
 from tests.controller.objects import a_pod, a_service
 
 
@@ -46,3 +47,27 @@ def test_replicas_that_decode_are_not_among_those_that_requests_come_in_by() -> 
     Listening(cast(Known, known), hear).listen()
     assert asked == [{ServiceKey("team-a", "chat"): 2}]
     assert told[0].rate_per_s == 7.0
+
+
+def a_spec(**slo: Any) -> ServiceSpec:
+    found = service(a_service(slos=[{"name": "chat", **slo}]))
+    assert isinstance(found, ServiceSpec), found
+    return found
+
+
+def test_a_miss_is_said_with_what_was_seen_what_is_asked_and_of_how_many_requests() -> None:
+    spec = a_spec(ttft="500ms", tpot="50ms", percentile="p99")
+    latency_s = {("ttft", 0.99): 0.812, ("tpot", 0.99): 0.0455}
+    seen = Heard(2, 4.0, latency_s=latency_s, ended=240.0, attained_ratio=0.972)
+    assert slo_met(spec, seen) is False
+    assert missed(spec, seen) == (
+        "p99 TTFT 812 ms over 500 ms in the last 60 s (97.2 % of 240 requests in time, 99 % asked)"
+    )
+    untold = Heard(2, 4.0, latency_s=latency_s)
+    assert missed(spec, untold) == "p99 TTFT 812 ms over 500 ms in the last 60 s (of all requests)"
+
+
+def test_where_every_request_is_in_time_nothing_is_missed() -> None:
+    spec = a_spec(ttft="500ms", percentile="p99")
+    seen = Heard(2, 4.0, latency_s={("ttft", 0.99): 0.7}, attained_ratio=1.0)  # a quantile is read off wide buckets
+    assert slo_met(spec, seen) is True

@@ -1,5 +1,6 @@
 """The whole loop in simulated time: a service bears a surge, a fault, a straggler, less power, and a restart."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,10 @@ def test_after_a_surge_the_objective_is_met_again_soon_after_capacity_came(a_wor
     run(world, 600)
     world.send("default/chat", {"factor": 4.0})
     run(world, 120, lambda: bool(told(world, "SLOMissed")))
+    assert re.fullmatch(
+        r"p9\d [A-Z]+ .* ms over .* ms in the last 60 s \(.* % of .* requests in time, 9\d % asked\)",
+        told(world, "SLOMissed")[0],
+    )
     # Capacity has come when what is ready carries what comes.
     run(world, 600, lambda: _ready_per_s(world) >= 80.0)
     came_s = world.now_s
@@ -143,6 +148,7 @@ def test_a_cluster_that_is_opened_again_goes_on_where_it_was(a_world: Make, tmp_
     found = again.api.request("GET", "/apis/muster.dev/v1alpha1/namespaces/default/plans/chat")
     assert found["spec"]["decisionId"] == plan
     assert ready(again, "chat")
+    assert told(again, "TelemetryStale") == []  # what could not be heard yet is not stale
 
 
 def test_a_steady_noisy_stretch_moves_nothing(a_world: Make) -> None:

@@ -1,0 +1,60 @@
+"""Services whose load does not fit as a whole: what of them stays, what others leave them, and when to plan them again.
+
+Pure but for what `Known` knows.
+"""
+
+from dataclasses import replace
+from hashlib import sha256
+
+import orjson
+
+from controller.capacity import capacity_per_s
+from controller.hardware import held_by_node
+from controller.kube.cache import WORKLOADS
+from controller.kube.counting import runs
+from controller.kube.known import Known
+from controller.laws import Laws
+from controller.plans import service_key
+from controller.trigger import Planned, Reason, Seen, Verdict, judge, world
+
+_MORE = ("rate_step", "rate_up", "slo_missed", "overrun")  # than what did not fit
+_DIGITS = 12
+
+
+def stays_per_s(known: Known, key: str) -> float:
+    """Requests/s that a service's replicas carry on nodes that are neither faulty nor lost, once they all serve."""
+    out = known.facts().out
+    pods = [pod for pod in known.cache.of(key, "pods") if pod["spec"].get("nodeName") not in out]
+    return capacity_per_s((one.kind, one.bound) for one in runs(known.cache.of(key, *WORKLOADS), pods, known.clock()))
+
+
+def others(known: Known, key: str) -> str:
+    """A digest that changes with the GPUs of each group that are decided for others than a service, or held by them."""
+    decided: dict[str, int] = {}
+    for plan in known.items("plans"):
+        for one in known.decided(plan) if service_key(plan) != key else ():
+            decided[one.node_group] = decided.get(one.node_group, 0) + one.replicas * one.gpus_per_replica
+    held, mine = dict.fromkeys(decided, 0), held_by_node(known.cache.of(key, "pods"))
+    for node in known.nodes():  # pods that go hold theirs for a while
+        held[node.group] = held.get(node.group, 0) + node.held - mine.get(node.name, 0)
+    taken = {group: max(gpus, decided.get(group, 0)) for group, gpus in held.items()}
+    return sha256(orjson.dumps(sorted(taken.items()))).hexdigest()[:_DIGITS]
+
+
+def try_again(before: Planned, seen: Seen, left: str, now_s: float, laws: Laws) -> Verdict:
+    """Whether to plan again what did not fit: where there is other hardware, or others left some. `left`: as `others`.
+
+    Nothing is moved too often while there is no plan, so new hardware is not waited for. What others do is looked at
+    once in a cool-down, or two that do not fit would have each other planned for ever. More than what did not fit does
+    not fit either.
+    """
+    parts = before.hardware.split(".", 2)
+    known = replace(before, hardware=".".join(parts[:2]))
+    if (reason := world(known, seen)) is not None:
+        return Verdict(reason)
+    if [left] != parts[2:] and now_s >= before.at_s + laws.cool_down_s:
+        return Verdict(Reason("nodes_changed", "other services hold other GPUs than before"))
+    verdict = judge(known, seen, now_s, laws)
+    if verdict.reason is not None and verdict.reason.cause in _MORE:
+        return Verdict(stale=verdict.stale)
+    return verdict if verdict.reason is not None or verdict.stale else Verdict()
