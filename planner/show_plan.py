@@ -33,7 +33,8 @@ def plan_report(
     `running` is what the user says runs now; None where nothing was said. `simulated`: latencies are, not predicted;
     `sized`: counts of replicas are those that simulation asked for, so that no search ended early.
     """
-    report: list[Words | Table] = [verdict(plan, simulated), *([] if sized else _stopped(plan, gap_ratio, time_limit_s))]
+    report: list[Words | Table] = [verdict(plan, simulated)]
+    report += [] if sized else _stopped(plan, gap_ratio, time_limit_s)
     if plan.infeasible is not None:
         report += [Words(f"why: {plan.infeasible.why}"), Words(f"cheapest way out: {plan.infeasible.relaxation}")]
         if plan.refused and not explain:

@@ -15,10 +15,20 @@ if TYPE_CHECKING:
     from controller.web.client import Client
 
 Server = Annotated[
-    str, typer.Option("--server", "-s", help="Address of Muster.", envvar="MUSTER_SERVER", show_envvar=False)
+    str,
+    typer.Option(
+        "--server",
+        "-s",
+        help="Address of Muster; else that of MUSTER_SERVER.",
+        envvar="MUSTER_SERVER",
+        show_envvar=False,
+    ),
 ]
 TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", help="File with a token; else MUSTER_TOKEN.", dir_okay=False)
+    Path | None,
+    typer.Option(
+        "--token-file", help="File with a token; else that of MUSTER_TOKEN.", dir_okay=False, show_default="none"
+    ),
 ]
 CaFile = Annotated[Path | None, typer.Option("--ca-file", help="Certificates (PEM) to trust.", dir_okay=False)]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.", show_default=False)]
@@ -49,8 +59,8 @@ def apply(
     from controller.web.commands import applied
 
     _known(output)
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: applied(client, files, namespace, dry_run, force, output))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: applied(client, files, namespace, dry_run, force, output))
 
 
 def get(
@@ -73,8 +83,8 @@ def get(
 
     _known(output)
     what, name = _split(what, name)
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: gotten(client, what, name, "" if everywhere else namespace or "default", output, watch))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: gotten(client, what, name, "" if everywhere else namespace or "default", output, watch))
 
 
 def describe(
@@ -97,8 +107,8 @@ def describe(
     what, name = _split(what, name)
     if not name:
         raise BadInput("NAME: got none, allowed: which one to describe, such as muster describe service chat")
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: described(client, what, name, namespace, output))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: described(client, what, name, namespace, output))
 
 
 def diff(
@@ -114,9 +124,9 @@ def diff(
     """
     from controller.web.commands import differences
 
-    with _client(server, token_file, ca_file) as client:
+    with the_client(server, token_file, ca_file) as client:
         differs: list[bool] = []
-        _run(lambda: differs.append(differences(client, files, namespace)))
+        run(lambda: differs.append(differences(client, files, namespace)))
     if any(differs):
         raise typer.Exit(DIFFERS)
 
@@ -146,8 +156,8 @@ def delete(
         names = [first, *(names or [])]
     if bool(files) == bool(what):
         raise BadInput("got both or neither of KIND NAME and -f, allowed: one of them")
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: deleted(client, what, names or [], files or [], namespace, missing_ok))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: deleted(client, what, names or [], files or [], namespace, missing_ok))
 
 
 def events(
@@ -161,13 +171,15 @@ def events(
 ) -> None:
     """Show what Muster did and saw, the oldest first; with -w go on as it happens.
 
+    Exits with 3 where there is nothing of the name that --for says; with -w it waits for one to come.
+
     Example: muster events --for service/chat -w
     """
     from controller.web.commands import told
 
     _known(output)
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: told(client, about, namespace, output, watch))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: told(client, about, namespace, output, watch))
 
 
 def top(
@@ -189,11 +201,12 @@ def top(
     from controller.web.commands import at_the_top
 
     output = _data(output, as_json)
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: at_the_top(client, what, watch, every, output))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: at_the_top(client, what, watch, every, output))
 
 
-def _client(server: str, token_file: Path | None, ca_file: Path | None) -> "Client":
+def the_client(server: str, token_file: Path | None, ca_file: Path | None) -> "Client":
+    """Asks a server; raises BadInput for a token or an address that is none."""
     from controller.web.client import Client, token_of
 
     return Client(server, token_of(token_file), ca_file)
@@ -219,7 +232,7 @@ def _data(output: str, as_json: bool) -> str:
     return "json" if as_json else output
 
 
-def _run(work: Any) -> None:
+def run(work: Any) -> None:
     """Do it; what the server refused is told in lines, with an exit code of its own."""
     from controller.web.client import Answered, Unreachable
 

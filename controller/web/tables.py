@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controller.web.why import why
 from controller.when import seconds
 from planner.errors import UnknownName
 from planner.show import Table, dollars, percent, watts
@@ -153,7 +154,7 @@ _SERVICES = (
     Column("PLAN", _status("plan"), wide=True),
     Column("STATE", _ready),
     Column("AGE", _made, right=True),
-    Column("WHY", _status("why"), wraps=True),
+    Column("WHY", lambda row, _: why(row.get("status") or {}), wraps=True),
 )
 _PLANS = (
     Column("NAME", _text("name")),
@@ -197,6 +198,7 @@ _POWER = (
     Column("DRAWN", _watts("drawn_w"), right=True),
     Column("LIMITS", _watts("allowed_w"), right=True),
     Column("PLANNED", _watts("planned_w"), right=True),
+    Column("IDLE", _watts("idle_w"), right=True),
     Column("GPUS", _text("gpus"), right=True),
     Column("GROUPS", lambda row, _: ", ".join(row["groups"]), wide=True),
 )

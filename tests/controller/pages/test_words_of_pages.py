@@ -29,15 +29,15 @@ from planner.service import Bucket
 
 SERVICE = ServiceRow(
     key="default/chat", namespace="default", name="chat", model="a/model", priority=0, ready=True, reason="Serving",
-    why="", replicas=1, replicas_ready=1, gpus=1, rate_per_s=1.0, planned_per_s=1.0, attainment_ratio=None, slo="Met",
-    usd_per_hour=2.5, power_w=400.0, decision="d", awaits_approval=False, paused=False, created_s=0.0, version="1",
+    why="", explained="", replicas=1, replicas_ready=1, gpus=1, rate_per_s=1.0, planned_per_s=1.0, attainment_ratio=None,
+    slo="Met", usd_per_hour=2.5, power_w=400.0, decision="d", awaits_approval=False, paused=False, created_s=0.0, version="1",
 )  # fmt: skip
 FLEET = Overview(
     at_s=0.0, speed=1.0, usd_per_hour=2.5, power_w=400.0, budget_w=2000.0, domains_w=400.0, attainment_ratio=None,
     services=1, services_ready=1, services_waiting=0, replicas=1, replicas_ready=1, gpus_used=1, gpus_total=8, gpus=(),
     nodes=2, nodes_out=0, faults=0, changes=(),
 )  # fmt: skip
-RACK = DomainRow("rack-1", 2000.0, 400.0, None, None, 400.0, 4, ("big",), (), "1")
+RACK = DomainRow("rack-1", 2000.0, 400.0, None, None, 400.0, 144.0, 2, 4, ("big",), (), "1")
 
 
 DETAIL = ServiceDetail(SERVICE, 1, (), (), (), (), (), None, None, None, None)
