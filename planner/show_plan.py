@@ -55,8 +55,7 @@ def plan_report(
 
 
 def verdict(plan: Plan, simulated: bool = False) -> Words:
-    """Status, cost, proof, power, CPU time. `simulated`: what is proved is that no plan for means costs less, which is
-    another problem than that of a plan for percentiles, and another figure."""
+    """Status, cost, proof, power, CPU time. `simulated`: what is proved is that no plan for means costs less."""
     if plan.status in ("optimal", "feasible"):
         proof = "proved optimal" if plan.status == "optimal" else f"gap {plan.gap_ratio or 0:.2%}"
         proof += " for means" if simulated else ""

@@ -69,7 +69,7 @@ def lines(
         "animation": False,
         "useUTC": True,
         "graphic": _silence(any(one.points for one in rows), found),
-        "grid": {"left": 4, "right": 10, "top": 12, "bottom": 2, "containLabel": True},
+        "grid": {"left": 4, "right": 18, "top": 12, "bottom": 2, "containLabel": True},
         "tooltip": {
             "trigger": "axis", ":formatter": f"muster.tooltip('{unit}')", "confine": True, "padding": [6, 10],
             "backgroundColor": found["raised"], "borderColor": found["strong"], "borderWidth": 1,

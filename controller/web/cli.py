@@ -3,42 +3,23 @@
 Exit codes: 0 done, 1 differs (diff), 2 bad input or refused, 3 not there, 4 no answer.
 """
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.errors import BadInput, MusterError
+from controller.web.asking import LOCAL, CaFile, Server, TokenFile, run, the_client
+from planner.errors import BadInput
 
 if TYPE_CHECKING:
-    from controller.web.client import Client
+    pass
 
-Server = Annotated[
-    str,
-    typer.Option(
-        "--server",
-        "-s",
-        help="Address of Muster; else that of MUSTER_SERVER.",
-        envvar="MUSTER_SERVER",
-        show_envvar=False,
-    ),
-]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--token-file", help="File with a token; else that of MUSTER_TOKEN.", dir_okay=False, show_default="none"
-    ),
-]
-CaFile = Annotated[Path | None, typer.Option("--ca-file", help="Certificates (PEM) to trust.", dir_okay=False)]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.", show_default=False)]
 Files = Annotated[list[str], typer.Option("--filename", "-f", help="File of objects; - for standard input.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.", show_default="a table")]
 Data = Annotated[str, typer.Option("--output", "-o", help="json or yaml.", show_default="a report")]
 AsJson = Annotated[bool, typer.Option("--json", help="The same as -o json.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on, and print what changes.")]
-LOCAL = "http://127.0.0.1:8080"
-DIFFERS, NOT_THERE, NO_ANSWER = 1, 3, 4
+DIFFERS = 1
 _OUTPUTS = ("", "wide", "json", "yaml", "name")
 
 
@@ -205,13 +186,6 @@ def top(
         run(lambda: at_the_top(client, what, watch, every, output))
 
 
-def the_client(server: str, token_file: Path | None, ca_file: Path | None) -> "Client":
-    """Asks a server; raises BadInput for a token or an address that is none."""
-    from controller.web.client import Client, token_of
-
-    return Client(server, token_of(token_file), ca_file)
-
-
 def _split(what: str, name: str) -> tuple[str, str]:
     """`service/chat` as `service chat`."""
     kind, slash, after = what.partition("/")
@@ -230,25 +204,3 @@ def _data(output: str, as_json: bool) -> str:
     if output not in ("", "json", "yaml") or (as_json and output == "yaml"):
         raise BadInput(f"-o: got {output!r}{' with --json' if as_json else ''}, allowed: json, yaml")
     return "json" if as_json else output
-
-
-def run(work: Any) -> None:
-    """Do it; what the server refused is told in lines, with an exit code of its own."""
-    from controller.web.client import Answered, Unreachable
-
-    try:
-        work()
-    except Unreachable as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(NO_ANSWER) from None
-    except Answered as error:
-        words = str(error)
-        if len(error.lines) > 1:
-            typer.echo("\n".join(error.lines), err=True)
-            words = f"{len(error.lines)} problems"
-        if error.status == 404:
-            typer.echo(f"error: {words}", err=True)
-            raise typer.Exit(NOT_THERE) from None
-        raise MusterError(words) from None
-    finally:
-        sys.stdout.flush()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controller.web.cli import LOCAL, CaFile, Server, TokenFile, run, the_client
+from controller.web.asking import LOCAL, CaFile, Server, TokenFile, run, the_client
 from planner.errors import BadInput
 
 if TYPE_CHECKING:

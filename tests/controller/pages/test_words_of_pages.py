@@ -29,8 +29,9 @@ from planner.service import Bucket
 
 SERVICE = ServiceRow(
     key="default/chat", namespace="default", name="chat", model="a/model", priority=0, ready=True, reason="Serving",
-    why="", explained="", replicas=1, replicas_ready=1, gpus=1, rate_per_s=1.0, planned_per_s=1.0, attainment_ratio=None,
-    slo="Met", usd_per_hour=2.5, power_w=400.0, decision="d", awaits_approval=False, paused=False, created_s=0.0, version="1",
+    why="", explained="", replicas=1, replicas_ready=1, gpus=1, rate_per_s=1.0, planned_per_s=1.0,
+    attainment_ratio=None, slo="Met", usd_per_hour=2.5, power_w=400.0, decision="d", awaits_approval=False,
+    paused=False, created_s=0.0, version="1",
 )  # fmt: skip
 FLEET = Overview(
     at_s=0.0, speed=1.0, usd_per_hour=2.5, power_w=400.0, budget_w=2000.0, domains_w=400.0, attainment_ratio=None,
@@ -45,7 +46,7 @@ DETAIL = ServiceDetail(SERVICE, 1, (), (), (), (), (), None, None, None, None)
 
 def seen(*rows: ServiceRow, drawn_w: float = 400.0, asking: tuple[str, ...] = ("default/chat",)) -> Seen:
     rack = replace(RACK, drawn_w=drawn_w)
-    return Seen(FLEET, True, rows, (rack,), (0.0, 60.0), {}, (), frozenset(asking))
+    return Seen(FLEET, True, rows, (rack,), (0.0, 60.0), {}, (), frozenset(asking), {row.key: 0 for row in rows})
 
 
 def test_all_is_well_only_where_every_objective_was_seen_to_be_held() -> None:
