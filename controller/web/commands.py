@@ -14,7 +14,7 @@ from controller.web.client import Answered, Client
 from controller.web.describe import report_of, view_of
 from controller.web.files import Given, given
 from controller.web.overview_text import overview_report
-from controller.web.tables import Resource, resource, table
+from controller.web.tables import Resource, below, resource, table
 from planner.errors import BadInput
 from planner.show import Report, printed
 from planner.yaml_text import dump
@@ -128,15 +128,16 @@ def _print_rows(
         return
     made = table(kind, rows, now_s, output == "wide", spaces)
     still = [heading not in ("AGE", "LAST", "HEARD") for heading in made.headings]  # time passes without any change
-    keep = []
+    keep, kept_rows = [], []
     for row, cells in zip(rows, list(made.rows), strict=True):
         mark = tuple(cell for cell, kept in zip(cells, still, strict=True) if kept)  # type: ignore[arg-type]
         if seen.get(kind.key(row)) != mark:
             keep.append(cells)
+            kept_rows.append(row)
         seen[kind.key(row)] = mark
     made.rows[:] = keep
     if keep:
-        printed([made])
+        printed([below(kind, made, kept_rows)])
 
 
 def described(client: Client, what: str, name: str, namespace: str, output: str = "") -> None:
@@ -266,7 +267,7 @@ def _top_of(client: Client, what: str) -> Callable[[], Report]:
 
     def look() -> Report:
         rows, now_s = client.all(f"/{kind.path}")
-        return [table(kind, rows, now_s, wide=False, spaces=True)]
+        return [below(kind, table(kind, rows, now_s, wide=False, spaces=True), rows)]
 
     return look
 

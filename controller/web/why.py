@@ -24,10 +24,9 @@ def explained(status: Object) -> str:
     return next(filter(None, said), _said(status.get("why")))
 
 
-def why(status: Object) -> str:
-    """In few words; all of them where the few were cut off."""
-    brief = _said(status.get("why"))
-    return explained(status) if brief.endswith(_CUT) else brief
+def whole(status: Object) -> str:
+    """All that is said of why where the few words were cut off; else empty."""
+    return explained(status) if _said(status.get("why")).endswith(_CUT) else ""
 
 
 def _said(text: str | None) -> str:

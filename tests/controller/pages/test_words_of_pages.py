@@ -99,7 +99,9 @@ def test_gpus_that_are_out_are_not_free_and_one_fault_is_one_whoever_tells_it() 
     rows = [a_node("a", "lost", "ok", "ok", out=True), a_node("b", "ok", "ok", held=1), a_node("c", "faulty", "ok")]
     assert [lost(row) for row in rows] == [3, 0, 1]
     assert ill(rows) == (2, 2)
-    made = groups(Context.__new__(Context), rows, "load", "", None)
+    context = Context.__new__(Context)
+    context.dark, context.tinted = False, {}
+    made = groups(context, rows, "load", "", None)
     words = [title.rpartition(", ")[2] for title in re.findall(r'title="GPU \d of ([^"]*)"', made)]
     assert words == ["out", "out", "out", "chat", "free", "out", "free"]
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from controller.web.why import explained, why
+from controller.web.tables import below, resource, table
+from controller.web.why import explained, whole
+from planner.show import lines
 from planner.yaml_text import dump, parse
 from tests.controller.web.cluster import a_spec
 from tests.controller.web.served import Served, served, served_with_tokens
@@ -241,13 +243,18 @@ def test_a_fault_that_cannot_be_played_is_refused_in_a_line(made: Served) -> Non
 def test_a_reason_that_a_column_cuts_off_is_shown_whole() -> None:
     text = "raise the nodes of h100 from 2 to 25 and raise the power budget of rack-1 from 6 to 40 kW"
     ready = {"type": "Ready", "status": "False", "reason": "Infeasible", "message": f"{text}; 0 of 0 replicas serve"}
-    assert why({"why": f"{text[:60]}…", "conditions": [ready]}) == ready["message"]
-    assert why({"why": "in few words", "conditions": [ready]}) == "in few words"
+    assert whole({"why": f"{text[:60]}…", "conditions": [ready]}) == ready["message"]
+    assert whole({"why": "in few words", "conditions": [ready]}) == ""
     assert explained({"why": "in few words", "conditions": [ready]}) == ready["message"]
     serves = {**ready, "status": "True"}
     held = {"type": "RebalanceHeld", "status": "True", "message": "another plan is due and waits"}
     assert explained({"why": "CoolingDown", "conditions": [serves, held]}) == held["message"]
-    assert explained({"why": "-", "conditions": [ready]}) == why({}) == ""
+    assert explained({"why": "-", "conditions": [ready]}) == whole({}) == ""
+    long = {"metadata": {"name": "large"}, "spec": {}, "status": {"why": f"{text[:60]}…", "conditions": [ready]}}
+    kind = resource("services")
+    shown = lines([below(kind, table(kind, [long, {**long, "status": {}}], 0.0, False, False), [long, long])], 100)
+    assert shown[1][0].endswith("see below")
+    assert " ".join("".join(line for line, _ in shown[2:4]).split()) == ready["message"]
 
 
 def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
