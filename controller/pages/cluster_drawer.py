@@ -131,8 +131,8 @@ def _played(made: Context, node: str, index: int, words: str) -> tuple[str, str]
 def _facts(made: Context, found: Opened) -> str:
     tile, row = found.tile, found.row
     service = link(short(tile.service), made.link(f"/services/{tile.service}")) if tile.service else "nothing"
-    how = "capped at" if tile.service else "while idle limited to"
-    cap = f", {how} {watts(tile.cap_w)}" if tile.cap_w and tile.cap_w < (tile.tdp_w or 0.0) else ""
+    how = "capped" if tile.service else "limited while idle"
+    cap = f", {how}" if tile.cap_w and tile.cap_w < (tile.tdp_w or 0.0) else ""
     rows = [
         ("Serves", service),
         ("Load", share(tile.busy_ratio, 0)),

@@ -24,12 +24,13 @@ from controller.pages.words import (
     time_of,
     watts,
 )
-from controller.web.model import Change, DomainRow, Overview, ServiceRow, diff, domains, overview
+from controller.web.model import Change, DomainRow, GpuCount, Overview, ServiceRow, diff, domains, overview
 from controller.web.problems import Refused
 
 _WELL_OVER = 1.1  # of the planned rate: what is closer is the noise that plans leave room for
 _MOST_ASKED = 20
 _MOST_CHANGES = 24
+_MOST_LETTERS = 34  # of a line in a tile
 _KEYED = "colours as in the table"
 _MOST_WORDS = 160  # in a row of the table: more are folded away
 
@@ -174,11 +175,15 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
 
 
 def _busy(now: Overview) -> str:
-    """Which types are in use, and how many of each; the two most used by name."""
+    """Which types are in use, and how many of each; the most used by name, as far as a line of the tile goes."""
     busy = sorted((one for one in now.gpus if one.used), key=lambda one: -one.used)
-    others = sum(one.used for one in busy[2:])
-    named = ", ".join(f"{one.used} {one.gpu}" for one in busy[:2])
-    return f"{named} and {some(others, 'other')}" if others else named or "none is used"
+    made = [_named(busy, count) for count in (2, 1)]
+    return next((words for words in made if len(words) <= _MOST_LETTERS), made[-1]) or "none is used"
+
+
+def _named(busy: Sequence[GpuCount], most: int) -> str:
+    named, others = ", ".join(f"{one.used} {one.gpu}" for one in busy[:most]), sum(one.used for one in busy[most:])
+    return f"{named} and {some(others, 'other')}" if others else named
 
 
 def _services(made: Context, seen: Seen) -> str:

@@ -103,7 +103,7 @@ def _capped(tiles: Sequence[GpuTile]) -> tuple[str, str]:
     busy = [tile.cap_w for tile in caps if tile.service and tile.cap_w is not None]
     idle = len(caps) - len(busy)
     said = [f"the lowest at {watts(min(busy))}" if busy else "no GPU in use is held back"]
-    said += [f"{idle} idle limited too"] if idle else []
+    said += [f"{idle} idle limited"] if idle else []
     return f"{len(busy)}", "; ".join(said)
 
 

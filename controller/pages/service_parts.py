@@ -98,7 +98,7 @@ def conditions(now: ServiceDetail, now_s: float) -> str:
     """Every aspect of the service's state."""
     rows = [
         (
-            badge(_tone(row), _ASPECTS.get(row.type, spaced(row.type))),
+            badge(_tone(row, now), _ASPECTS.get(row.type, spaced(row.type))),
             folded(text(spaced(row.reason)), said(row.message))
             + (note(missed(now)) if row.reason == "SLOMissed" else ""),
             f'<span class="m-soft">{ago(row.since_s, now_s)}</span>' if row.since_s else "",
@@ -120,9 +120,11 @@ def missed(now: ServiceDetail) -> str:
     )
 
 
-def _tone(row: ConditionRow) -> str:
+def _tone(row: ConditionRow, now: ServiceDetail) -> str:
+    """Without replicas nothing that is said of them is good: only the spec and the plan can be."""
     good = (row.status == "True") != (row.type in _BAD_WHEN_TRUE)
-    return "soft" if row.status == "Unknown" else "good" if good else "warn"
+    of_none = not now.service.replicas_ready and row.type not in ("Accepted", "Planned")
+    return "soft" if row.status == "Unknown" or (good and of_none) else "good" if good else "warn"
 
 
 def weights(now: ServiceDetail, dark: bool, rates_per_s: Mapping[Bucket, float]) -> str:

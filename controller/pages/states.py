@@ -34,7 +34,7 @@ def state_words(row: ServiceRow) -> tuple[str, str]:
     if row.slo == "Missed":
         return "warn", "Objective missed"
     if row.ready:
-        return "good", "Serving"
+        return ("good", "Serving") if row.replicas or row.replicas_ready else ("soft", "No replicas")
     return "bad" if row.reason in _HARD else "soft", _WORDS.get(row.reason, spaced(row.reason))
 
 

@@ -9,10 +9,11 @@ from controller.pages.parts import folded, table
 from controller.pages.power import _bars as bars
 from controller.pages.power import _capped as capped
 from controller.pages.service import _attained as attained
-from controller.pages.service_parts import latencies
+from controller.pages.service_parts import conditions, latencies
+from controller.pages.states import state_words
 from controller.pages.style import OTHERS, SERIES
 from controller.pages.tints import SLOTS, Tints
-from controller.web.model import GpuTile, LatencyRow
+from controller.web.model import ConditionRow, GpuTile, LatencyRow
 from tests.controller.pages.test_words_of_pages import DETAIL, RACK, SERVICE, seen
 
 
@@ -91,6 +92,12 @@ def test_without_replicas_nothing_is_marked_good_and_it_is_said_why() -> None:
     assert "No replica serves, so nothing is measured." in told
     assert "m-good" not in told
     assert attained(none) == ("no replica serves", "")
+    assert state_words(none) == ("soft", "No replicas")  # scaled to zero
+    rows = [("Accepted", "True"), ("Ready", "True"), ("Degraded", "False"), ("TelemetryFresh", "False")]
+    aspects = tuple(ConditionRow(kind, status, "Reason", "all of it", 0.0) for kind, status in rows)
+    made = conditions(replace(DETAIL, service=none, conditions=aspects), 60.0)
+    assert [made.count(f"m-badge {css}") for css in ("m-good", "m-soft", "m-warn")] == [1, 2, 1]
+    assert conditions(replace(DETAIL, conditions=aspects), 60.0).count("m-badge m-good") == 3
 
 
 def test_planned_watts_and_drawn_watts_count_the_same_gpus() -> None:
@@ -103,8 +110,8 @@ def test_planned_watts_and_drawn_watts_count_the_same_gpus() -> None:
 def test_caps_of_idle_gpus_are_not_counted_as_holding_anybody_back() -> None:
     busy = replace(_TILE, service="default/chat", cap_w=350.0, tdp_w=700.0)
     idle = replace(_TILE, service="", cap_w=200.0, tdp_w=700.0)
-    assert capped([busy, idle]) == ("1", "the lowest at 350 W; 1 idle limited too")
-    assert capped([idle, replace(busy, cap_w=700.0)]) == ("0", "no GPU in use is held back; 1 idle limited too")
+    assert capped([busy, idle]) == ("1", "the lowest at 350 W; 1 idle limited")
+    assert capped([idle, replace(busy, cap_w=700.0)]) == ("0", "no GPU in use is held back; 1 idle limited")
 
 
 def test_what_is_folded_is_there_for_the_mouse_and_for_the_keyboard() -> None:

@@ -113,6 +113,9 @@ def test_every_gpu_in_use_is_counted_though_only_two_types_are_named() -> None:
     assert busy(replace(FLEET, gpus=tuple(used))) == "5 H100-SXM, 3 L4 and 3 others"
     assert busy(replace(FLEET, gpus=tuple(used[:2]))) == "5 H100-SXM, 3 L4"
     assert busy(FLEET) == "none is used"
+    long = [GpuCount(gpu, count, 9, 0) for gpu, count in (("H100-SXM", 8), ("A100-SXM-80GB", 7), ("L4", 1))]
+    assert busy(replace(FLEET, gpus=tuple(long[:2]))) == "8 H100-SXM, 7 A100-SXM-80GB"
+    assert busy(replace(FLEET, gpus=tuple(long))) == "8 H100-SXM and 8 others"  # both would take two lines
 
 
 def test_the_most_frequent_sizes_of_requests_are_shown_first_with_their_share() -> None:

@@ -187,6 +187,7 @@ def test_every_client_command_names_the_variables_of_server_and_token(made: Serv
     commands = (("apply",), ("get",), ("describe",), ("diff",), ("delete",), ("events",), ("top",))
     for command in (*commands, ("fault", "list"), ("fault", "inject"), ("fault", "clear")):
         text = shown(made, *command, "--help")
+        assert "Example" in text, command
         assert "MUSTER_SERVER" in text, command
         assert "MUSTER_TOKEN" in text, command
 
