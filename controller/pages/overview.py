@@ -8,7 +8,7 @@ from controller.pages import overview_charts as drawn
 from controller.pages import parts
 from controller.pages.context import Context, Points
 from controller.pages.live import Html, Stat, card, charted, grid, static
-from controller.pages.states import state_of, state_words
+from controller.pages.states import state_of, state_words, why_of
 from controller.pages.words import (
     ago,
     cause,
@@ -135,8 +135,9 @@ def _headline(seen: Seen) -> str:
         return parts.badge("bad", f"{', '.join(over[:3])} over the power budget")
     if waits:
         return parts.badge("warn", f"a plan of {', '.join(waits[:3])} waits for approval")
-    unseen = [short(row.key) for row in seen.rows if row.key in seen.asking and row.slo != "Met"]
-    if len(unseen) == len(seen.asking):
+    asking = [row for row in seen.rows if row.key in seen.asking and (row.replicas or not row.ready)]
+    unseen = [short(row.key) for row in asking if row.slo != "Met"]
+    if len(unseen) == len(asking):
         return parts.badge("soft", "no objective is observed yet") if unseen else ""
     if unseen:
         return parts.badge("soft", f"the objective of {', '.join(unseen[:3])} is not observed yet")
@@ -187,7 +188,7 @@ def _named(busy: Sequence[GpuCount], most: int) -> str:
 
 
 def _services(made: Context, seen: Seen) -> str:
-    rows = sorted(seen.rows, key=lambda row: state_words(row)[0] == "good")  # what needs somebody is seen at once
+    rows = sorted(seen.rows, key=lambda row: state_words(row)[0] not in ("bad", "warn"))  # what needs somebody, first
     if not rows:
         more = f'<a class="m-btn main" href="{made.link("/submit")}">Submit a service</a>'
         words = "Say which model to serve, for how many requests, and how fast; Muster plans the GPUs for it."
@@ -206,16 +207,13 @@ def _services(made: Context, seen: Seen) -> str:
         for row in rows
     ]
     heads = ("Service", "State", "Model", "Replicas", "Rate of planned", "In time", "Cost")
-    under = ["" if state_words(row)[0] == "good" else parts.folded(*_why(row)) for row in rows]
+    under = [parts.folded(*_why(row)) for row in rows]
     return parts.table(heads, cells, (3, 4, 5, 6), "Services", under)
 
 
 def _why(row: ServiceRow) -> tuple[str, str]:
     """Why a service is not as it should be, in few words as HTML and in all of them."""
-    whole = said(row.explained)
-    if not whole:
-        return "", ""
-    brief = said(row.why)
+    whole, brief = why_of(row), said(row.why)
     return (parts.text(brief), whole) if brief.endswith("…") or len(whole) > _MOST_WORDS else (parts.text(whole), "")
 
 

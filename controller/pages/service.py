@@ -10,8 +10,8 @@ from controller.pages.context import Context
 from controller.pages.heading import heading
 from controller.pages.live import Html, Stat, card, charted, grid
 from controller.pages.service_parts import conditions, latencies, past, replicas, weights
-from controller.pages.states import state_words
-from controller.pages.words import asked, cause, money, rate, said, share, some, watts
+from controller.pages.states import state_words, why_of
+from controller.pages.words import asked, cause, money, rate, share, some, watts
 from controller.web.model import Outcome, ServiceDetail, ServiceRow, service
 from controller.web.problems import Refused
 from planner.service import Bucket
@@ -112,9 +112,8 @@ def _why(now: ServiceDetail) -> str:
     if row.awaits_approval:
         return parts.banner("warn", "Needs approval", "A new plan waits for a person: see Plan.")
     state, words = state_words(row)
-    if state == "good" or not row.why:
-        return ""
-    return parts.banner(state, words, said(row.explained))
+    why = why_of(row)
+    return parts.banner(state, words, why) if why else ""
 
 
 def _tiles(tiles: Sequence[Stat], seen: Seen, now: ServiceDetail) -> None:

@@ -42,7 +42,7 @@ def get_series(
     end_s = ask.site.clock() if end is None else end
     start_s = end_s - 3600.0 if start is None else start
     if start_s > end_s:
-        raise invalid([said("start", f"got {start_s:g}, after end {end_s:g}, allowed: at most end")], "parameters")
+        raise invalid([said("start", f"got {start_s:.0f}, after end {end_s:.0f}, allowed: at most end")], "parameters")
     rows = ask.site.history.series(metric, subject, start_s, end_s, points)
     return answered({"metric": metric, "subject": subject, "start_s": start_s, "end_s": end_s, "points": rows})
 

@@ -63,3 +63,16 @@ def test_a_service_has_one_colour_on_all_pages(page: Page) -> None:
     shadow = page.locator(".m-tile:not(.free)").first.evaluate("one => getComputedStyle(one).boxShadow")
     assert len(found) == 1
     assert shadow.startswith(found.pop())
+
+
+def test_headings_of_charts_take_one_line_beside_what_says_their_colours(page: Page) -> None:
+    page.goto("/")
+    ready(page)
+    heads = page.locator(".m-legend")
+    assert heads.count() == 3
+    for index in range(3):
+        box, title = heads.nth(index).bounding_box(), heads.nth(index).locator("h2").bounding_box()
+        assert box is not None
+        assert title is not None
+        assert title["height"] == box["height"] == 18
+    expect(heads.nth(1)).to_contain_text("Cost by service")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from controller.pages.overview import _headline as headline
 from controller.pages.overview_charts import apart
 from controller.pages.overview_charts import cost as cost_chart
 from controller.pages.pace import Pace, speed_words
@@ -10,7 +11,7 @@ from controller.pages.power import _bars as bars
 from controller.pages.power import _capped as capped
 from controller.pages.service import _attained as attained
 from controller.pages.service_parts import conditions, latencies
-from controller.pages.states import state_words
+from controller.pages.states import state_words, why_of
 from controller.pages.style import OTHERS, SERIES
 from controller.pages.tints import SLOTS, Tints
 from controller.web.model import ConditionRow, GpuTile, LatencyRow
@@ -93,6 +94,8 @@ def test_without_replicas_nothing_is_marked_good_and_it_is_said_why() -> None:
     assert "m-good" not in told
     assert attained(none) == ("no replica serves", "")
     assert state_words(none) == ("soft", "No replicas")  # scaled to zero
+    assert why_of(replace(none, planned_per_s=0.0)) == "The plan has no replica: at no request it needs none"
+    assert headline(seen(none)) == ""  # there is no objective to observe
     rows = [("Accepted", "True"), ("Ready", "True"), ("Degraded", "False"), ("TelemetryFresh", "False")]
     aspects = tuple(ConditionRow(kind, status, "Reason", "all of it", 0.0) for kind, status in rows)
     made = conditions(replace(DETAIL, service=none, conditions=aspects), 60.0)
