@@ -22,6 +22,7 @@ from starlette.routing import Route
 from controller.certificate import Renewal
 from controller.identity import NotKnown
 from controller.kube.rest import ApiError
+from controller.port import try_port
 from controller.reports import MAX_BYTES, BadReport, Kept, Report, parse
 
 PATH = "/v1/report"
@@ -156,11 +157,12 @@ class Server:
 
     def start(self, patience_s: float = 10.0) -> int:
         """Listen; gives the port. Raises OSError where that cannot be."""
+        try_port(self._server.config.host, self._server.config.port)
         self._thread.start()
         end_s = time.monotonic() + patience_s
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > end_s:
-                raise OSError(f"cannot listen: {self._failed or 'see above'}")
+                raise OSError(f"cannot listen: {self._failed or 'no answer of the server; its log says more'}")
             time.sleep(0.01)
         return int(self._server.servers[0].sockets[0].getsockname()[1])
 
@@ -172,7 +174,8 @@ class Server:
     def stop(self) -> None:
         """Answer what is in hand and end."""
         self._server.should_exit = True
-        self._thread.join(timeout=5.0)
+        if self._thread.ident is not None:  # else its port was not to be had
+            self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
         try:

@@ -157,7 +157,7 @@ def _embedded(
         made.start()
     except OSError as error:
         made.stop()
-        typer.echo(f"muster up: {listen.host}:{listen.port}: {error}", err=True)
+        typer.echo(f"muster up: --listen {listen.host}:{listen.port}: {error}", err=True)
         raise typer.Exit(FAILED) from None
     which = "--demo" if story is None else f"--story {story}"
     again = f"muster up {which}{f' --state {state}' if state else ''} --fresh"

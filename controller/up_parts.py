@@ -16,6 +16,7 @@ from planner.errors import BadInput
 from planner.hardware import Inventory
 from planner.spec.fields import Context
 from planner.spec.load import CATALOG, load_inventory, parse
+from planner.units import rate_words
 from planner.yaml_text import read, show_path
 
 _EVERY_S = 0.5
@@ -71,7 +72,8 @@ def beginning(made: Embedded, story: Story | None, again: str) -> Iterator[str]:
     if made.token:
         yield f"token of the administrator, shown this once: {made.token}"
     speed, at = made.options.speed, f"it is {_time(made.world.now_s)} (UTC) in the cluster"
-    yield at if speed == 1 else f"{at}; time goes {speed:g} times as fast as ours"
+    quick = f"{at}; time goes {rate_words(speed)} times as fast as ours, or slower where the machine is busy"
+    yield at if speed == 1 else quick
     if story is not None and is_over(story, made.world.store.said(STORY), made.world.now_s):
         yield over(again)
 

@@ -138,7 +138,7 @@ def plan(
         headroom = partial(with_headroom, confidence=confidence, corrections=known, recount=not running)
         tried = headroom(services, hardware, make, trace, status.update) if verify else None
         verified = tried if isinstance(tried, Verified) else None
-        answer = make(services) if tried is None else tried if isinstance(tried, Plan) else tried.plan
+        answer = make(services) if tried is None else tried.plan if isinstance(tried, Verified) else tried
     answer = replace(answer, solve_s=time.process_time() - began_s)
     if output is not None and answer.status in ("optimal", "feasible"):
         write_text(output, plan_text(answer, services[0].name))

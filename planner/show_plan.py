@@ -10,7 +10,7 @@ from planner.refusals import telling
 from planner.service import SLO, ServiceSpec
 from planner.show import Report, Table, Words, dollars, percent, seconds, watts
 from planner.show_tables import changes, metrics, pooled, refusals, routing
-from planner.units import show_percentile
+from planner.units import rate_words, show_percentile
 
 _CENT_USD = 0.005
 _SOURCES = ("measured", "modelled", "extrapolated")  # from the surest
@@ -33,7 +33,8 @@ def plan_report(
     `running` is what the user says runs now; None where nothing was said. `simulated`: latencies are, not predicted;
     `sized`: counts of replicas are those that simulation asked for, so that no search ended early.
     """
-    report: list[Words | Table] = [verdict(plan), *([] if sized else _stopped(plan, gap_ratio, time_limit_s))]
+    report: list[Words | Table] = [verdict(plan, simulated)]
+    report += [] if sized else _stopped(plan, gap_ratio, time_limit_s)
     if plan.infeasible is not None:
         report += [Words(f"why: {plan.infeasible.why}"), Words(f"cheapest way out: {plan.infeasible.relaxation}")]
         if plan.refused and not explain:
@@ -53,10 +54,11 @@ def plan_report(
     return [*report, Words(""), refusals(plan)] if plan.refused and explain else report
 
 
-def verdict(plan: Plan) -> Words:
-    """Status, cost, proof, power, CPU time."""
+def verdict(plan: Plan, simulated: bool = False) -> Words:
+    """Status, cost, proof, power, CPU time. `simulated`: what is proved is that no plan for means costs less."""
     if plan.status in ("optimal", "feasible"):
         proof = "proved optimal" if plan.status == "optimal" else f"gap {plan.gap_ratio or 0:.2%}"
+        proof += " for means" if simulated else ""
         bound = "" if plan.status == "optimal" else f", no plan costs less than {dollars(plan.bound_usd_per_hour)}/h"
         cost = f"{dollars(plan.usd_per_hour)}/h, {proof}{bound}"
         text = f"{cost}; {watts(plan.power_w)} at full load; {plan.solve_s:.2f} CPU s"
@@ -120,7 +122,7 @@ def _start(service: ServiceSpec, mine: Sequence[Allocation]) -> list[str]:
 
 
 def _title(service: ServiceSpec, mine: Sequence[Allocation]) -> str:
-    rate = f"{service.workload.rate_per_s:.3g} requests/s of {service.model.name}"
+    rate = f"{rate_words(service.workload.rate_per_s)} requests/s of {service.model.name}"
     return f"{service.name}: {rate}, {dollars(sum(a.usd_per_hour for a in mine))}/h"
 
 

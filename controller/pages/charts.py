@@ -69,7 +69,7 @@ def lines(
         "animation": False,
         "useUTC": True,
         "graphic": _silence(any(one.points for one in rows), found),
-        "grid": {"left": 4, "right": 10, "top": 12, "bottom": 2, "containLabel": True},
+        "grid": {"left": 4, "right": 18, "top": 12, "bottom": 2, "containLabel": True},
         "tooltip": {
             "trigger": "axis", ":formatter": f"muster.tooltip('{unit}')", "confine": True, "padding": [6, 10],
             "backgroundColor": found["raised"], "borderColor": found["strong"], "borderWidth": 1,
@@ -145,7 +145,7 @@ def _series(one: Line, index: int, dark: bool) -> Options:
 
 def _limit(one: Limit, found: dict[str, str]) -> Options:
     label = {"formatter": one.name, "position": "insideStartTop", "fontSize": 10.5, "color": found["bad"],
-             "fontFamily": "Roboto", "distance": 5}  # fmt: skip
+             "fontFamily": "Roboto", "distance": 5, "backgroundColor": found["card"], "padding": [1, 3]}  # fmt: skip
     line = {"color": found["bad"], "type": [5, 3], "width": 1.2}
     return {"yAxis": one.value, "label": label, "lineStyle": line, "emphasis": {"disabled": True}}
 

@@ -92,7 +92,7 @@ class Drawer:
         self._placed.show(_placed(self._made, row, tile))
         power, warm, busy = found.series
         cap = tile.cap_w or tile.limit_w
-        limit = None if cap is None else Limit(f"limit {watts(cap)}", cap)
+        limit = None if cap is None else Limit(f"limit {watts(cap)}{'' if tile.service else ' while idle'}", cap)
         dark = self._made.dark
         self._charts[0].show(lines([Line("power", power, area=True)], "watts", found.span, dark=dark, limit=limit))
         self._charts[1].show(lines([Line("temperature", warm, colour=1)], "celsius", found.span, dark=dark))
@@ -131,7 +131,8 @@ def _played(made: Context, node: str, index: int, words: str) -> tuple[str, str]
 def _facts(made: Context, found: Opened) -> str:
     tile, row = found.tile, found.row
     service = link(short(tile.service), made.link(f"/services/{tile.service}")) if tile.service else "nothing"
-    cap = f", capped at {watts(tile.cap_w)}" if tile.cap_w and tile.cap_w < (tile.tdp_w or 0.0) else ""
+    how = "capped" if tile.service else "limited while idle"
+    cap = f", {how}" if tile.cap_w and tile.cap_w < (tile.tdp_w or 0.0) else ""
     rows = [
         ("Serves", service),
         ("Load", share(tile.busy_ratio, 0)),

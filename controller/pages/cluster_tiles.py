@@ -1,12 +1,12 @@
 """Nodes with their GPUs as tiles, by node group. Pure: HTML from views."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from controller.pages.context import Context
-from controller.pages.parts import STATES, badge, chip, empty, icon, note, text
+from controller.pages.parts import STATES, badge, chip, empty, folded, icon, note, text
 from controller.pages.states import HEALTH
 from controller.pages.words import degrees, said, share, short, some, watts
 from controller.web.model import GpuTile, NodeRow
@@ -30,7 +30,7 @@ def groups(made: Context, rows: Sequence[NodeRow], colour: str, find: str, chose
     by_group: dict[str, list[NodeRow]] = {}
     for row in sorted(found, key=_order)[:_MOST_NODES]:
         by_group.setdefault(row.group or "in no group", []).append(row)
-    look = _Look(colour, chosen, len(found) > _MANY)
+    look = _Look(colour, chosen, len(found) > _MANY, made.tint)
     body = "".join(_group(name, inside, look) for name, inside in by_group.items())
     left = len(found) - _MOST_NODES
     more = note(f"{left} more nodes are not shown: find them by name, GPU or service.") if left > 0 else ""
@@ -39,11 +39,13 @@ def groups(made: Context, rows: Sequence[NodeRow], colour: str, find: str, chose
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What tiles are coloured by, which one is open, and whether they have room for words."""
+    """What tiles are coloured by, which one is open, whether they have room for words, and the
+    colours of services."""
 
     colour: str
     chosen: tuple[str, int] | None
     small: bool
+    tint: Callable[[str], str]
 
 
 def _order(row: NodeRow) -> tuple[str, list[tuple[int, str]]]:
@@ -77,7 +79,8 @@ def _node(row: NodeRow, look: _Look) -> str:
     tiles = "".join(_tile(tile, look, row.out) for tile in row.tiles)
     why = ""
     if row.out and row.why and not look.small:
-        why = f'<div class="m-wrong" title="{escape(row.why)}">{text(_cut(said(row.why)))}</div>'
+        whole = said(row.why)
+        why = f'<div class="m-wrong">{folded(text(_cut(whole)), whole if _cut(whole) != whole else "")}</div>'
     power = "" if look.small else f'<span class="m-note">{watts(row.power_w)}</span>'
     return (
         f'<section class="m-card m-node{" out" if row.out else ""}" aria-label="Node {escape(row.name)}">'
@@ -109,6 +112,7 @@ def _tile(tile: GpuTile, look: _Look, out: bool) -> str:
     about = f"{word}, load {figures['load']}, {figures['temperature']}, {holder}"
     name = escape(f"GPU {tile.index} of {tile.node}: {about}")
     chosen = "chosen" if look.chosen == (tile.node, tile.index) else ""
+    bar = f";box-shadow:inset 3px 0 {look.tint(tile.service)}" if tile.service else ""
     css = " ".join(filter(None, ("m-tile", "" if tile.service else "free", chosen)))
     call = f"emitEvent('gpu',{{node:'{escape(tile.node)}',index:{tile.index}}})"
     sign = icon(STATES[state][1]) if ill or (look.colour == "health" and not look.small) else ""
@@ -117,7 +121,7 @@ def _tile(tile: GpuTile, look: _Look, out: bool) -> str:
     head = f"<b>{mark if look.small else text(shown)}</b>"
     holds = "" if look.small else f"<span>{mark}{text(holder)}</span>"
     return (
-        f'<button id="gpu-{escape(tile.node)}-{tile.index}" class="{css}" style="{_ground(tile, look.colour)}" '
+        f'<button id="gpu-{escape(tile.node)}-{tile.index}" class="{css}" style="{_ground(tile, look.colour)}{bar}" '
         f'title="{name}" aria-label="{name}" onclick="{call}">{head}{holds}</button>'
     )
 

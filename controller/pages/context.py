@@ -1,13 +1,16 @@
 """One page that one person looks at: who, what time, and what changed since it was last sent."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+from controller.pages.pace import Pace
 from controller.pages.ranges import POINTS, Range
 from controller.pages.sessions import Viewer
+from controller.pages.style import OTHERS, SERIES
+from controller.pages.tints import Tints
 from controller.web.asked import Web
 from controller.web.glance import Glance
 from controller.web.model import Outcome, ServiceRow, history, plan, services
@@ -39,7 +42,8 @@ class Answers:
 
 @dataclass
 class Context:
-    """`glance`, `answers`: shared by all who look. `html`, `charts`: what the browser is to patch."""
+    """`glance`, `answers`, `tints`, `pace`: shared by all who look. `tinted`: the colour of each
+    service, as an index into `SERIES`. `html`, `charts`: what the browser is to patch."""
 
     web: Web
     viewer: Viewer
@@ -47,8 +51,11 @@ class Context:
     range: Range
     glance: Glance
     answers: Answers
+    tints: Tints
+    pace: Pace
     path: str = "/"
     begun: bool = False
+    tinted: Mapping[str, int] = field(default_factory=dict)
     html: list[tuple[str, str]] = field(default_factory=list)
     charts: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
@@ -82,6 +89,16 @@ class Context:
         """The services that whoever looks may see."""
         rows = self.view("services", services)
         return [row for row in rows if self.viewer.may("get", "gpuservices", row.namespace)]
+
+    def find(self, load: Callable[["Context"], T]) -> T:
+        """What a page shows, once it is known which colour each service has. May wait; raises what `load` raises."""
+        rows = sorted(self.view("services", services), key=lambda row: (row.created_s, row.key))
+        self.tinted = self.tints.of([row.key for row in rows])
+        return load(self)
+
+    def tint(self, service: str) -> str:
+        """The colour of a service."""
+        return SERIES[self.dark][self.tinted.get(service, OTHERS)]
 
     def outcomes(self, key: str) -> Sequence[Outcome]:
         """What was planned for a service, the newest first, as far as the cluster keeps it. Raises ApiError."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from controller.pages.context import Context
-from controller.pages.parts import link, text
+from controller.pages.parts import link, swatch, text, tip
 from controller.pages.states import state_of
 from controller.pages.words import model_name, short
 from controller.web.model import ServiceRow
@@ -19,8 +19,8 @@ def heading(made: Context, row: ServiceRow, others: Sequence[ServiceRow], here: 
     )
     edit = link("Edit", made.link("/submit", service=row.key), "m-btn")
     return (
-        f"{_name(row, others, here)}{state_of(row)}"
-        f'<span class="m-note" title="{escape(row.model)}">{text(model_name(row.model))}</span>'
+        f"{swatch(made.tint(row.key))}{_name(row, others, here)}{state_of(row)}"
+        f"{tip(model_name(row.model), row.model, 'm-note')}"
         f'<span style="flex:1"></span><nav class="m-seg" aria-label="Of this service">{tabs}</nav>{edit}'
     )
 

@@ -31,16 +31,16 @@ class Html:
 
 class Chart:
     """A chart over time that may change: points that are new are sent, the others stay. `head`: its heading, beside
-    which a legend goes where there are several lines."""
+    which a legend goes where there are several lines, or `keyed`, which says where their colours are told."""
 
-    def __init__(self, made: Context, height: int, label: str, head: str = "") -> None:
-        self._made = made
+    def __init__(self, made: Context, height: int, label: str, head: str = "", keyed: str = "") -> None:
+        self._made, self._keyed = made, keyed
         self._options: dict[str, Any] = {}
-        with ui.element("div").classes("m-head").style("width:100%;height:18px"):
+        with ui.element("div").classes("m-head m-legend"):
             if head:
-                ui.html(escape(head), sanitize=False, tag="h2").classes("m-head")
+                ui.html(escape(head), sanitize=False, tag="h2").classes("m-head m-nowrap")
             self._legend = Html(made, style="margin-left:auto")
-        self._element = ui.echart({}).style(f"height:{height}px;width:100%")
+        self._element = ui.echart({}).style(f"flex:1 0 {height}px;height:{height}px;width:100%")
         self._element.props(f'role="img" aria-label="{escape(label)}"')
 
     def show(self, options: Mapping[str, Any]) -> None:
@@ -48,7 +48,8 @@ class Chart:
         if options == self._options:
             return
         old, self._options = self._options, dict(options)
-        self._legend.show(_legend(self._options))
+        legend = _legend(self._options)
+        self._legend.show(parts.note(self._keyed) if legend and self._keyed else legend)
         patch = _patch(old, self._options) if self._made.begun and old else None
         if patch is not None:
             self._made.charts.append((self._element.id, patch))
@@ -141,10 +142,10 @@ def grid(columns: str, style: str = "") -> Iterator[None]:
         yield
 
 
-def charted(made: Context, height: int, head: str, label: str) -> Chart:
+def charted(made: Context, height: int, head: str, label: str, keyed: str = "") -> Chart:
     """A card that holds a chart."""
     with ui.element("section").classes("m-card").props(f'aria-label="{escape(head)}"'):
-        return Chart(made, height, label, head)
+        return Chart(made, height, label, head, keyed)
 
 
 def static(content: str, style: str = "width:100%") -> None:

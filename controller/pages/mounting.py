@@ -17,11 +17,13 @@ from controller.pages.context import KEEP_S, Answers, Context
 from controller.pages.live import static
 from controller.pages.login import form as login_form
 from controller.pages.login import refusal
+from controller.pages.pace import Pace
 from controller.pages.parts import banner
 from controller.pages.ranges import read, usual
 from controller.pages.sessions import COOKIE, Sessions, Viewer
 from controller.pages.shell import follow, frame, send
 from controller.pages.style import FILES
+from controller.pages.tints import Tints
 from controller.web.access import is_loopback
 from controller.web.asked import Web
 from controller.web.glance import Glance
@@ -120,6 +122,7 @@ class _Seen:
 
     def __init__(self, web: Web, sessions: Sessions, glance: Glance) -> None:
         self._web, self._sessions, self._glance, self._answers = web, sessions, glance, Answers()
+        self._tints, self._pace = Tints(), Pace()
 
     async def page(
         self,
@@ -136,7 +139,7 @@ class _Seen:
         if isinstance(made, Response):
             return made
         try:
-            first: Any = await run.io_bound(load, made)
+            first: Any = await run.io_bound(made.find, load)
         except (ApiError, Refused, MusterError) as error:
             with frame(made, title, here):
                 static(f'<h1 class="m-title">{escape(title)}</h1>{banner("bad", "Not to be had now", str(error))}')
@@ -148,7 +151,7 @@ class _Seen:
             show = build(made, first)
             show(first)
         if live:
-            follow(made, title, lambda: load(made), show)
+            follow(made, title, lambda: made.find(load), show)
         else:
             made.begun = True
             ui.timer(5.0, lambda: send(made))
@@ -178,7 +181,8 @@ class _Seen:
             return HTMLResponse(refusal("Your token may not see this page."), 403)
         dark = request.cookies.get("muster_theme") == "dark"
         asked = read(request.query_params, usual(self._web.site.speed()))
-        return Context(self._web, viewer, dark, asked, self._glance, self._answers, request.url.path)
+        shared = self._glance, self._answers, self._tints, self._pace
+        return Context(self._web, viewer, dark, asked, *shared, request.url.path)
 
 
 def _files(app: FastAPI) -> None:

@@ -17,7 +17,7 @@
 
   // Make an element's content that of some HTML, touching only what differs: focus, scrolling and hovering stay.
   function morph(node, want) {
-    for (const { name } of [...node.attributes]) if (!want.hasAttribute(name)) node.removeAttribute(name);
+    for (const { name } of [...node.attributes]) if (!want.hasAttribute(name) && name !== "open") node.removeAttribute(name); // what somebody opened stays so
     for (const { name, value } of want.attributes) if (node.getAttribute(name) !== value) node.setAttribute(name, value);
     inside(node, want);
   }

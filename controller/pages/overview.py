@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controller.kube.rest import ApiError
+from controller.pages import overview_charts as drawn
 from controller.pages import parts
-from controller.pages.charts import Limit, Line, Mark, lines
 from controller.pages.context import Context, Points
 from controller.pages.live import Html, Stat, card, charted, grid, static
-from controller.pages.states import state_of
+from controller.pages.states import state_of, state_words, why_of
 from controller.pages.words import (
     ago,
     cause,
@@ -24,19 +24,21 @@ from controller.pages.words import (
     time_of,
     watts,
 )
-from controller.web.model import Change, DomainRow, Overview, ServiceRow, diff, domains, overview
+from controller.web.model import Change, DomainRow, GpuCount, Overview, ServiceRow, diff, domains, overview
 from controller.web.problems import Refused
 
-_MOST_LINES = 5
 _WELL_OVER = 1.1  # of the planned rate: what is closer is the noise that plans leave room for
 _MOST_ASKED = 20
 _MOST_CHANGES = 24
+_MOST_LETTERS = 34  # of a line in a tile
+_KEYED = "colours as in the table"
+_MOST_WORDS = 160  # in a row of the table: more are folded away
 
 
 @dataclass(frozen=True)
 class Seen:
     """What the page shows at one moment. `fleet`: whether whoever looks may see nodes and power; `asking`: services
-    that have an objective."""
+    that have an objective; `tints`: the colour of each."""
 
     now: Overview
     fleet: bool
@@ -46,19 +48,20 @@ class Seen:
     series: Mapping[tuple[str, str], Points]
     changes: Sequence[Change]
     asking: frozenset[str]
+    tints: Mapping[str, int]
 
 
 def load(made: Context) -> Seen:
     """Everything that the page shows."""
     now, rows, span = made.view("overview", overview), made.seen(), made.span()
     fleet = made.viewer.may("list", "nodes", group="")
-    wanted = [("attainment_ratio", row.key) for row in rows] + [("usd_per_hour", row.key) for row in rows]
+    wanted = [(metric, row.key) for row in rows[:_MOST_ASKED] for metric in ("attainment_ratio", "usd_per_hour")]
     if fleet:
         wanted += [("power_w", ""), ("budget_w", ""), ("attainment_ratio", ""), ("usd_per_hour", ""), ("gpus_used", "")]
-    series = {one: made.series(*one, *span) for one in wanted[: 4 * _MOST_LINES + 5]}
+    series = {one: made.series(*one, *span) for one in wanted}
     held = made.view("domains", domains) if fleet else ()
     asking = frozenset(row.key for row in rows if _asks(made, row.key))
-    return Seen(now, fleet, rows, held, span, series, _recent(made, now, rows), asking)
+    return Seen(now, fleet, rows, held, span, series, _recent(made, now, rows), asking, made.tinted)
 
 
 def _asks(made: Context, key: str) -> bool:
@@ -94,14 +97,14 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
         ]
     with grid("repeat(3, minmax(0, 1fr))"):
         attained, cost, power = (
-            charted(made, 150, head, label)
-            for head, label in (
-                ("Requests within the objective", "Share of requests within the objective over time"),
-                ("Cost by service", "Dollars an hour over time"),
-                ("Power of all nodes", "Power drawn over time"),
+            charted(made, 150, head, label, keyed)
+            for head, label, keyed in (
+                ("Requests within the objective", "Share of requests within the objective over time", _KEYED),
+                ("Cost by service", "Dollars an hour over time", _KEYED),
+                ("Power of all nodes", "Power drawn over time", ""),
             )
         )
-    with grid("minmax(0, 7fr) minmax(0, 5fr)"):
+    with grid("minmax(0, 8fr) minmax(0, 5fr)"):
         with card("Services"):
             table = Html(made, "m-fill")
         with card("What changed last, and why"):
@@ -110,10 +113,10 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
     def show(seen: Seen) -> None:
         title.show(f'<h1 class="m-title">Overview</h1>{_headline(seen)}')
         _tiles(tiles, seen)
-        attained.show(_attained(made, seen))
-        cost.show(_cost(made, seen))
-        power.show(_power(made, seen))
-        table.show(_services(made, seen.rows))
+        attained.show(drawn.attained(seen, made.dark))
+        cost.show(drawn.cost(seen, made.dark))
+        power.show(drawn.power(seen, made.dark))
+        table.show(_services(made, seen))
         changes.show(_changes(made, seen))
 
     return show
@@ -132,8 +135,9 @@ def _headline(seen: Seen) -> str:
         return parts.badge("bad", f"{', '.join(over[:3])} over the power budget")
     if waits:
         return parts.badge("warn", f"a plan of {', '.join(waits[:3])} waits for approval")
-    unseen = [short(row.key) for row in seen.rows if row.key in seen.asking and row.slo != "Met"]
-    if len(unseen) == len(seen.asking):
+    asking = [row for row in seen.rows if row.key in seen.asking and (row.replicas or not row.ready)]
+    unseen = [short(row.key) for row in asking if row.slo != "Met"]
+    if len(unseen) == len(asking):
         return parts.badge("soft", "no objective is observed yet") if unseen else ""
     if unseen:
         return parts.badge("soft", f"the objective of {', '.join(unseen[:3])} is not observed yet")
@@ -172,49 +176,30 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
 
 
 def _busy(now: Overview) -> str:
-    """Which types are in use, and how many of each; the two most used by name."""
+    """Which types are in use, and how many of each; the most used by name, as far as a line of the tile goes."""
     busy = sorted((one for one in now.gpus if one.used), key=lambda one: -one.used)
-    others = sum(one.used for one in busy[2:])
-    named = ", ".join(f"{one.used} {one.gpu}" for one in busy[:2])
-    return f"{named} and {some(others, 'other')}" if others else named or "none is used"
+    made = [_named(busy, count) for count in (2, 1)]
+    return next((words for words in made if len(words) <= _MOST_LETTERS), made[-1]) or "none is used"
 
 
-def _marks(seen: Seen) -> list[Mark]:
-    return [Mark(one.at_s, f"{short(one.service)}: {cause(one.cause)}") for one in seen.changes]
+def _named(busy: Sequence[GpuCount], most: int) -> str:
+    named, others = ", ".join(f"{one.used} {one.gpu}" for one in busy[:most]), sum(one.used for one in busy[most:])
+    return f"{named} and {some(others, 'other')}" if others else named
 
 
-def _attained(made: Context, seen: Seen) -> Mapping[str, object]:
-    rows = [Line(short(row.key), seen.series.get(("attainment_ratio", row.key), ())) for row in seen.rows[:_MOST_LINES]]
-    return lines(rows, "percent", seen.span, dark=made.dark, marks=_marks(seen))
-
-
-def _cost(made: Context, seen: Seen) -> Mapping[str, object]:
-    rows = [
-        Line(short(row.key), seen.series.get(("usd_per_hour", row.key), ()), stack="cost")
-        for row in seen.rows[:_MOST_LINES]
-    ]
-    return lines(rows, "money", seen.span, dark=made.dark, marks=_marks(seen))
-
-
-def _power(made: Context, seen: Seen) -> Mapping[str, object]:
-    rows = [Line("all nodes", seen.series.get(("power_w", ""), ()), area=True)]
-    limit = None
-    if len(seen.domains) == 1 and seen.domains[0].gpus == seen.now.gpus_total:  # else it holds for a part of the line
-        limit = Limit(f"budget {watts(seen.domains[0].budget_w)}", seen.domains[0].budget_w)
-    return lines(rows, "watts", seen.span, dark=made.dark, limit=limit)
-
-
-def _services(made: Context, rows: Sequence[ServiceRow]) -> str:
+def _services(made: Context, seen: Seen) -> str:
+    rows = sorted(seen.rows, key=lambda row: state_words(row)[0] not in ("bad", "warn"))  # what needs somebody, first
     if not rows:
         more = f'<a class="m-btn main" href="{made.link("/submit")}">Submit a service</a>'
         words = "Say which model to serve, for how many requests, and how fast; Muster plans the GPUs for it."
         return parts.empty("No service yet", words, "rocket_launch", more)
     cells = [
         (
-            parts.link(short(row.key), made.link(f"/services/{row.key}"), "m-strong"),
+            parts.swatch(made.tint(row.key))
+            + parts.link(short(row.key), made.link(f"/services/{row.key}"), "m-strong"),
             state_of(row),
             f'<span class="m-soft">{parts.text(model_name(row.model))}</span>',
-            f"{row.replicas_ready} of {row.replicas}",
+            f"{row.replicas_ready} of {row.replicas}" if row.replicas or row.replicas_ready else "none",
             _load(row),
             share(row.attainment_ratio),
             money(row.usd_per_hour),
@@ -222,7 +207,14 @@ def _services(made: Context, rows: Sequence[ServiceRow]) -> str:
         for row in rows
     ]
     heads = ("Service", "State", "Model", "Replicas", "Rate of planned", "In time", "Cost")
-    return parts.table(heads, cells, (3, 4, 5, 6), "Services")
+    under = [parts.folded(*_why(row)) for row in rows]
+    return parts.table(heads, cells, (3, 4, 5, 6), "Services", under)
+
+
+def _why(row: ServiceRow) -> tuple[str, str]:
+    """Why a service is not as it should be, in few words as HTML and in all of them."""
+    whole, brief = why_of(row), said(row.why)
+    return (parts.text(brief), whole) if brief.endswith("…") or len(whole) > _MOST_WORDS else (parts.text(whole), "")
 
 
 def _load(row: ServiceRow) -> str:
@@ -239,7 +231,11 @@ def _changes(made: Context, seen: Seen) -> str:
     if not seen.changes:
         words = "Each time a plan comes into force, this says what moved, what asked for it, and what it costs."
         return parts.empty("Nothing was planned yet", words, "history")
-    return '<div class="m-list">' + "".join(_change(made, one, seen.now.at_s) for one in seen.changes[:12]) + "</div>"
+    return (
+        '<div class="m-list" tabindex="0" aria-label="Changes">'
+        + "".join(_change(made, one, seen.now.at_s) for one in seen.changes[:12])
+        + "</div>"
+    )
 
 
 def _change(made: Context, one: Change, now_s: float) -> str:
@@ -265,7 +261,8 @@ def _moves(one: Change) -> str:
     more = len(one.diff.moves) - 3
     if more > 0:
         rows.append(f'<span class="m-soft">and {some(more, "other move")}</span>')
-    return f'<div style="font-size:12px;line-height:18px">{"<br>".join(rows) or "The same replicas"}</div>'
+    same = "The same replicas" if one.usd_per_hour else "No replica"
+    return f'<div style="font-size:12px;line-height:18px">{"<br>".join(rows) or same}</div>'
 
 
 def nothing(made: Context, title: str) -> None:

@@ -38,6 +38,24 @@ def note(words: str, css: str = "") -> str:
     return f'<div class="m-note {css}">{escape(words)}</div>'
 
 
+def tip(words: str, whole: str, css: str = "") -> str:
+    """A few words for many, which the mouse and the keyboard show alike."""
+    return f'<span class="m-tip {css}" tabindex="0" title="{escape(whole)}">{escape(words)}</span>'
+
+
+def folded(words: str, whole: str, css: str = "") -> str:
+    """A few words that open to all of them; where those are the few, only them. `words` is HTML."""
+    if not whole or whole == words:
+        return words
+    head = f'<summary title="{escape(whole)}">{words}</summary>'
+    return f'<details class="m-why {css}">{head}<div class="m-note">{escape(whole)}</div></details>'
+
+
+def swatch(colour: str) -> str:
+    """The colour of something in charts, beside its name."""
+    return f'<i class="m-swatch" style="background:{colour}"></i>'
+
+
 def link(words: str, path: str, css: str = "") -> str:
     """A link; `path` is one of ours."""
     return f'<a href="{escape(path, quote=True)}" class="{css}">{escape(words)}</a>'
@@ -51,7 +69,7 @@ def empty(head: str, words: str, sign: str = "inbox", more: str = "") -> str:
 def banner(state: str, head: str, words: str) -> str:
     """Something that a person should know before all else."""
     tone = {"soft": "soft", "info": "accent"}.get(state, state)
-    inner = f'{badge(state, head)}<span style="flex:1">{escape(words)}</span>'
+    inner = f'{badge(state, head)}<span class="m-words">{escape(words)}</span>'
     return f'<div class="m-banner" role="status" style="--tone:var(--{tone})">{inner}</div>'
 
 
@@ -81,14 +99,28 @@ def spark(values: Sequence[float]) -> str:
     return f'<svg class="m-spark" viewBox="0 0 84 26" preserveAspectRatio="none" aria-hidden="true">{level}</svg>'
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = (), label: str = "") -> str:
-    """A table of cells that are HTML already; `right` names columns of figures."""
+def table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[int] = (),
+    label: str = "",
+    under: Sequence[str] = (),
+) -> str:
+    """A table of cells that are HTML already; `right` names columns of figures; `under`: what stands below each row,
+    over all columns."""
 
     def css(index: int) -> str:
         return ' class="r"' if index in right else ""
 
     head = "".join(f'<th scope="col"{css(i)}>{escape(one)}</th>' for i, one in enumerate(heads))
-    body = "".join("<tr>" + "".join(f"<td{css(i)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>" for row in rows)
+    below = [*under, *[""] * (len(rows) - len(under))]
+    body = "".join(
+        f"<tr{' class=m-over' if more else ''}>"
+        + "".join(f"<td{css(i)}>{cell}</td>" for i, cell in enumerate(row))
+        + "</tr>"
+        + (f'<tr class="m-under"><td colspan="{len(heads)}">{more}</td></tr>' if more else "")
+        for row, more in zip(rows, below, strict=True)
+    )
     name = f' aria-label="{escape(label)}"' if label else ""
     whole = f'<table class="m-table"{name}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="m-scroll" tabindex="-1">{whole}</div>'

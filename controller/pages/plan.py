@@ -65,7 +65,7 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
     if first.plan is None or first.service is None:
         return lambda seen: _nothing(made, seen, title, said)
     waits = _Waiting(made, first.key)
-    with grid("minmax(0, 5fr) minmax(0, 7fr)"):
+    with grid("minmax(0, 4fr) minmax(0, 8fr)"):
         with card("Why this plan"):
             reason, limits = Html(made), Html(made)
         with card("What runs where"):
@@ -141,7 +141,7 @@ class _Waiting:
         self._decision = waits.decision
         moved = changes(diff(found.key, found.current, waits))
         self._html.show(
-            '<div class="m-grid" style="grid-template-columns:minmax(0,5fr) minmax(0,7fr)">'
+            '<div class="m-grid" style="grid-template-columns:minmax(0,4fr) minmax(0,8fr)">'
             f"<div>{why(waits, self._made.site.clock(), waits=True)}</div><div>{moved}</div></div>"
         )
         self._button.set_visibility(may_approve)

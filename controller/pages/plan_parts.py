@@ -62,8 +62,9 @@ def allocations(one: Outcome, slos: Sequence[SLO] = (), feasible: bool = True) -
         return empty("Nothing runs", words, "dns")
     rows = [
         (
-            f'<span class="m-strong">{row.replicas} ×</span> {text(row.recipe)}'
-            + (f" {chip(row.pool)}" if row.pool != "serve" else ""),
+            f'<div style="min-width:190px"><span class="m-strong">{row.replicas} ×</span> {text(row.recipe)}'
+            + (f" {chip(row.pool)}" if row.pool != "serve" else "")
+            + "</div>",
             f'{text(row.node_group)} <span class="m-soft">{text(row.zone)}</span>',
             str(row.gpus),
             share(row.busy_ratio, 0),

@@ -14,7 +14,7 @@ from controller.pages.context import Context
 from controller.pages.live import Chart, Html, Stat, charted, grid
 from controller.pages.shell import send
 from controller.pages.words import share, short, some, watts
-from controller.web.model import DomainRow, NodeRow, domains, nodes
+from controller.web.model import DomainRow, GpuTile, NodeRow, domains, nodes
 from planner.errors import BadInput
 from planner.units import POWER
 
@@ -45,7 +45,9 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
     """The page."""
     title = Html(made, "m-row")
     with grid("repeat(4, minmax(0, 1fr))"):
-        tiles = [Stat(made, name) for name in ("All nodes", "In power domains", "Planned at full load", "Capped GPUs")]
+        tiles = [
+            Stat(made, name) for name in ("All nodes", "In power domains", "Planned at full load", "Capped GPUs in use")
+        ]
     parts_of = {name: _Domain(made, row, name in first.may_set) for name, row in first.domains.items()}
     nothing = Html(made)
     if not first.domains:
@@ -86,15 +88,23 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
     if budget:
         inside.show(watts(used), f"of {watts(budget)}", ratio=used / budget)
         full = sum(row.planned_w for row in seen.domains.values())
-        planned.show(watts(full), f"{share(full / budget, 0)} of the budgets", ratio=full / budget)
+        idle = sum(row.idle_w or 0.0 for row in seen.domains.values())
+        counted = f"{watts(full)} by replicas, {watts(idle)} by idle GPUs"
+        planned.show(watts(full + idle), counted, ratio=(full + idle) / budget)
     else:
         inside.show("–", "there is none")
         planned.show("–", "there is no domain")
-    caps = [tile for row in seen.rows for tile in row.tiles if tile.cap_w and tile.cap_w < (tile.tdp_w or 0.0)]
-    lowest = min((tile.cap_w for tile in caps if tile.cap_w is not None), default=None)
-    capped.show(
-        str(len(caps)), "none is held below what it may draw" if lowest is None else f"the lowest at {watts(lowest)}"
-    )
+    capped.show(*_capped([tile for row in seen.rows for tile in row.tiles]))
+
+
+def _capped(tiles: Sequence[GpuTile]) -> tuple[str, str]:
+    """GPUs in use that are held below what they may draw. Caps of idle ones slow nobody, so they are told apart."""
+    caps = [tile for tile in tiles if tile.cap_w and tile.cap_w < (tile.tdp_w or 0.0)]
+    busy = [tile.cap_w for tile in caps if tile.service and tile.cap_w is not None]
+    idle = len(caps) - len(busy)
+    said = [f"the lowest at {watts(min(busy))}" if busy else "no GPU in use is held back"]
+    said += [f"{idle} idle limited"] if idle else []
+    return f"{len(busy)}", "; ".join(said)
 
 
 class _Domain:
@@ -169,10 +179,16 @@ def _written(power_w: float) -> str:
 
 def _bars(row: DomainRow) -> str:
     """What is drawn, what may be drawn, and what is planned, each against the budget."""
+    used, idle = some(row.gpus - row.idle_gpus, "GPU"), watts(row.idle_w)
+    busy_w = None if row.drawn_w is None else row.drawn_w - (row.idle_w or 0.0)
     rows = (
-        (_DRAWN, row.drawn_w, "what agents measure"),
-        ("Planned", row.planned_w, "every replica at full load"),
-        ("Limits in force", row.allowed_w, "the most that its GPUs could draw together"),
+        (_DRAWN, row.drawn_w, f"{watts(busy_w)} by {used} in use, {idle} by {row.idle_gpus} idle"),
+        (
+            "Planned",
+            row.planned_w + (row.idle_w or 0.0),
+            f"{watts(row.planned_w)} by replicas at full load, {idle} by idle GPUs as now",
+        ),
+        ("Limits in force", row.allowed_w, "the most that all its GPUs may draw, idle ones too"),
     )
     most = max([row.budget_w, *(value for _, value, _ in rows if value is not None)])
     body = "".join(_bar(name, value, words, row.budget_w, most) for name, value, words in rows)
@@ -186,8 +202,8 @@ def _bar(name: str, value: float | None, words: str, budget: float, most: float)
     part = "" if value is None else f"{100 * value / budget:.0f} %"
     return (
         f'<div class="m-item" style="padding:7px 0"><div style="display:flex;justify-content:space-between">'
-        f'<span title="{escape(words)}">{name}</span><span>{watts(value)} <span class="m-soft">{part}</span></span>'
-        f"</div>{bar}</div>"
+        f'<span>{name}</span><span>{watts(value)} <span class="m-soft">{part}</span></span>'
+        f"</div>{bar}{parts.note(words)}</div>"
     )
 
 
@@ -197,7 +213,8 @@ def _caps(made: Context, row: DomainRow) -> str:
     rows = [
         (
             str(one.priority),
-            parts.link(short(one.service), made.link(f"/services/{one.service}"), "m-strong"),
+            parts.swatch(made.tint(one.service))
+            + parts.link(short(one.service), made.link(f"/services/{one.service}"), "m-strong"),
             parts.text(one.recipe),
             parts.text(one.node_group),
             str(one.gpus),

@@ -10,7 +10,7 @@ from controller.pages.context import Context
 from controller.pages.heading import heading
 from controller.pages.live import Html, Stat, card, charted, grid
 from controller.pages.service_parts import conditions, latencies, past, replicas, weights
-from controller.pages.states import state_words
+from controller.pages.states import state_words, why_of
 from controller.pages.words import asked, cause, money, rate, share, some, watts
 from controller.web.model import Outcome, ServiceDetail, ServiceRow, service
 from controller.web.problems import Refused
@@ -73,7 +73,7 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
             running = Html(made)
         with card("Latencies against objectives"):
             held = Html(made)
-    with grid("minmax(0, 7fr) minmax(0, 5fr)"):
+    with grid("minmax(0, 7fr) minmax(0, 5fr)", "align-items:start"):
         with card("History of the plan", parts.link("Explain and compare", made.link(f"/plans/{first.key}"))):
             history = Html(made)
         with grid("minmax(0, 1fr)", "align-content:start"):
@@ -112,9 +112,8 @@ def _why(now: ServiceDetail) -> str:
     if row.awaits_approval:
         return parts.banner("warn", "Needs approval", "A new plan waits for a person: see Plan.")
     state, words = state_words(row)
-    if state == "good" or not row.why:
-        return ""
-    return parts.banner(state, words, row.why)
+    why = why_of(row)
+    return parts.banner(state, words, why) if why else ""
 
 
 def _tiles(tiles: Sequence[Stat], seen: Seen, now: ServiceDetail) -> None:
@@ -125,18 +124,28 @@ def _tiles(tiles: Sequence[Stat], seen: Seen, now: ServiceDetail) -> None:
         return [value for _, value in seen.series.get(metric, ())][-40:]
 
     arriving.show(rate(row.rate_per_s), f"planned for {rate(row.planned_per_s)}", line=line("rate_per_s"))
-    missed = row.slo == "Missed"
-    said = "objective missed" if missed else "of requests in the last minute"
-    attained.show(share(row.attainment_ratio), said, line=line("attainment_ratio"), state="warn" if missed else "")
+    below, state = _attained(row)
+    attained.show(share(row.attainment_ratio), below, line=line("attainment_ratio"), state=state)
     missing = row.replicas - row.replicas_ready
-    ready.show(
-        f"{row.replicas_ready} of {row.replicas}",
-        f"{some(missing, 'replica')} on the way" if missing > 0 else f"on {some(row.gpus, 'GPU')}",
-        state="soft" if missing > 0 else "",
-    )
+    if row.replicas or row.replicas_ready:
+        counts = f"{some(missing, 'replica')} on the way" if missing > 0 else f"on {some(row.gpus, 'GPU')}"
+        ready.show(f"{row.replicas_ready} of {row.replicas}", counts, state="soft" if missing > 0 else "")
+    else:
+        ready.show("none", "no replica is planned")
     waits = some(round(now.waiting or 0), "request") + " waiting"
-    cache.show(share(now.kv_cache_ratio, 0), waits, ratio=now.kv_cache_ratio)
+    cache.show(
+        share(now.kv_cache_ratio, 0), waits if row.replicas_ready else "no replica serves", ratio=now.kv_cache_ratio
+    )
     cost.show(money(row.usd_per_hour), f"{watts(row.power_w)} at full load", line=line("usd_per_hour"))
+
+
+def _attained(row: ServiceRow) -> tuple[str, str]:
+    """What the share of requests is of, and a state: the share is of a minute, the objective is judged on its own."""
+    if not row.replicas_ready:
+        return "no replica serves", ""
+    if row.slo != "Missed":
+        return "of requests in the last minute", ""
+    return "in the last minute; missed when judged", "warn"
 
 
 def _marks(seen: Seen) -> list[Mark]:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from controller.pages.context import Context
-from controller.pages.parts import badge, chip, empty, keys, link, note, table, text
+from controller.pages.parts import badge, chip, empty, folded, keys, link, note, table, text, tip
 from controller.pages.states import spaced
 from controller.pages.style import SERIES
 from controller.pages.words import ago, asked, cause, change, clock, duration, money, rate, said, share, tokens
-from controller.web.model import ConditionRow, Outcome, ReplicaRow, ServiceDetail, WeightRow
+from controller.web.model import ConditionRow, LatencyRow, Outcome, ReplicaRow, ServiceDetail, WeightRow
 from planner.service import Bucket
 
 _METRICS = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "End to end"}
@@ -66,14 +66,31 @@ def latencies(now: ServiceDetail) -> str:
             f", {text(row.slo_class)}</span>",
             asked(row.objective_s),
             duration(row.predicted_s),
-            SOFT_DASH
-            if row.observed_p95_s is None
-            else badge("good" if row.observed_p95_s <= row.objective_s else "bad", duration(row.observed_p95_s)),
+            _observed(row, now.service.slo == "Missed"),
         )
         for row in now.latencies
     ]
-    return table(
-        ("Latency", "At most", "Planned, largest requests", "p95 seen, all requests"), rows, (1, 2, 3), "Latencies"
+    heads = ("Latency", "At most", "Planned, largest requests", "p95 seen, all requests")
+    return table(heads, rows, (1, 2, 3), "Latencies") + _judged(now)
+
+
+def _observed(row: LatencyRow, is_missed: bool) -> str:
+    """Good only where the whole objective was held when it was judged: one page must not say both."""
+    if row.observed_p95_s is None:
+        return SOFT_DASH
+    state = "bad" if row.observed_p95_s > row.objective_s else "soft" if is_missed else "good"
+    return badge(state, duration(row.observed_p95_s))
+
+
+def _judged(now: ServiceDetail) -> str:
+    """What these figures are of, where the state seems to say other than they do."""
+    if not now.service.replicas_ready:
+        return note("No replica serves, so nothing is measured.", "m-after")
+    held = all((row.observed_p95_s or 0.0) <= row.objective_s for row in now.latencies)
+    if now.service.slo != "Missed" or not held:
+        return ""
+    return note(
+        "The objective was missed when it was judged last; these figures are of the last minute, and within it."
     )
 
 
@@ -81,8 +98,8 @@ def conditions(now: ServiceDetail, now_s: float) -> str:
     """Every aspect of the service's state."""
     rows = [
         (
-            badge(_tone(row), _ASPECTS.get(row.type, spaced(row.type))),
-            f'<span title="{escape(row.message)}">{text(spaced(row.reason))}</span>'
+            badge(_tone(row, now), _ASPECTS.get(row.type, spaced(row.type))),
+            folded(text(spaced(row.reason)), said(row.message))
             + (note(missed(now)) if row.reason == "SLOMissed" else ""),
             f'<span class="m-soft">{ago(row.since_s, now_s)}</span>' if row.since_s else "",
         )
@@ -103,9 +120,11 @@ def missed(now: ServiceDetail) -> str:
     )
 
 
-def _tone(row: ConditionRow) -> str:
+def _tone(row: ConditionRow, now: ServiceDetail) -> str:
+    """Without replicas nothing that is said of them is good: only the spec and the plan can be."""
     good = (row.status == "True") != (row.type in _BAD_WHEN_TRUE)
-    return "soft" if row.status == "Unknown" else "good" if good else "warn"
+    of_none = not now.service.replicas_ready and row.type not in ("Accepted", "Planned")
+    return "soft" if row.status == "Unknown" or (good and of_none) else "good" if good else "warn"
 
 
 def weights(now: ServiceDetail, dark: bool, rates_per_s: Mapping[Bucket, float]) -> str:
@@ -159,7 +178,7 @@ def past(made: Context, key: str, outcomes: Sequence[Outcome] | None, now_s: flo
     for index, one in enumerate(outcomes[:_MOST_PAST]):
         before = outcomes[index + 1] if index + 1 < len(outcomes) else None
         cost = "" if before is None else f'<div class="m-note">{change(one.usd_per_hour - before.usd_per_hour)}</div>'
-        when = f'<span title="{clock(one.at_s)} UTC" class="m-nowrap">{ago(one.at_s, now_s)}</span>'
+        when = tip(ago(one.at_s, now_s), f"{clock(one.at_s)} UTC", "m-nowrap")
         target = made.link(f"/plans/{key}", against=one.decision)
         rows.append(
             (

@@ -11,7 +11,8 @@ from nicegui import run, ui
 
 from controller.kube.rest import ApiError
 from controller.pages.context import Context
-from controller.pages.parts import icon
+from controller.pages.pace import speed_words
+from controller.pages.parts import icon, tip
 from controller.pages.ranges import LASTS, moment_text, span_text
 from controller.pages.style import address, colours
 from controller.pages.words import moment
@@ -78,10 +79,10 @@ def _here(true: bool, css: bool = True) -> str:
 
 def _state(made: Context, wrong: str) -> str:
     """The cluster's time, and whether what is shown is of now."""
-    speed = made.site.speed()
-    quick = f" · {speed:g}×" if speed != 1 else ""
-    said = f'<span title="{escape(wrong)}">not up to date</span>' if wrong else ""
-    when = f"{moment(made.site.clock())[:16]}{quick}"
+    now_s = made.site.clock()
+    quick = speed_words(made.site.speed(), made.pace.look(now_s))
+    said = tip("not up to date", wrong) if wrong else ""
+    when = f"{moment(now_s)[:16]}{quick and f' · {quick}'}"
     lost = '<span class="m-lost">Reconnecting …</span>'
     return f'<span class="m-dot"></span>{said}<span class="m-live">{escape(when)}</span>{lost}'
 

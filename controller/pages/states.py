@@ -3,6 +3,7 @@
 import re
 
 from controller.pages.parts import badge
+from controller.pages.words import said
 from controller.web.model import ServiceRow
 
 HEALTH = {  # state, word
@@ -34,8 +35,18 @@ def state_words(row: ServiceRow) -> tuple[str, str]:
     if row.slo == "Missed":
         return "warn", "Objective missed"
     if row.ready:
-        return "good", "Serving"
+        return ("good", "Serving") if row.replicas or row.replicas_ready else ("soft", "No replicas")
     return "bad" if row.reason in _HARD else "soft", _WORDS.get(row.reason, spaced(row.reason))
+
+
+def why_of(row: ServiceRow) -> str:
+    """Why a service is not as it should be, whole; of one that needs no replica, that. Empty where all is well."""
+    state, _ = state_words(row)
+    if state == "good":
+        return ""
+    if row.ready and not row.replicas:
+        return "The plan has no replica" + ("" if row.planned_per_s else ": at no request it needs none")
+    return said(row.explained)
 
 
 def spaced(reason: str) -> str:

@@ -20,9 +20,32 @@ DARK = {
 TEXT = ("text", "soft", "accent", "good", "warn", "bad")
 GROUNDS = ("bg", "card", "raised", "fill", "hover")
 SERIES = {
-    False: ("#3f50d0", "#d07a00", "#12897a", "#9a4fb0", "#c2405f", "#6b7686"),
-    True: ("#94a1ff", "#f0a94a", "#45c4ae", "#c99be4", "#f08aa3", "#a3adbc"),
+    False: (
+        "#3f50d0",
+        "#d07a00",
+        "#12897a",
+        "#9a4fb0",
+        "#c2405f",
+        "#2f86bf",
+        "#77861c",
+        "#8a5a3c",
+        "#cf56a8",
+        "#6b7686",
+    ),
+    True: (
+        "#94a1ff",
+        "#f0a94a",
+        "#45c4ae",
+        "#c99be4",
+        "#f08aa3",
+        "#6cbdf0",
+        "#b7c652",
+        "#cb9f80",
+        "#f29bd4",
+        "#a3adbc",
+    ),
 }
+OTHERS = len(SERIES[False]) - 1  # of all that have no colour of their own
 _FOLDER = Path(__file__).parent
 
 

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 NOTHING = "–"
-_PLAIN = re.compile(r"[a-z]+[ ,]")  # names, such as of nodes, stay as they are
+_PLAIN = re.compile(r"[a-z]+[ ,]|mended:")  # names, such as of nodes, stay as they are
 _SHOUTED = re.compile(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b")
 _PUT = {"the service has no plan": "first plan of this service"}  # a reason to plan, read when there is one
 _SECONDS = re.compile(r"\b(\d{3,}) s\b")

@@ -3,32 +3,23 @@
 Exit codes: 0 done, 1 differs (diff), 2 bad input or refused, 3 not there, 4 no answer.
 """
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.errors import BadInput, MusterError
+from controller.web.asking import LOCAL, CaFile, Server, TokenFile, run, the_client
+from planner.errors import BadInput
 
 if TYPE_CHECKING:
-    from controller.web.client import Client
+    pass
 
-Server = Annotated[
-    str, typer.Option("--server", "-s", help="Address of Muster.", envvar="MUSTER_SERVER", show_envvar=False)
-]
-TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", help="File with a token; else MUSTER_TOKEN.", dir_okay=False)
-]
-CaFile = Annotated[Path | None, typer.Option("--ca-file", help="Certificates (PEM) to trust.", dir_okay=False)]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.", show_default=False)]
 Files = Annotated[list[str], typer.Option("--filename", "-f", help="File of objects; - for standard input.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.", show_default="a table")]
 Data = Annotated[str, typer.Option("--output", "-o", help="json or yaml.", show_default="a report")]
 AsJson = Annotated[bool, typer.Option("--json", help="The same as -o json.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on, and print what changes.")]
-LOCAL = "http://127.0.0.1:8080"
-DIFFERS, NOT_THERE, NO_ANSWER = 1, 3, 4
+DIFFERS = 1
 _OUTPUTS = ("", "wide", "json", "yaml", "name")
 
 
@@ -49,8 +40,8 @@ def apply(
     from controller.web.commands import applied
 
     _known(output)
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: applied(client, files, namespace, dry_run, force, output))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: applied(client, files, namespace, dry_run, force, output))
 
 
 def get(
@@ -73,8 +64,8 @@ def get(
 
     _known(output)
     what, name = _split(what, name)
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: gotten(client, what, name, "" if everywhere else namespace or "default", output, watch))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: gotten(client, what, name, "" if everywhere else namespace or "default", output, watch))
 
 
 def describe(
@@ -97,8 +88,8 @@ def describe(
     what, name = _split(what, name)
     if not name:
         raise BadInput("NAME: got none, allowed: which one to describe, such as muster describe service chat")
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: described(client, what, name, namespace, output))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: described(client, what, name, namespace, output))
 
 
 def diff(
@@ -114,9 +105,9 @@ def diff(
     """
     from controller.web.commands import differences
 
-    with _client(server, token_file, ca_file) as client:
+    with the_client(server, token_file, ca_file) as client:
         differs: list[bool] = []
-        _run(lambda: differs.append(differences(client, files, namespace)))
+        run(lambda: differs.append(differences(client, files, namespace)))
     if any(differs):
         raise typer.Exit(DIFFERS)
 
@@ -146,8 +137,8 @@ def delete(
         names = [first, *(names or [])]
     if bool(files) == bool(what):
         raise BadInput("got both or neither of KIND NAME and -f, allowed: one of them")
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: deleted(client, what, names or [], files or [], namespace, missing_ok))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: deleted(client, what, names or [], files or [], namespace, missing_ok))
 
 
 def events(
@@ -161,13 +152,15 @@ def events(
 ) -> None:
     """Show what Muster did and saw, the oldest first; with -w go on as it happens.
 
+    Exits with 3 where there is nothing of the name that --for says; with -w it waits for one to come.
+
     Example: muster events --for service/chat -w
     """
     from controller.web.commands import told
 
     _known(output)
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: told(client, about, namespace, output, watch))
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: told(client, about, namespace, output, watch))
 
 
 def top(
@@ -189,14 +182,8 @@ def top(
     from controller.web.commands import at_the_top
 
     output = _data(output, as_json)
-    with _client(server, token_file, ca_file) as client:
-        _run(lambda: at_the_top(client, what, watch, every, output))
-
-
-def _client(server: str, token_file: Path | None, ca_file: Path | None) -> "Client":
-    from controller.web.client import Client, token_of
-
-    return Client(server, token_of(token_file), ca_file)
+    with the_client(server, token_file, ca_file) as client:
+        run(lambda: at_the_top(client, what, watch, every, output))
 
 
 def _split(what: str, name: str) -> tuple[str, str]:
@@ -217,25 +204,3 @@ def _data(output: str, as_json: bool) -> str:
     if output not in ("", "json", "yaml") or (as_json and output == "yaml"):
         raise BadInput(f"-o: got {output!r}{' with --json' if as_json else ''}, allowed: json, yaml")
     return "json" if as_json else output
-
-
-def _run(work: Any) -> None:
-    """Do it; what the server refused is told in lines, with an exit code of its own."""
-    from controller.web.client import Answered, Unreachable
-
-    try:
-        work()
-    except Unreachable as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(NO_ANSWER) from None
-    except Answered as error:
-        words = str(error)
-        if len(error.lines) > 1:
-            typer.echo("\n".join(error.lines), err=True)
-            words = f"{len(error.lines)} problems"
-        if error.status == 404:
-            typer.echo(f"error: {words}", err=True)
-            raise typer.Exit(NOT_THERE) from None
-        raise MusterError(words) from None
-    finally:
-        sys.stdout.flush()

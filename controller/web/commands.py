@@ -1,10 +1,10 @@
 """What the client commands do once their arguments are read. They print; failures are raised."""
 
-import difflib
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches, unified_diff
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +14,7 @@ from controller.web.client import Answered, Client
 from controller.web.describe import report_of, view_of
 from controller.web.files import Given, given
 from controller.web.overview_text import overview_report
-from controller.web.tables import Resource, resource, table
+from controller.web.tables import Resource, below, resource, table
 from planner.errors import BadInput
 from planner.show import Report, printed
 from planner.yaml_text import dump
@@ -128,15 +128,16 @@ def _print_rows(
         return
     made = table(kind, rows, now_s, output == "wide", spaces)
     still = [heading not in ("AGE", "LAST", "HEARD") for heading in made.headings]  # time passes without any change
-    keep = []
+    keep, kept_rows = [], []
     for row, cells in zip(rows, list(made.rows), strict=True):
         mark = tuple(cell for cell, kept in zip(cells, still, strict=True) if kept)  # type: ignore[arg-type]
         if seen.get(kind.key(row)) != mark:
             keep.append(cells)
+            kept_rows.append(row)
         seen[kind.key(row)] = mark
     made.rows[:] = keep
     if keep:
-        printed([made])
+        printed([below(kind, made, kept_rows)])
 
 
 def described(client: Client, what: str, name: str, namespace: str, output: str = "") -> None:
@@ -155,7 +156,7 @@ def differences(client: Client, files: Sequence[str], namespace: str) -> bool:
         after = _bare(_apply(client, one, dry=True, force=True).found)
         old = "" if before is None else dump(json.loads(json.dumps(_bare(before))))
         new = dump(json.loads(json.dumps(after)))
-        lines = list(difflib.unified_diff(
+        lines = list(unified_diff(
             old.splitlines(), new.splitlines(), f"live/{one}", f"applied/{one}", lineterm=""
         ))  # fmt: skip
         differs = differs or bool(lines)
@@ -193,8 +194,10 @@ def told(client: Client, about: str, namespace: str, output: str, watch: bool) -
     kind = resource("events")
     name = about.rpartition("/")[2]
     query = {"namespace": namespace} if namespace else {}
-    rows, now_s = client.all("/events", query)
-    rows = sorted((row for row in rows if _is_about(row, name)), key=lambda row: (row["last_s"], row["version"]))
+    every, now_s = client.all("/events", query)
+    rows = sorted((row for row in every if _is_about(row, name)), key=lambda row: (row["last_s"], row["version"]))
+    if name and not rows:
+        _there(client, name, every, watch)
     if output in ("json", "yaml"):
         if watch:
             raise BadInput(f"-o: got {output} with -w, allowed: a table or wide")
@@ -211,6 +214,25 @@ def told(client: Client, about: str, namespace: str, output: str, watch: bool) -
         if _is_about(row, name):
             typer.echo(f"{row['type']:7}  {row['reason']}  {row['kind'].lower()}/{row['about']}  {row['note']}")
             sys.stdout.flush()
+
+
+def _there(client: Client, name: str, every: Sequence[Object], watch: bool) -> None:
+    """Raises Answered where nothing is called so; who waits for events is told, since it may come."""
+    known = {str(row["about"]).rpartition("/")[2] for row in every}
+    for what in ("services", "nodes", "powerdomains", "inventories"):
+        kind = resource(what)
+        try:
+            known |= {kind.key(row).rpartition("/")[2] for row in client.all(f"/{kind.path}")[0]}
+        except Answered as error:
+            if error.status != HTTPStatus.FORBIDDEN:
+                raise
+    if name in known:
+        return
+    near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    words = f"there is nothing called {name}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+    if not watch:
+        raise Answered(HTTPStatus.NOT_FOUND, words)
+    typer.echo(f"{words}; waiting for it", err=True)
 
 
 def _is_about(row: Object, name: str) -> bool:
@@ -245,7 +267,7 @@ def _top_of(client: Client, what: str) -> Callable[[], Report]:
 
     def look() -> Report:
         rows, now_s = client.all(f"/{kind.path}")
-        return [table(kind, rows, now_s, wide=False, spaces=True)]
+        return [below(kind, table(kind, rows, now_s, wide=False, spaces=True), rows)]
 
     return look
 

@@ -7,6 +7,7 @@ from controller.web.client import Client
 from controller.web.tables import Resource, age, resource, table
 from planner.errors import BadInput
 from planner.show import Report, Table, Words, dollars, percent, seconds, watts
+from planner.units import rate_words
 
 Object = Mapping[str, Any]
 _MOST_EVENTS = 20
@@ -42,7 +43,7 @@ def _service(client: Client, name: str, namespace: str) -> Report:
         ("Service", row["key"]),
         ("Model", row["model"]),
         ("State", f"{row['reason']}, {row['replicas_ready']} of {row['replicas']} replicas serve"),
-        ("Why", row["why"]),
+        ("Why", row["explained"]),
         ("Rate", _rate(row)),
         ("Objectives", _attained(row)),
         ("Cost", f"{dollars(row['usd_per_hour'])}/h, {watts(row['power_w'])} at full load"),
@@ -59,14 +60,17 @@ def _service(client: Client, name: str, namespace: str) -> Report:
 
 
 def _rate(row: Object) -> str:
-    seen = "not observed" if row["rate_per_s"] is None else f"{row['rate_per_s']:.3g} requests/s"
-    return seen if row["planned_per_s"] is None else f"{seen}, planned for {row['planned_per_s']:.3g}"
+    seen = "not observed" if row["rate_per_s"] is None else f"{rate_words(row['rate_per_s'])} requests/s"
+    return seen if row["planned_per_s"] is None else f"{seen}, planned for {rate_words(row['planned_per_s'])}"
 
 
 def _attained(row: Object) -> str:
+    if not row["replicas_ready"]:
+        return "not observed: no replica serves"
     if row["attainment_ratio"] is None:
         return row["slo"] or "not observed"
-    return f"met by {percent(row['attainment_ratio'])} of requests"
+    missed = "; missed when last judged" if row["slo"] == "Missed" else ""
+    return f"met by {percent(row['attainment_ratio'])} of requests in the last minute{missed}"
 
 
 def _latencies(rows: list[Object]) -> Table:
@@ -102,7 +106,7 @@ def _plan(client: Client, name: str, namespace: str) -> Report:
     now = found["current"]
     facts = _facts(
         ("Plan", f"{found['key']}, decision {now['decision']}"),
-        ("Made", f"{age(now['at_s'], now_s) or '-'} ago, for {now['rate_per_s'] or 0:.3g} requests/s"),
+        ("Made", f"{age(now['at_s'], now_s) or '-'} ago, for {rate_words(now['rate_per_s'] or 0)} requests/s"),
         ("Cause", now["cause"]),
         ("Reason", now["reason"]),
         ("Cost", f"{dollars(now['usd_per_hour'])}/h, {watts(now['power_w'])} at full load, {now['gpus']} GPUs"),
@@ -163,7 +167,8 @@ def _domain(client: Client, name: str, _: str) -> Report:
         ("Budget", watts(row["budget_w"])),
         ("Drawn", watts(row["drawn_w"])),
         ("Limits", watts(row["allowed_w"])),
-        ("Planned", watts(row["planned_w"])),
+        ("Planned", f"{watts(row['planned_w'])} by replicas at full load; what idle GPUs draw comes on top"),
+        ("Idle", f"{watts(row['idle_w'])} drawn by {row['idle_gpus']} GPUs that nothing runs on"),
         ("GPUs", f"{row['gpus']} in {', '.join(row['groups']) or 'no group'}"),
     )
     figures = ("PRIORITY", "GPUS", "CAP", "PLANNED")
@@ -188,8 +193,16 @@ def _binding(rows: list[Object]) -> list[Words | Table]:
         return []
     made = Table(("LIMIT", "USED", "OF"), right=("USED", "OF"))
     for row in rows:
-        made.rows.append((row["what"], f"{row['used']:.4g} {row['unit']}", f"{row['limit']:.4g} {row['unit']}"))
+        made.rows.append((row["what"], _amount(row["used"], row["unit"]), _amount(row["limit"], row["unit"])))
     return _titled("Stands at", made)
+
+
+def _amount(value: float, unit: str) -> str:
+    """In the unit that suits: never in powers of ten."""
+    shown: Mapping[str, Callable[[float], str]] = {
+        "W": watts, "s": seconds, "$/h": lambda value: f"{dollars(value)}/h",
+    }  # fmt: skip
+    return shown[unit](value) if unit in shown else f"{value:,.0f} {unit}"
 
 
 def _events(client: Client, about: str, namespace: str) -> list[Words | Table]:

@@ -91,7 +91,7 @@ EXAMPLES: dict[str, Any] = {
     },
     "DomainRow": {
         "name": "rack-1", "budget_w": 8000.0, "drawn_w": 2450.0, "allowed_w": 4900.0, "granted_w": 4900.0,
-        "planned_w": 461.0, "gpus": 8, "groups": ["big"], "version": "12",
+        "planned_w": 461.0, "idle_w": 504.0, "idle_gpus": 7, "gpus": 8, "groups": ["big"], "version": "12",
         "caps": [{
             "service": "default/chat", "priority": 5, "recipe": "H100-SXM fp8", "node_group": "big", "gpus": 1,
             "cap_w": None, "planned_w": 461.0,

@@ -27,7 +27,8 @@ class CapRow:
 @dataclass(frozen=True, slots=True)
 class DomainRow:
     """One power domain, in watts. `drawn_w`: measured now; `allowed_w`: the sum of the limits in force;
-    `granted_w`: of the caps granted; `planned_w`: by the plans at full load; None where no agent was heard."""
+    `granted_w`: of the caps granted; `planned_w`: by the replicas of plans at full load, to which what GPUs draw that
+    nothing runs on comes on top, `idle_w` now; None where no agent was heard."""
 
     name: str
     budget_w: float
@@ -35,6 +36,8 @@ class DomainRow:
     allowed_w: float | None
     granted_w: float | None
     planned_w: float
+    idle_w: float | None
+    idle_gpus: int
     gpus: int
     groups: tuple[str, ...]
     caps: tuple[CapRow, ...]
@@ -58,7 +61,7 @@ def _domain(site: Site, obj: Object, rows: list[NodeRow]) -> DomainRow:
     name = obj["metadata"]["name"]
     groups = tuple(group for group, entry in site.known.facts().groups.items() if entry.get("powerDomain", "") == name)
     tiles = [tile for row in rows if row.group in groups for tile in row.tiles]
-    caps = _caps(site, groups)
+    idle, caps = [tile for tile in tiles if not tile.service], _caps(site, groups)
     return DomainRow(
         name=name,
         budget_w=POWER.parse(obj["spec"]["budget"]),
@@ -66,6 +69,8 @@ def _domain(site: Site, obj: Object, rows: list[NodeRow]) -> DomainRow:
         allowed_w=_sum(tiles, "limit_w"),
         granted_w=_sum(tiles, "cap_w"),
         planned_w=sum(row.planned_w for row in caps),
+        idle_w=_sum(idle, "power_w"),
+        idle_gpus=len(idle),
         gpus=len(tiles),
         groups=groups,
         caps=caps,

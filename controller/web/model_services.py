@@ -11,6 +11,7 @@ from controller.specs import key_of
 from controller.status import condition
 from controller.web.model_plans import PlanView, plan
 from controller.web.site import Site
+from controller.web.why import explained
 from controller.when import seconds
 from planner.service import SLO, ServiceSpec
 
@@ -31,7 +32,8 @@ class ConditionRow:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRow:
-    """A service in a list. What is None was not observed or not planned; `why` is empty where nothing is amiss."""
+    """A service in a list. What is None was not observed, as of one without replicas, or not planned; `why` is empty
+    where nothing is amiss, and `explained` says the same whole."""
 
     key: str
     namespace: str
@@ -41,6 +43,7 @@ class ServiceRow:
     ready: bool
     reason: str
     why: str
+    explained: str
     replicas: int  # planned
     replicas_ready: int
     gpus: int
@@ -129,7 +132,7 @@ def service_row(site: Site, obj: Object, seen: Mapping[str, Mapping[str, float]]
     """One service. `seen`: metric -> service -> last value."""
     key, meta, spec = key_of(obj), obj["metadata"], obj["spec"]
     status: Object = obj.get("status") or {}
-    ready = condition(obj, "Ready")
+    ready, serving = condition(obj, "Ready"), int(status.get("readyReplicas", 0))
     planned = site.known.plan(key)
     asked = (planned or {"spec": {}})["spec"].get("planned") or {}
     rate = asked.get("ratePerSecond")
@@ -142,12 +145,13 @@ def service_row(site: Site, obj: Object, seen: Mapping[str, Mapping[str, float]]
         ready=ready.get("status") == "True",
         reason=ready.get("reason", "NotSeen"),
         why=_said(status.get("why")),
+        explained=explained(status),
         replicas=int(status.get("desiredReplicas", 0)),
-        replicas_ready=int(status.get("readyReplicas", 0)),
+        replicas_ready=serving,
         gpus=int(status.get("gpus", 0)),
         rate_per_s=seen.get("rate_per_s", {}).get(key),
         planned_per_s=None if rate is None else float(rate),
-        attainment_ratio=seen.get("attainment_ratio", {}).get(key),
+        attainment_ratio=seen.get("attainment_ratio", {}).get(key) if serving else None,
         slo=_said(status.get("slo")),
         usd_per_hour=float(status.get("usdPerHour", 0.0)),
         power_w=float(status.get("powerW", 0.0)),
@@ -168,10 +172,12 @@ def service(site: Site, key: str) -> ServiceDetail | None:
     obj = site.known.service(key)
     if obj is None:
         return None
-    seen = {metric: site.history.latest(metric) for metric in _METRICS}
+    seen: dict[str, Mapping[str, float]] = {metric: site.history.latest(metric) for metric in _METRICS}
     spec, planned = site.known.spec(obj), plan(site, key)
     running = site.known.running(key)
     status: Object = obj.get("status") or {}
+    if not status.get("readyReplicas"):  # the last values of replicas that are gone say nothing of now
+        seen |= {metric: {} for metric in _OF_REPLICAS}
     return ServiceDetail(
         service=service_row(site, obj, seen),
         generation=int(obj["metadata"].get("generation", 1)),
@@ -191,6 +197,7 @@ _METRICS = (
     "rate_per_s", "attainment_ratio", "goodput_per_s", "waiting", "kv_cache_ratio", "ttft_p50_s", "ttft_p95_s",
     "tpot_p50_s", "tpot_p95_s", "e2e_p95_s",
 )  # fmt: skip
+_OF_REPLICAS = [one for one in _METRICS if one not in ("rate_per_s", "waiting")]
 
 
 def _condition(row: Object) -> ConditionRow:

@@ -13,6 +13,7 @@ from controller.names import API_VERSION
 from controller.web import model
 from controller.web.examples import EXAMPLES
 from controller.web.explore import Curves, DryRun, Explained
+from controller.web.faults import PlayedFault
 from controller.web.metrics_known import METRICS
 from controller.web.objects import Done, Validity
 from controller.web.problems import Problem
@@ -27,6 +28,7 @@ _VIEWS: Mapping[str, type] = {
     "Overview": model.Overview, "ServiceDetail": model.ServiceDetail, "PlanView": model.PlanView,
     "PlanHistory": model.History, "PlanDiff": model.PlanDiff, "NodeRow": model.NodeRow, "GpuTile": model.GpuTile,
     "DomainRow": model.DomainRow, "Simulated": Simulated, "EventRow": model.EventRow,
+    "PlayedFault": PlayedFault,
 }  # fmt: skip
 _SPECS: Mapping[str, tuple[type[BaseModel], bool]] = {
     "GPUService": (ServiceShape, True),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.web.client import Client
-from controller.web.tables import age, resource, table
+from controller.web.tables import age, below, resource, table
 from planner.show import Report, Table, Words, dollars, percent, watts
 
 Object = Mapping[str, Any]
@@ -22,7 +22,8 @@ def overview_report(client: Client) -> Report:
     if gpus.rows:
         report += [gpus, Words("")]
     if rows:
-        report += [table(resource("services"), rows, now_s, wide=False, spaces=True), Words("")]
+        kind = resource("services")
+        report += [below(kind, table(kind, rows, now_s, wide=False, spaces=True), rows), Words("")]
     changes = Table(("CHANGED", "SERVICE", "CAUSE", "$/H", "WHY"), right=("CHANGED", "$/H"), wrapped=("WHY",))
     for row in fleet["changes"][:5]:
         cost = dollars(row["usd_per_hour"])

@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Path, Query, Response
 
 from controller.web import documented as doc
-from controller.web.asked import Ask, Asked, answered, once
+from controller.web.asked import Ask, Asked, Continue, Limit, answered, once, page
+from controller.web.faults import PlayedFault, played
 from controller.web.metrics_known import METRICS, OF_SERVICE
 from controller.web.objects import Done
 from controller.web.problems import Refused, invalid, not_found, said
@@ -41,7 +42,7 @@ def get_series(
     end_s = ask.site.clock() if end is None else end
     start_s = end_s - 3600.0 if start is None else start
     if start_s > end_s:
-        raise invalid([said("start", f"got {start_s:g}, after end {end_s:g}, allowed: at most end")], "parameters")
+        raise invalid([said("start", f"got {start_s:.0f}, after end {end_s:.0f}, allowed: at most end")], "parameters")
     rows = ask.site.history.series(metric, subject, start_s, end_s, points)
     return answered({"metric": metric, "subject": subject, "start_s": start_s, "end_s": end_s, "points": rows})
 
@@ -72,6 +73,19 @@ def _seen(ask: Ask, subject: str) -> None:
         ask.need("get", "gpuservices", space, name)
     else:
         ask.need("list", "nodes", group="")
+
+
+@router.get("/faults", tags=["embedded"], responses=doc.replies(doc.page_of("PlayedFault"), "A page of faults.", 404))
+def list_faults(ask: Asked, limit: Limit = 100, after: Continue = "") -> Response:
+    """Faults that are played on simulated GPUs now; what agents detect is told of nodes."""
+    ask.need("list", "nodes", group="")
+    if ask.site.faults is None:
+        raise Refused(404, "not-embedded", f"faults: {_EMBEDDED}")
+    return page(sorted(played(ask.site.faults), key=_place), _place, limit, after)
+
+
+def _place(one: PlayedFault) -> str:
+    return f"{one.node}/{one.gpu:03}"
 
 
 @router.post(

@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from controller.certificate import Renewal
+from controller.port import try_port
 
 _SWITCH_S = 0.0001  # who answers is let in between threads that work: a large body must not keep others waiting
 _RENEW_S = 10  # between looks at the certificate's files
@@ -46,6 +47,7 @@ class WebServer:
 
     def start(self, patience_s: float = 30.0) -> int:
         """Listen; gives the port. Raises OSError where that cannot be."""
+        try_port(self._config.host, self._config.port)
         sys.setswitchinterval(_SWITCH_S)
         gc.collect()
         gc.freeze()  # modules and catalogues stay: to look through them again and again stops every thread for 0.2 s
@@ -53,7 +55,7 @@ class WebServer:
         end_s = time.monotonic() + patience_s
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > end_s:
-                raise OSError(f"cannot listen: {self._failed or 'see above'}")
+                raise OSError(f"cannot listen: {self._failed or 'no answer of the server; its log says more'}")
             time.sleep(0.01)
         return int(self._server.servers[0].sockets[0].getsockname()[1])
 
@@ -64,7 +66,8 @@ class WebServer:
     def stop(self) -> None:
         """Answer what is in hand and end."""
         self._server.should_exit = True
-        self._thread.join(timeout=10.0)
+        if self._thread.ident is not None:  # else its port was not to be had
+            self._thread.join(timeout=10.0)
 
     def _run(self) -> None:
         try:

@@ -44,8 +44,27 @@ class History(Protocol):
         """The last value by subject."""
 
 
+class Ill(Protocol):
+    """What is wrong with a simulated GPU."""
+
+    @property
+    def kind(self) -> str:
+        """xid, slow or lost."""
+
+    @property
+    def xid(self) -> int:
+        """Which Xid, of the kind xid."""
+
+    @property
+    def factor(self) -> float:
+        """The share of its speed, of the kind slow."""
+
+
 class Faults(Protocol):
     """Faults that are played on simulated GPUs."""
+
+    def ills(self) -> Mapping[str, Mapping[int, Ill]]:
+        """What is wrong with GPUs now: node -> index -> what."""
 
     def inject(self, node: str, gpu: int, kind: str, xid: int | None = None, factor: float | None = None) -> str:
         """What was done, in a sentence. `kind`: xid, slow, lost or clear. Raises MusterError for what can't be."""

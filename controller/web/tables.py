@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controller.web.why import whole
 from controller.when import seconds
 from planner.errors import UnknownName
-from planner.show import Table, dollars, percent, watts
+from planner.show import Table, Words, dollars, percent, watts
 
 Object = Mapping[str, Any]
+_BELOW = 2  # columns that what stands below a row is indented
 Cell = Callable[[Object, float], str]
 """A row and the cluster's time to what is shown."""
 
@@ -26,7 +28,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A resource. `kind`: of objects that people apply, empty for views; `key`: how a row is called."""
+    """A resource. `kind`: of objects that people apply, empty for views; `key`: how a row is called; `below`: what is
+    too long for a column, and stands below its row."""
 
     name: str
     path: str
@@ -35,6 +38,7 @@ class Resource:
     key: Callable[[Object], str]
     kind: str = ""
     namespaced: bool = False
+    below: Callable[[Object], str] = lambda row: ""
 
 
 def table(resource: Resource, rows: Sequence[Object], now_s: float, wide: bool, spaces: bool) -> Table:
@@ -49,6 +53,17 @@ def table(resource: Resource, rows: Sequence[Object], now_s: float, wide: bool, 
     )
     for row in rows:
         made.rows.append(tuple(one.cell(row, now_s) or "-" for one in columns))
+    return made
+
+
+def below(resource: Resource, made: Table, rows: Sequence[Object]) -> Table:
+    """The table with what stands below its rows. `rows`: those that it is of."""
+    said = [resource.below(row) for row in rows]
+    made.rows[:] = [
+        block
+        for cells, more in zip(list(made.rows), said, strict=True)
+        for block in (cells, *([Words(more, indent=_BELOW)] if more else []))
+    ]
     return made
 
 
@@ -153,7 +168,9 @@ _SERVICES = (
     Column("PLAN", _status("plan"), wide=True),
     Column("STATE", _ready),
     Column("AGE", _made, right=True),
-    Column("WHY", _status("why"), wraps=True),
+    Column(
+        "WHY", lambda row, _: "see below" if _long(row) else _told((row.get("status") or {}).get("why")), wraps=True
+    ),
 )
 _PLANS = (
     Column("NAME", _text("name")),
@@ -197,6 +214,7 @@ _POWER = (
     Column("DRAWN", _watts("drawn_w"), right=True),
     Column("LIMITS", _watts("allowed_w"), right=True),
     Column("PLANNED", _watts("planned_w"), right=True),
+    Column("IDLE", _watts("idle_w"), right=True),
     Column("GPUS", _text("gpus"), right=True),
     Column("GROUPS", lambda row, _: ", ".join(row["groups"]), wide=True),
 )
@@ -215,6 +233,11 @@ _EVENTS = (
 )
 
 
+def _long(row: Object) -> str:
+    """The reason of a service that is too long for a column."""
+    return whole(row.get("status") or {})
+
+
 def _key(row: Object) -> str:
     return str(row["key"])
 
@@ -222,7 +245,7 @@ def _key(row: Object) -> str:
 RESOURCES = (
     Resource(
         "services", "services", ("service", "svc", "gsvc", "gpuservice", "gpuservices"), _SERVICES,
-        lambda row: f"{_space(row)}/{_meta_key(row)}", "GPUService", True,
+        lambda row: f"{_space(row)}/{_meta_key(row)}", "GPUService", True, _long,
     ),
     Resource("plans", "plans", ("plan", "gplan"), _PLANS, _key, namespaced=True),
     Resource("nodes", "nodes", ("node", "no"), _NODES, lambda row: str(row["name"])),

@@ -262,4 +262,4 @@ def _figures(row: Mapping[str, Any], above: str = "") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from _figures(value, f"{above}{key} ")
         else:
-            yield f"{above}{key} {value:.3g}"
+            yield f"{above}{key} {value:,.0f}" if abs(value) >= 100 else f"{above}{key} {value:.3g}"

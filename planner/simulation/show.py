@@ -7,7 +7,8 @@ from planner.simulation.outcome import ClassOutcome, Latency, ServiceOutcome
 from planner.simulation.verify import Verified
 
 _LATENCIES = ("CLASS", "LATENCY", "p50", "p95", "p99", "AT", "IS", "LIMIT", "HELD")
-_REPLICAS = ("REPLICAS", "COUNT", "BUSY", "KV CACHE", "POWER")
+_REPLICAS = ("REPLICAS", "COUNT", "COMPUTING", "KV CACHE", "POWER")
+_COMPUTING = "COMPUTING is the share of the time in which a replica has a request in hand."
 _NAMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E"}
 
 
@@ -16,7 +17,7 @@ def report(title: str, rows: Sequence[ServiceOutcome]) -> Report:
     found: list[Words | Table] = [Words(title, style="bold")]
     for one in rows:
         found += _service(one)
-    return found
+    return [*found, Words(_COMPUTING)]
 
 
 def _service(one: ServiceOutcome) -> Report:
@@ -123,7 +124,12 @@ def verified_report(made: Verified) -> Report:
         )
     elif made.held and made.moves:
         words += " Load was moved from replicas under strain to others that have room."
-    found: list[Words | Table] = [Words(""), Words(words, style="bold")]
+    found: list[Words | Table] = [
+        Words(""),
+        Words(words, style="bold"),
+        Words("Without --verify a plan is for percentiles, by bounds: another problem, and so another cheapest plan."),
+        Words("BUSY above is the share of what replicas can carry within the objective, not of their time."),
+    ]
     for name, rows in made.outcomes:
         found += [Words(""), *report(f"Simulated under {name}", rows)]
     return found

@@ -44,7 +44,7 @@ def test_a_cluster_begins_with_the_day_of_its_story_and_else_now(story: Story) -
 
 
 def test_the_clusters_time_is_always_said_at_the_start() -> None:
-    for speed, more in ((1.0, ""), (60.0, "; time goes 60 times as fast as ours")):
+    for speed, more in ((1.0, ""), (60.0, "; time goes 60 times as fast as ours, or slower where the machine is busy")):
         made: Any = Made(None, 12.5 * 3600, speed)
         assert list(beginning(made, None, AGAIN))[1:] == [f"it is Thu 12:30 (UTC) in the cluster{more}"]
 

@@ -194,3 +194,14 @@ def test_json_names_what_a_plan_changes_in_the_one_that_runs(planned: tuple[Path
     ended = muster("plan", CHAT, "--inventory", CLUSTER, "--current", str(planned[0]), "--json")
     assert json.loads(ended.stdout)["changes"] == []
     assert "changes" not in planned[1]
+
+
+def test_a_verified_plan_says_that_its_proof_is_of_means_and_what_busy_and_computing_are() -> None:
+    ended = muster("plan", CHAT, "--inventory", CLUSTER, "--verify")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[0].partition("/h, ")[2].startswith("proved optimal for means; ")
+    text = " ".join(ended.stdout.split())
+    assert "Without --verify a plan is for percentiles, by bounds: another problem" in text
+    assert "BUSY above is the share of what replicas can carry" in text
+    assert "COUNT COMPUTING KV CACHE" in text
+    assert text.count(" BUSY ") == 2  # the plan's column and what is said of it

@@ -29,15 +29,16 @@ from planner.service import Bucket
 
 SERVICE = ServiceRow(
     key="default/chat", namespace="default", name="chat", model="a/model", priority=0, ready=True, reason="Serving",
-    why="", replicas=1, replicas_ready=1, gpus=1, rate_per_s=1.0, planned_per_s=1.0, attainment_ratio=None, slo="Met",
-    usd_per_hour=2.5, power_w=400.0, decision="d", awaits_approval=False, paused=False, created_s=0.0, version="1",
+    why="", explained="", replicas=1, replicas_ready=1, gpus=1, rate_per_s=1.0, planned_per_s=1.0,
+    attainment_ratio=None, slo="Met", usd_per_hour=2.5, power_w=400.0, decision="d", awaits_approval=False,
+    paused=False, created_s=0.0, version="1",
 )  # fmt: skip
 FLEET = Overview(
     at_s=0.0, speed=1.0, usd_per_hour=2.5, power_w=400.0, budget_w=2000.0, domains_w=400.0, attainment_ratio=None,
     services=1, services_ready=1, services_waiting=0, replicas=1, replicas_ready=1, gpus_used=1, gpus_total=8, gpus=(),
     nodes=2, nodes_out=0, faults=0, changes=(),
 )  # fmt: skip
-RACK = DomainRow("rack-1", 2000.0, 400.0, None, None, 400.0, 4, ("big",), (), "1")
+RACK = DomainRow("rack-1", 2000.0, 400.0, None, None, 400.0, 144.0, 2, 4, ("big",), (), "1")
 
 
 DETAIL = ServiceDetail(SERVICE, 1, (), (), (), (), (), None, None, None, None)
@@ -45,7 +46,7 @@ DETAIL = ServiceDetail(SERVICE, 1, (), (), (), (), (), None, None, None, None)
 
 def seen(*rows: ServiceRow, drawn_w: float = 400.0, asking: tuple[str, ...] = ("default/chat",)) -> Seen:
     rack = replace(RACK, drawn_w=drawn_w)
-    return Seen(FLEET, True, rows, (rack,), (0.0, 60.0), {}, (), frozenset(asking))
+    return Seen(FLEET, True, rows, (rack,), (0.0, 60.0), {}, (), frozenset(asking), {row.key: 0 for row in rows})
 
 
 def test_all_is_well_only_where_every_objective_was_seen_to_be_held() -> None:
@@ -98,7 +99,9 @@ def test_gpus_that_are_out_are_not_free_and_one_fault_is_one_whoever_tells_it() 
     rows = [a_node("a", "lost", "ok", "ok", out=True), a_node("b", "ok", "ok", held=1), a_node("c", "faulty", "ok")]
     assert [lost(row) for row in rows] == [3, 0, 1]
     assert ill(rows) == (2, 2)
-    made = groups(Context.__new__(Context), rows, "load", "", None)
+    context = Context.__new__(Context)
+    context.dark, context.tinted = False, {}
+    made = groups(context, rows, "load", "", None)
     words = [title.rpartition(", ")[2] for title in re.findall(r'title="GPU \d of ([^"]*)"', made)]
     assert words == ["out", "out", "out", "chat", "free", "out", "free"]
 
@@ -110,6 +113,9 @@ def test_every_gpu_in_use_is_counted_though_only_two_types_are_named() -> None:
     assert busy(replace(FLEET, gpus=tuple(used))) == "5 H100-SXM, 3 L4 and 3 others"
     assert busy(replace(FLEET, gpus=tuple(used[:2]))) == "5 H100-SXM, 3 L4"
     assert busy(FLEET) == "none is used"
+    long = [GpuCount(gpu, count, 9, 0) for gpu, count in (("H100-SXM", 8), ("A100-SXM-80GB", 7), ("L4", 1))]
+    assert busy(replace(FLEET, gpus=tuple(long[:2]))) == "8 H100-SXM, 7 A100-SXM-80GB"
+    assert busy(replace(FLEET, gpus=tuple(long))) == "8 H100-SXM and 8 others"  # both would take two lines
 
 
 def test_the_most_frequent_sizes_of_requests_are_shown_first_with_their_share() -> None:

@@ -84,7 +84,7 @@ class Cluster:
     at_s: float = START_S
     rate_per_s: float = 8.0
     history: Remembered = field(default_factory=Remembered)
-    ills: dict[tuple[str, int], Ailment] = field(default_factory=dict)
+    ailing: dict[tuple[str, int], Ailment] = field(default_factory=dict)
     agents: dict[str, SimulatedAgent] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -113,10 +113,14 @@ class Cluster:
         agent = self.agents.get(node)
         if agent is None or gpu >= len(agent.gpus):
             raise BadInput(f"node, gpu: got {node}, {gpu}, allowed: a GPU of {', '.join(self.agents)}")
-        self.ills.pop((node, gpu), None)
+        self.ailing.pop((node, gpu), None)
         if kind != "clear":
-            self.ills[node, gpu] = Ailment(kind, xid or 0, factor or 1.0)
+            self.ailing[node, gpu] = Ailment(kind, xid or 0, factor or 1.0)
         return f"GPU {gpu} of {node}: {kind}"
+
+    def ills(self) -> dict[str, dict[int, Ailment]]:
+        nodes = sorted({node for node, _ in self.ailing})
+        return {one: {gpu: ill for (node, gpu), ill in self.ailing.items() if node == one} for one in nodes}
 
     def service(self, name: str = "chat", namespace: str = "default", **spec: Any) -> dict[str, Any]:
         return self.api.request("POST", SERVED.need("gpuservices").path(namespace), a_spec(name, namespace, **spec))
@@ -135,7 +139,7 @@ class Cluster:
 
     def _agents(self) -> None:
         for agent in self.agents.values():
-            ills = [self.ills.get((agent.node, gpu.index)) for gpu in agent.gpus]
+            ills = [self.ailing.get((agent.node, gpu.index)) for gpu in agent.gpus]
             agent.read([Load(agent.type.tdp_w / 2, 0.5, 0.4) for _ in agent.gpus], ills, self.at_s)
             self.loop.rounds.hear(agent.report(self.at_s), agent.node, self.at_s)
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from controller.web.tables import below, resource, table
+from controller.web.why import explained, whole
+from planner.show import lines
 from planner.yaml_text import dump, parse
 from tests.controller.web.cluster import a_spec
 from tests.controller.web.served import Served, served, served_with_tokens
@@ -178,6 +181,81 @@ def test_events_are_followed_as_they_come(made: Served) -> None:
     finally:
         process.terminate()
         process.communicate()
+
+
+def test_every_client_command_names_the_variables_of_server_and_token(made: Served) -> None:
+    commands = (("apply",), ("get",), ("describe",), ("diff",), ("delete",), ("events",), ("top",))
+    for command in (*commands, ("fault", "list"), ("fault", "inject"), ("fault", "clear")):
+        text = shown(made, *command, "--help")
+        assert "Example" in text, command
+        assert "MUSTER_SERVER" in text, command
+        assert "MUSTER_TOKEN" in text, command
+
+
+def test_events_about_what_is_not_there_name_what_is_near(made: Served) -> None:
+    for about in ("chatt", "service/chatt"):
+        ended = run(made, "events", "--for", about)
+        assert (ended.returncode, ended.stdout) == (3, "")
+        assert ended.stderr == "error: there is nothing called chatt; did you mean chat?\n"
+    assert run(made, "events", "--for", "nobody-is-called-so").stderr.count("\n") == 1
+    quiet = run(made, "events", "--for", "node/big-1")
+    assert (quiet.returncode, quiet.stderr) in ((0, "no events\n"), (0, ""))
+
+
+def test_faults_are_listed_injected_and_cleared(made: Served) -> None:
+    none = run(made, "fault", "list")
+    assert (none.returncode, none.stdout, none.stderr) == (0, "", "no fault is played\n")
+    assert shown(made, "fault", "inject", "big-1/3", "xid", "--xid", "79") == "GPU 3 of big-1: xid\n"
+    told = json.loads(shown(made, "fault", "inject", "big-1/2", "slow", "--factor", "0.6", "--json"))
+    assert told == {"said": "GPU 2 of big-1: slow"}
+    assert [line.split() for line in shown(made, "fault", "list").splitlines()] == [
+        ["NODE", "GPU", "KIND", "HOW"],
+        ["big-1", "2", "slow", "60%", "of", "its", "speed"],
+        ["big-1", "3", "xid", "Xid", "79"],
+    ]
+    assert json.loads(shown(made, "fault", "list", "--json"))["items"] == [
+        {"node": "big-1", "gpu": 2, "kind": "slow", "xid": None, "factor": 0.6},
+        {"node": "big-1", "gpu": 3, "kind": "xid", "xid": 79, "factor": None},
+    ]
+    assert shown(made, "fault", "clear", "big-1/2") == "GPU 2 of big-1: clear\n"
+    assert shown(made, "fault", "clear", "--all") == "GPU 3 of big-1: clear\n"
+    assert json.loads(shown(made, "fault", "list", "--json")) == {"items": []}
+
+
+def test_a_fault_that_cannot_be_played_is_refused_in_a_line(made: Served) -> None:
+    for arguments, words in (
+        (("inject", "big-1", "lost"), "NODE/GPU: got 'big-1', allowed: a node and the index"),
+        (("inject", "big-1/3", "xid"), "allowed: xid --xid N, slow --factor SHARE, lost"),
+        (("inject", "big-1/3", "lost", "--xid", "79"), "allowed: xid --xid N"),
+        (("inject", "big-1/3", "dead"), "kind: got 'dead', allowed: xid, slow, lost, clear"),
+        (("inject", "nowhere/3", "lost"), "allowed: a GPU of big-0"),
+        (("clear",), "got both or neither of NODE/GPU and --all"),
+    ):
+        ended = run(made, "fault", *arguments)
+        assert (ended.returncode, ended.stdout) == (2, ""), arguments
+        assert words in ended.stderr, ended.stderr
+    with served(site={"faults": None}) as real:
+        for command in (("list",), ("inject", "big-1/3", "lost"), ("clear", "--all")):
+            ended = run(real, "fault", *command)
+            assert ended.returncode == 3
+            assert ended.stderr.startswith("error: faults: allowed: on a cluster that `muster up` embeds"), ended.stderr
+
+
+def test_a_reason_that_a_column_cuts_off_is_shown_whole() -> None:
+    text = "raise the nodes of h100 from 2 to 25 and raise the power budget of rack-1 from 6 to 40 kW"
+    ready = {"type": "Ready", "status": "False", "reason": "Infeasible", "message": f"{text}; 0 of 0 replicas serve"}
+    assert whole({"why": f"{text[:60]}…", "conditions": [ready]}) == ready["message"]
+    assert whole({"why": "in few words", "conditions": [ready]}) == ""
+    assert explained({"why": "in few words", "conditions": [ready]}) == ready["message"]
+    serves = {**ready, "status": "True"}
+    held = {"type": "RebalanceHeld", "status": "True", "message": "another plan is due and waits"}
+    assert explained({"why": "CoolingDown", "conditions": [serves, held]}) == held["message"]
+    assert explained({"why": "-", "conditions": [ready]}) == whole({}) == ""
+    long = {"metadata": {"name": "large"}, "spec": {}, "status": {"why": f"{text[:60]}…", "conditions": [ready]}}
+    kind = resource("services")
+    shown = lines([below(kind, table(kind, [long, {**long, "status": {}}], 0.0, False, False), [long, long])], 100)
+    assert shown[1][0].endswith("see below")
+    assert " ".join("".join(line for line, _ in shown[2:4]).split()) == ready["message"]
 
 
 def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
