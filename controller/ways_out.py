@@ -1,6 +1,8 @@
 """Why there is no plan, in the groups that a cluster's inventory names: planning sees what is free of them. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from controller.hardware import Offer
 from planner.hardware import Stock
@@ -39,3 +41,13 @@ def in_groups(why: Infeasible, made: Offer) -> Infeasible:
         there = changes.get(("nodes", group), Change("nodes", group, float(stock[group])))
         changes["nodes", group] = replace(there, value=there.value + one.value - rows[one.target])
     return replace(why, changes=tuple(changes.values()))
+
+
+def as_object(why: Infeasible) -> Mapping[str, Any]:
+    """The same as a Plan object says it."""
+    return {
+        "why": why.why,
+        "constraints": list(why.constraints)[:64],
+        "relaxation": why.relaxation,
+        "changes": [{"kind": c.kind, "target": c.target, "value": c.value} for c in why.changes],
+    }

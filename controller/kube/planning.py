@@ -18,7 +18,7 @@ from controller.facts import Facts
 from controller.plan_child import PlanChild, PlanningFailed
 from controller.plans import allocations, by_service, carried_for, counts, plan_object, planned, planned_row, read, rows
 from controller.trigger import Planned, Reason
-from controller.ways_out import in_groups, nothing
+from controller.ways_out import as_object, in_groups, nothing
 from controller.when import text
 from planner.plan import Allocation, Infeasible
 
@@ -209,7 +209,7 @@ def plan_of(answer: Answer, running: Sequence[Running], now_s: float, epoch: int
             spec.pop("previous", None)  # it does not fit
         if answer.displaced:
             spec["floorPerSecond"] = 0.0
-        return plan_object(one.service, spec | {"infeasible": _infeasible(answer.infeasible)})
+        return plan_object(one.service, spec | {"infeasible": as_object(answer.infeasible)})
     if one.service["spec"].get("approval") == "Manual":
         return plan_object(one.service, spec | {"epoch": epoch, "proposal": fresh})
     return plan_object(one.service, enacted(fresh, old, running, epoch))
@@ -256,15 +256,6 @@ def floor_of(spec: Object) -> float:
     if (said := spec.get("floorPerSecond")) is not None:
         return float(said)
     return carried_for(spec)
-
-
-def _infeasible(why: Infeasible) -> Object:
-    return {
-        "why": why.why,
-        "constraints": list(why.constraints)[:64],
-        "relaxation": why.relaxation,
-        "changes": [{"kind": c.kind, "target": c.target, "value": c.value} for c in why.changes],
-    }
 
 
 def rate_to_plan(reason: Reason, old: Object | None, generation: int) -> float | None:

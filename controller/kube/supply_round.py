@@ -49,11 +49,13 @@ def tell_caps(known: Known, rounds: NodeRound, grants: Grants, tell: Tell) -> No
         name = node["metadata"]["name"]
         mine = [caps_w.get(f"{name}/{gpu.uuid}") for gpu in kept[name].report.gpus] if name in kept else []
         watts = [f"{one:g}" for one in mine if one is not None]
-        said = (watts[0] if len(set(watts)) == 1 else ",".join(watts)) if watts else None
+        alike = len(set(watts)) == 1
+        said = (watts[0] if alike else ",".join(watts)) if watts else None
         before = (node["metadata"].get("annotations") or {}).get(names.POWER_LIMIT)
         early = name not in kept or now_s - kept[name].came_s < _SETTLED_S
         if said == before or (said is None and early):  # who was hardly heard of yet keeps what was noted
             continue
         rounds.note(node, {names.POWER_LIMIT: said})
         if said is not None:
-            tell(node, "PowerCapApplied", f"GPUs may draw {said} W each")
+            words = f"each GPU may draw {said} W" if alike else f"GPUs may draw {', '.join(watts)} W"
+            tell(node, "PowerCapApplied", words)

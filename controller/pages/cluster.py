@@ -1,6 +1,6 @@
 """Cluster: every GPU as a tile by load, temperature or health; one opens with its figures, faults and placements."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from nicegui import events as given
@@ -14,6 +14,9 @@ from controller.pages.parts import badge, search
 from controller.pages.shell import send
 from controller.pages.words import count, degrees, some, watts
 from controller.web.model import NodeRow, nodes
+
+_Part = tuple[str, int]
+"""A node and one of its GPUs; -1: the node itself."""
 
 
 @dataclass
@@ -134,8 +137,7 @@ def _tiles(tiles: Sequence[Stat], rows: Sequence[NodeRow]) -> None:
         f"{len(rows) - out} of {len(rows)}", f"{some(kinds, 'GPU type')}, {out} out" if out else some(kinds, "GPU type")
     )
     ill, sure = _ill(rows)
-    words = f"{sure} certain, {ill - sure} watched" if ill else "no detector sees any"
-    faults.show(str(ill), words, state="bad" if sure else "soft" if ill else "good")
+    faults.show(str(len(ill)), _findings(ill, sure), state="bad" if sure else "soft" if ill else "good")
     drawn = [row.power_w for row in rows if row.power_w is not None]
     hottest = max((t.temperature_c for row in rows for t in row.tiles if t.temperature_c is not None), default=None)
     power.show(watts(sum(drawn)) if drawn else "–", f"hottest GPU {degrees(hottest)}")
@@ -148,9 +150,18 @@ def _lost(row: NodeRow) -> int:
     return left if row.out else min(ill, left)
 
 
-def _ill(rows: Sequence[NodeRow]) -> tuple[int, int]:
-    """GPUs that have a fault, and nodes that have one of their own; and how many of them for certain. One fault
-    may be told by several detectors."""
+def _ill(rows: Sequence[NodeRow]) -> tuple[set[_Part], set[_Part]]:
+    """What has a fault, and what has one for certain. One fault may be told by several detectors."""
     said = [fault for row in rows for fault in row.faults]
     sure = {(fault.node, fault.gpu) for fault in said if fault.phase in ("confirmed", "acted")}
-    return len({(fault.node, fault.gpu) for fault in said}), len(sure)
+    return {(fault.node, fault.gpu) for fault in said}, sure
+
+
+def _findings(ill: Collection[_Part], sure: Collection[_Part]) -> str:
+    """What the number of faults counts, and how many of them are suspected alone."""
+    if not ill:
+        return "no detector sees any"
+    nodes = sum(gpu < 0 for _, gpu in ill)
+    what = [some(number, noun) for number, noun in ((len(ill) - nodes, "GPU"), (nodes, "node")) if number]
+    doubt = len(ill) - len(sure)
+    return " and ".join(what) + (f", {doubt} of them suspected" if sure and doubt else ", suspected" if doubt else "")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from html import escape
 
-from controller.effect import nearest
+from controller.effect import nearest, unmoved
 from controller.pages.parts import badge, chip, empty, facts, meter, note, table, text
 from controller.pages.words import ago, asked, cause, change, clock, duration, money, rate, said, share, some, watts
 from controller.web.model import AllocationRow, Binding, MoveRow, Outcome, PlanDiff
@@ -117,8 +117,13 @@ def changes(found: PlanDiff | None) -> str:
         + (f"<span>{_rate(found.rate_per_s)}</span>" if abs(found.rate_per_s or 0.0) >= 0.005 else "")
         + "</div>"
     )
-    rows = "".join(_move(row) for row in found.moves) or note("The same replicas, for another load.")
+    rows = "".join(_move(row) for row in found.moves) or note(_unmoved(found))
     return f'{total}<div class="m-list" style="margin-top:4px">{rows}</div>'
+
+
+def _unmoved(found: PlanDiff) -> str:
+    words = unmoved(found.after.cause, found.before.rate_per_s, found.after.rate_per_s)
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _move(row: MoveRow) -> str:

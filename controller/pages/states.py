@@ -17,6 +17,7 @@ _WORDS = {
     "WaitingForWeights": "Loading weights", "WaitingForGPU": "Waits for GPUs", "NotSeen": "Just submitted",
     "InvalidSpec": "Invalid spec", "Infeasible": "No plan possible", "PlanFailed": "Planning failed",
     "ApplyFailed": "Applying failed", "HardwareFault": "Hardware fault", "NoSpareCapacity": "No spare GPUs",
+    "PartiallyServing": "Serves a part",
 }  # fmt: skip
 
 
@@ -36,6 +37,8 @@ def state_words(row: ServiceRow) -> tuple[str, str]:
         return "warn", "Objective missed"
     if row.ready:
         return ("good", "Serving") if row.replicas or row.replicas_ready else ("soft", "No replicas")
+    if row.reason == "PartiallyServing":
+        return "warn", _WORDS[row.reason]
     return "bad" if row.reason in _HARD else "soft", _WORDS.get(row.reason, spaced(row.reason))
 
 

@@ -15,6 +15,7 @@ from controller.hardware import Offer
 from controller.plan_child import PlanChild, PlanningFailed
 from controller.plans import by_service, read, rows
 from controller.specs import key_of
+from controller.ways_out import as_object, in_groups, nothing
 from controller.web.model_plans import NoPlan, Outcome, PlanDiff, diff, no_plan, outcome
 from controller.web.one_by_one import Busy, Late, OneByOne
 from controller.web.site import Site
@@ -254,21 +255,19 @@ class Explorer:
     def _answer(self, key: str, snapshot: Object, made: Offer, end_s: float) -> "_Found":
         """What the child makes of a snapshot. Raises PlanningFailed, Late."""
         if not snapshot["hardware"]["spec"]["nodeGroups"]:
-            return _Found("infeasible", None, None, NoPlan(_NOTHING, (), "", ()), ())
+            return _Found("infeasible", None, None, no_plan(as_object(nothing(made))), ())
         document = self._plans.do(lambda: self._child.decide(snapshot), end_s)
         spec = document["spec"]
         refused = tuple(RefusalRow(row["recipe"], row["reason"]) for row in spec.get("refused") or ())
-        if spec["status"] not in ("optimal", "feasible"):
-            return _Found(spec["status"], None, None, no_plan(spec.get("infeasible")), refused)
         try:
             plan = read(document)
         except BadInput as error:
             raise PlanningFailed(str(error)) from None
+        if plan.status not in ("optimal", "feasible"):
+            why = None if plan.infeasible is None else no_plan(as_object(in_groups(plan.infeasible, made)))
+            return _Found(spec["status"], None, None, why, refused)
         mine = by_service(plan, made.group_of).get(key, ())
         return _Found(spec["status"], outcome({"allocations": rows(mine)}), spec.get("boundUsdPerHour"), None, refused)
-
-
-_NOTHING = "no open node that others leave free belongs to a group of a ClusterInventory whose GPU type is known"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+from controller.pages.cluster import _findings as findings
 from controller.pages.cluster import _ill as ill
 from controller.pages.cluster import _lost as lost
 from controller.pages.cluster_tiles import groups
@@ -98,7 +99,11 @@ def a_node(name: str, *health: Health, held: int = 0, out: bool = False) -> Node
 def test_gpus_that_are_out_are_not_free_and_one_fault_is_one_whoever_tells_it() -> None:
     rows = [a_node("a", "lost", "ok", "ok", out=True), a_node("b", "ok", "ok", held=1), a_node("c", "faulty", "ok")]
     assert [lost(row) for row in rows] == [3, 0, 1]
-    assert ill(rows) == (2, 2)
+    parts, sure = ill(rows)
+    assert parts == sure == {("a", 0), ("c", 0)}
+    assert findings(parts, sure) == "2 GPUs"
+    assert findings({*parts, ("a", -1)}, sure) == "2 GPUs and 1 node, 1 of them suspected"
+    assert findings({("a", -1)}, ()) == "1 node, suspected"
     context = Context.__new__(Context)
     context.dark, context.tinted = False, {}
     made = groups(context, rows, "load", "", None)

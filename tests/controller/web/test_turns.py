@@ -16,6 +16,8 @@ from controller.web.limits import Buckets, Limits
 from controller.web.one_by_one import Late, OneByOne
 from controller.web.recent import Recent
 from controller.web.turns import Turns
+from planner.plan import Plan
+from planner.spec.plan_file import plan_document
 from tests.controller.web.cluster import a_spec
 from tests.controller.web.served import served
 
@@ -170,7 +172,7 @@ class Slow:
             self.end.wait(30)
             raise PlanningFailed("ended")
         self.left -= 1
-        return {"spec": {"status": "infeasible"}}
+        return plan_document(Plan("infeasible", None, None, None, None, 0.0), "none")
 
     def stop(self) -> None:
         self.end.set()
