@@ -44,7 +44,7 @@ class PlanRound:
     def run(self) -> bool:
         """Plan the most important services that wait; whether more wait."""
         self._aside.keep({key_of(obj) for obj in self._known.items("gpuservices")})
-        batch = self._batch()
+        batch = [self._around(one) for one in self._batch()]
         if not batch:
             return False
         try:
@@ -97,7 +97,7 @@ class PlanRound:
         reason = Reason("nodes_changed", "a service of higher priority needs its places")
         found = [self._wanted(key_of(plan), reason) for plan in self._known.items("plans")]
         lower = [one for one in found if one is not None and one.priority < priority]
-        return [one for one in lower if not self._aside.waits(one.key, _generation(one))]
+        return [self._around(one) for one in lower if not self._aside.waits(one.key, _generation(one))]
 
     def _wanted(self, key: str, reason: Reason) -> Wanted | None:
         """What planning needs to know of a service; None for one that is gone or whose spec is refused."""
@@ -112,8 +112,12 @@ class PlanRound:
         sizes = sizes_to_plan(reason, plan, obj["metadata"].get("generation", 1))
         return Wanted(
             key, obj, reason, rate_per_s, spec.workload.rate_per_s, plan, spec.priority, known.faulty(key), sizes,
-            known.quota(key), stays_per_s(known, key), others(known, key),
+            known.quota(key),
         )  # fmt: skip
+
+    def _around(self, one: Wanted) -> Wanted:
+        """The same with what planning needs to know of it where its load does not fit."""
+        return replace(one, stays_per_s=stays_per_s(self._known, one.key), others=others(self._known, one.key))
 
     def _write_all(self, batch: list[Wanted], answers: list[Answer]) -> None:
         """Write them all, since each took what the others leave."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from controller import names
@@ -139,7 +140,7 @@ class ServiceRound:
             asked_per_s=known.asked.get(key),
         )
         if infeasible and before is not None:
-            return try_again(before, seen, others(known, key), known.clock(), known.settings.laws)
+            return try_again(before, seen, partial(others, known, key), known.clock(), known.settings.laws)
         return judge(before, seen, known.clock(), known.settings.laws)
 
     def _stuck(self, pods: Sequence[Object]) -> bool:

@@ -3,6 +3,7 @@
 Pure but for what `Known` knows.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 
@@ -41,7 +42,7 @@ def others(known: Known, key: str) -> str:
     return sha256(orjson.dumps(sorted(taken.items()))).hexdigest()[:_DIGITS]
 
 
-def try_again(before: Planned, seen: Seen, left: str, now_s: float, laws: Laws) -> Verdict:
+def try_again(before: Planned, seen: Seen, left: Callable[[], str], now_s: float, laws: Laws) -> Verdict:
     """Whether to plan again what did not fit: where there is other hardware, or others left some. `left`: as `others`.
 
     Nothing is moved too often while there is no plan, so new hardware is not waited for. What others do is looked at
@@ -52,7 +53,7 @@ def try_again(before: Planned, seen: Seen, left: str, now_s: float, laws: Laws) 
     known = replace(before, hardware=".".join(parts[:2]))
     if (reason := world(known, seen)) is not None:
         return Verdict(reason)
-    if [left] != parts[2:] and now_s >= before.at_s + laws.cool_down_s:
+    if now_s >= before.at_s + laws.cool_down_s and [left()] != parts[2:]:
         return Verdict(Reason("nodes_changed", "other services hold other GPUs than before"))
     verdict = judge(known, seen, now_s, laws)
     if verdict.reason is not None and verdict.reason.cause in _MORE:

@@ -89,11 +89,13 @@ def test_what_did_not_fit_is_tried_again_for_new_hardware_at_once_and_for_what_o
     before = Planned(10.0, 1000.0, 1, "a.b.c", "p")
     missed = tuple(Sample(1000.0 + 15 * i, 20.0, False) for i in range(1, 100))
     seen = Seen(1, "a.b", "p", missed)
-    assert try_again(before, seen, "c", 2400.0, laws).reason is None  # more of what did not fit does not fit either
-    assert try_again(before, seen, "d", 1001.0, laws).reason is None
+    assert (
+        try_again(before, seen, lambda: "c", 2400.0, laws).reason is None
+    )  # more of what did not fit does not fit either
+    assert try_again(before, seen, lambda: "d", 1001.0, laws).reason is None
     for reason in (
-        try_again(before, seen, "d", 1000.0 + laws.cool_down_s, laws).reason,
-        try_again(before, Seen(1, "a.other", "p"), "c", 1001.0, laws).reason,
+        try_again(before, seen, lambda: "d", 1000.0 + laws.cool_down_s, laws).reason,
+        try_again(before, Seen(1, "a.other", "p"), lambda: "c", 1001.0, laws).reason,
     ):
         assert reason is not None
         assert reason.cause == "nodes_changed"
