@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 import urllib3
@@ -119,13 +119,13 @@ class Api:
         url = path + ("?" + urlencode(query) if query else "")
         for last in (False, True):
             with self._lock:
-                pool, base, token = self._pool, self._configuration.host, self._token()
+                pool, base, token = self._pool, self._base, self._token()
             headers = {"Accept": JSON, "Content-Type": content_type, **({"Authorization": token} if token else {})}
             timeout = urllib3.Timeout(connect=min(_CONNECT_S, timeout_s), read=timeout_s)
             try:
-                answer: urllib3.BaseHTTPResponse = pool.request(
-                    method, base + url, body=data, headers=headers, timeout=timeout, retries=False,
-                    preload_content=whole,
+                answer = pool.urlopen(
+                    method, base + url, body=data, headers=headers, timeout=timeout, retries=False, redirect=False,
+                    assert_same_host=False, preload_content=whole,
                 )  # fmt: skip
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise ApiError(0, "Unreachable", f"{method} {path}: {_why(error)}") from None
@@ -152,7 +152,11 @@ class Api:
             self._configuration = self._configure()
             self._configuration.connection_pool_maxsize = self._connections
             self._configuration.socket_options = tcp_keepalive_socket_options()
-            self._pool = RESTClientObject(self._configuration).pool_manager
+            manager = RESTClientObject(self._configuration).pool_manager
+            # All requests go to one server: the manager, which finds a pool for each, takes as long as the pool does.
+            self._pool: urllib3.HTTPConnectionPool = manager.connection_from_url(self.server)
+            whole = manager.proxy is not None and self._pool.scheme == "http"  # a proxy is told the server as well
+            self._base = self.server if whole else urlsplit(self.server).path.rstrip("/")
             self._read_s = time.monotonic()
 
 
