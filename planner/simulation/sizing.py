@@ -2,14 +2,16 @@
 
 A plan for means gives each kind the sizes that it is best at, and fills it by bounds that are further from the truth
 for some kinds than for others. Percentiles ask for other counts: what a replica of each kind carries is learnt from one
-simulation to the next, beginning at the bounds of the planner and never beyond them.
+simulation to the next, beginning at the bounds of the planner. Those take a request at the upper edge of its range of
+sizes, so that simulation may show a replica to carry more; every plan that is handed out was simulated whole.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from math import ceil, inf
 from operator import mul
+from types import MappingProxyType
 from typing import NamedTuple
 
 from planner.check import violations
@@ -19,7 +21,7 @@ from planner.plan import Allocation, Plan, Profile, Status
 from planner.service import ServiceSpec
 from planner.simulation.bench import MOST_STRAIN, SAME_USD, Bench, Outcomes, confirming, pools_of, simulated, strain
 from planner.simulation.routing import movable, worst_of
-from planner.simulation.run import serves
+from planner.simulation.run import kind_of, serves
 
 _TRIES = 12
 _CHECKED = 200  # of the cheapest counts, by the planner's own check
@@ -39,17 +41,21 @@ class Kind(NamedTuple):
 
 
 class Sized(NamedTuple):
-    """A plan with other counts that holds, and what came of it."""
+    """A plan with other counts that holds, and what came of it.
+
+    `beyond`: kind -> how many times what the planner's bounds let it carry it does; empty where the bounds are kept.
+    """
 
     plan: Plan
     outcomes: Outcomes
+    beyond: Mapping[str, float] = MappingProxyType({})
 
 
 def sized(bench: Bench, plan: Plan, bound_usd_per_hour: float) -> Sized | None:
     """A plan that costs less than one that holds, and holds as well; None where none was found.
 
-    The planner's own check finds nothing in it that it does not find in the plan. No plan for means costs less than
-    `bound_usd_per_hour`.
+    The planner's own check finds nothing in it that it does not find in the plan, but that simulation shows what
+    replicas carry. No plan within the planner's bounds, for means, costs less than `bound_usd_per_hour`.
     """
     if bench.profiled is None or any(one.commitment for one in bench.inventory.node_groups):
         return None  # commitments are paid for anyway: counts do not tell what a plan costs
@@ -60,14 +66,20 @@ def sized(bench: Bench, plan: Plan, bound_usd_per_hour: float) -> Sized | None:
     found: Sized | None = None
     for service in bench.services:
         found = _sized(bench, service, plan if found is None else found.plan, profiles) or found
-    return None if found is None else found._replace(plan=_proved(found.plan, bound_usd_per_hour))
+    if found is None:
+        return None
+    beyond = beyond_bounds(bench.services, found.plan.allocations, profiles)
+    return found._replace(plan=proved(found.plan, bound_usd_per_hour), beyond=beyond)
 
 
 def _sized(bench: Bench, service: ServiceSpec, plan: Plan, profiles: Sequence[Profile]) -> Sized | None:
     kinds = kinds_of(service, plan.allocations, bench.inventory, profiles)
     carries, best = [one.most for one in kinds], None
-    for _ in range(_TRIES if kinds else 0):
+    for turn in range(_TRIES if kinds else 0):
         made = _cheapest(bench, service, plan if best is None else best.plan, profiles, kinds, carries)
+        if made is None and turn == 0:  # the bounds leave nothing cheaper, but simulation was not asked yet
+            carries = [_MOST * one for one in carries]
+            made = _cheapest(bench, service, plan, profiles, kinds, carries)
         if made is None:
             break
         bench.progress(f"sizing {service.name}")
@@ -92,11 +104,12 @@ def _cheapest(
     carries: Sequence[float],
 ) -> Plan | None:
     """The cheapest plan that costs less, should hold, and is as sound."""
-    known = set(violations(plan, bench.services, bench.inventory, profiles))
+    simulated_too = {service.name}
+    known = set(violations(plan, bench.services, bench.inventory, profiles, simulated_too))
     usd = sum(one.usd_per_hour for one in plan.allocations if serves(one, service)) - SAME_USD
     for counts in cheapest_counts(kinds, carries, usd)[:_CHECKED]:
         made = resized(service, plan, kinds, carries, counts)
-        if known.issuperset(violations(made, bench.services, bench.inventory, profiles)):
+        if known.issuperset(violations(made, bench.services, bench.inventory, profiles, simulated_too)):
             return made
     return None
 
@@ -208,14 +221,31 @@ def learnt(
             continue
         hard = worst if worst == inf else max(min(by, worst), _DUST)
         now = max(one.shares.values()) / one.replicas * (MOST_STRAIN / hard) ** (1 / _STEEP)
-        found.append(min(max(now, _LEAST * carried), _MOST * carried, kind.most))
+        found.append(min(max(now, _LEAST * carried), _MOST * carried))
     return found
 
 
-def _proved(plan: Plan, bound_usd_per_hour: float) -> Plan:
-    """The plan as far from the bound as it is."""
+def beyond_bounds(
+    services: Sequence[ServiceSpec], allocations: Sequence[Allocation], profiles: Sequence[Profile]
+) -> dict[str, float]:
+    """Kinds that carry more than the planner's bounds let them -> how many times as much."""
+    load = {(one.service, one.recipe, pool.pool): pool.load for one in profiles for pool in one.pools}
+    found = {}
+    for service in services:
+        rates = service.workload.rates_per_s
+        for one in allocations:
+            if serves(one, service):
+                of = load[one.service, one.recipe, one.pool]
+                ratio = sum(rates[bucket] * of[bucket] * share for bucket, share in one.shares.items()) / one.replicas
+                if ratio > 1 + _DUST:
+                    found[kind_of(one)] = ratio
+    return found
+
+
+def proved(plan: Plan, bound_usd_per_hour: float) -> Plan:
+    """The plan as far from the bound as it is; a plan that costs less shows that it bounds nothing here."""
     usd_per_hour = plan.usd_per_hour or 0.0
-    bound = min(bound_usd_per_hour, usd_per_hour)
+    bound = min(bound_usd_per_hour, usd_per_hour) if usd_per_hour >= bound_usd_per_hour - SAME_USD else 0.0
     gap_ratio = (usd_per_hour - bound) / usd_per_hour if usd_per_hour else 0.0
     status: Status = "feasible" if gap_ratio > _DUST else "optimal"
     return replace(plan, status=status, bound_usd_per_hour=bound, gap_ratio=gap_ratio)
