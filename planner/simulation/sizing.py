@@ -9,7 +9,7 @@ sizes, so that simulation may show a replica to carry more; every plan that is h
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from math import ceil, inf
+from math import ceil, inf, sqrt
 from operator import mul
 from types import MappingProxyType
 from typing import NamedTuple
@@ -74,7 +74,7 @@ def sized(bench: Bench, plan: Plan, bound_usd_per_hour: float) -> Sized | None:
 
 def _sized(bench: Bench, service: ServiceSpec, plan: Plan, profiles: Sequence[Profile]) -> Sized | None:
     kinds = kinds_of(service, plan.allocations, bench.inventory, profiles)
-    carries, best = [one.most for one in kinds], None
+    carries, seen, best = [one.most for one in kinds], [0.0] * len(kinds), None
     for turn in range(_TRIES if kinds else 0):
         made = _cheapest(bench, service, plan if best is None else best.plan, profiles, kinds, carries)
         if made is None and turn == 0:  # the bounds leave nothing cheaper, but simulation was not asked yet
@@ -91,7 +91,8 @@ def _sized(bench: Bench, service: ServiceSpec, plan: Plan, profiles: Sequence[Pr
         harder = max(other, worst) / worst if other > 1 else 1.0
         pools = [harder * one for one in worst_of(pools_of(service, outcomes))]
         mine = harder * strain(outcomes, service)
-        carries = learnt(service, made.allocations, kinds, carries, pools, mine)
+        seen = seen_to_carry(service, made.allocations, kinds, seen, pools, mine)
+        carries = learnt(service, made.allocations, kinds, carries, pools, mine, seen)
     return best
 
 
@@ -206,23 +207,58 @@ def learnt(
     carries: Sequence[float],
     strains: Sequence[float],
     worst: float,
+    seen: Sequence[float],
 ) -> list[float]:
     """What replicas carry, after a try. `strains`: of the service's allocations; `worst`: of all its requests.
+
+    Where replicas were seen to carry less, no more than half of what is between is given up: near what they can carry
+    strain grows without bound, and says little of how far beyond it they are.
+    """
+    found = []
+    for carried, held, one in zip(carries, seen, _tried(service, allocations, kinds, strains, worst), strict=True):
+        if one is None:
+            found.append(carried)
+            continue
+        had, hard = one
+        now = min(max(had * (MOST_STRAIN / hard) ** (1 / _STEEP), _LEAST * carried), _MOST * carried)
+        found.append(max(now, sqrt(held * had)) if held and hard > MOST_STRAIN else now)
+    return found
+
+
+def seen_to_carry(
+    service: ServiceSpec,
+    allocations: Sequence[Allocation],
+    kinds: Sequence[Kind],
+    seen: Sequence[float],
+    strains: Sequence[float],
+    worst: float,
+) -> list[float]:
+    """The most that one of each kind carried in time, after a try; 0 where that is not known, or no longer holds."""
+    found = []
+    for held, one in zip(seen, _tried(service, allocations, kinds, strains, worst), strict=True):
+        had, hard = one or (0.0, 0.0)
+        found.append(max(held, had) if hard <= MOST_STRAIN else held if held < had - _DUST else 0.0)
+    return found
+
+
+def _tried(
+    service: ServiceSpec,
+    allocations: Sequence[Allocation],
+    kinds: Sequence[Kind],
+    strains: Sequence[float],
+    worst: float,
+) -> list[tuple[float, float] | None]:
+    """What one of each kind was given of the load, and how hard it was; None where there was none.
 
     A kind may be under more strain than all requests together are: what is asked for is asked of all.
     """
     mine = [one for one in allocations if serves(one, service)]
-    tried = {(one.recipe, one.node_group): (one, by) for one, by in zip(mine, strains, strict=True)}
-    found = []
-    for kind, carried in zip(kinds, carries, strict=True):
-        one, by = tried.get((kind.of.recipe, kind.of.node_group), (None, 0.0))
-        if one is None:
-            found.append(carried)
-            continue
-        hard = worst if worst == inf else max(min(by, worst), _DUST)
-        now = max(one.shares.values()) / one.replicas * (MOST_STRAIN / hard) ** (1 / _STEEP)
-        found.append(min(max(now, _LEAST * carried), _MOST * carried))
-    return found
+    hard = [worst if worst == inf else max(min(by, worst), _DUST) for by in strains]
+    tried = {
+        (one.recipe, one.node_group): (max(one.shares.values()) / one.replicas, by)
+        for one, by in zip(mine, hard, strict=True)
+    }
+    return [tried.get((kind.of.recipe, kind.of.node_group)) for kind in kinds]
 
 
 def beyond_bounds(

@@ -16,7 +16,17 @@ from planner.show_plan import plan_report
 from planner.simulation.bench import MOST_STRAIN, Bench, strain
 from planner.simulation.run import simulate
 from planner.simulation.show import verified_report
-from planner.simulation.sizing import Kind, beyond_bounds, cheapest_counts, kinds_of, learnt, proved, resized, sized
+from planner.simulation.sizing import (
+    Kind,
+    beyond_bounds,
+    cheapest_counts,
+    kinds_of,
+    learnt,
+    proved,
+    resized,
+    seen_to_carry,
+    sized,
+)
 from planner.simulation.verify import Verified, trials, verified
 from planner.spec.load import load_inventory, load_services
 from tests.planner.factories import LARGE, SMALL, group, inventory, prediction, profile, service
@@ -56,11 +66,22 @@ def test_a_try_tells_what_replicas_carry_beyond_the_planner_s_bound_too() -> Non
     spec, kinds = service(), [a_kind("a", 5.0, most=0.4), a_kind("b", 2.0, most=0.1), a_kind("c", 1.0, most=0.2)]
     carries = [0.3, 0.1, 0.2]
     made = resized(spec, a_plan(*(one.of for one in kinds)), kinds, carries, [2, 4, 0]).allocations
-    found = learnt(spec, made, kinds, carries, [1.2 * MOST_STRAIN, 0.5], 1.3 * MOST_STRAIN)
+    found = learnt(spec, made, kinds, carries, [1.2 * MOST_STRAIN, 0.5], 1.3 * MOST_STRAIN, [0.0] * 3)
     assert found == pytest.approx([0.3 / 1.2**0.5, 1.25 * 0.1, 0.2])
-    less = learnt(spec, made, kinds, carries, [1.2 * MOST_STRAIN, 0.5], MOST_STRAIN)
+    less = learnt(spec, made, kinds, carries, [1.2 * MOST_STRAIN, 0.5], MOST_STRAIN, [0.0] * 3)
     assert less[0] == pytest.approx(0.3)  # harder than its own limit, but all requests together hold
-    assert learnt(spec, made, kinds, carries, [1.0, 0.5], float("inf"))[:2] == pytest.approx([0.24, 0.08])
+    assert learnt(spec, made, kinds, carries, [1.0, 0.5], float("inf"), [0.0] * 3)[:2] == pytest.approx([0.24, 0.08])
+
+
+def test_what_replicas_were_seen_to_carry_bounds_how_far_a_failure_takes_them_back() -> None:
+    """One carried 0.27 in time and not 0.3: the next try is at (0.27 x 0.3)^0.5; b was seen to carry what it has."""
+    spec, kinds = service(), [a_kind("a", 5.0), a_kind("b", 2.0)]
+    made = resized(spec, a_plan(*(one.of for one in kinds)), kinds, [0.3, 0.1], [2, 4]).allocations
+    seen = seen_to_carry(spec, made, kinds, [0.27, 0.05], [30.0, 0.5], 30.0)
+    assert seen == pytest.approx([0.27, 0.1])
+    found = learnt(spec, made, kinds, [0.3, 0.1], [30.0, 0.5], 30.0, seen)
+    assert found == pytest.approx([(0.27 * 0.3) ** 0.5, 0.125])
+    assert seen_to_carry(spec, made, kinds, [0.3, 0.1], [30.0, 30.0], 30.0) == [0.0, 0.0]  # it did not hold again
 
 
 def test_kinds_carry_what_the_planner_says_and_promises_and_sizes_that_one_cannot_serve_leave_none() -> None:
