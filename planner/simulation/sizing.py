@@ -75,11 +75,12 @@ def sized(bench: Bench, plan: Plan, bound_usd_per_hour: float) -> Sized | None:
 def _sized(bench: Bench, service: ServiceSpec, plan: Plan, profiles: Sequence[Profile]) -> Sized | None:
     kinds = kinds_of(service, plan.allocations, bench.inventory, profiles)
     carries, seen, best = [one.most for one in kinds], [0.0] * len(kinds), None
+    alone: dict[str, int] = {}  # kind -> so many of it alone were too few
     for turn in range(_TRIES if kinds else 0):
-        made = _cheapest(bench, service, plan if best is None else best.plan, profiles, kinds, carries)
+        made = _cheapest(bench, service, plan if best is None else best.plan, profiles, kinds, carries, alone)
         if made is None and turn == 0:  # the bounds leave nothing cheaper, but simulation was not asked yet
             carries = [_MOST * one for one in carries]
-            made = _cheapest(bench, service, plan, profiles, kinds, carries)
+            made = _cheapest(bench, service, plan, profiles, kinds, carries, alone)
         if made is None:
             break
         bench.progress(f"sizing {service.name}")
@@ -91,6 +92,9 @@ def _sized(bench: Bench, service: ServiceSpec, plan: Plan, profiles: Sequence[Pr
         harder = max(other, worst) / worst if other > 1 else 1.0
         pools = [harder * one for one in worst_of(pools_of(service, outcomes))]
         mine = harder * strain(outcomes, service)
+        used = [one for one in made.allocations if serves(one, service)]
+        if len(used) == 1 and mine > 1:
+            alone[kind_of(used[0])] = used[0].replicas
         seen = seen_to_carry(service, made.allocations, kinds, seen, pools, mine)
         carries = learnt(service, made.allocations, kinds, carries, pools, mine, seen)
     return best
@@ -103,12 +107,17 @@ def _cheapest(
     profiles: Sequence[Profile],
     kinds: Sequence[Kind],
     carries: Sequence[float],
+    alone: Mapping[str, int],
 ) -> Plan | None:
     """The cheapest plan that costs less, should hold, and is as sound."""
     simulated_too = {service.name}
     known = set(violations(plan, bench.services, bench.inventory, profiles, simulated_too))
     usd = sum(one.usd_per_hour for one in plan.allocations if serves(one, service)) - SAME_USD
+    names = [kind_of(one.of) for one in kinds]
     for counts in cheapest_counts(kinds, carries, usd)[:_CHECKED]:
+        used = [(name, many) for name, many in zip(names, counts, strict=True) if many]
+        if len(used) == 1 and used[0][1] <= alone.get(used[0][0], 0):
+            continue
         made = resized(service, plan, kinds, carries, counts)
         if known.issuperset(violations(made, bench.services, bench.inventory, profiles, simulated_too)):
             return made

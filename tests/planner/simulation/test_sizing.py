@@ -137,7 +137,8 @@ def test_a_kind_is_beyond_its_bound_by_what_its_shares_keep_busy() -> None:
 def test_a_plan_that_costs_less_than_any_within_the_planner_s_bounds_is_not_called_optimal() -> None:
     plan = replace(a_plan(an_allocation("a", 5.0)), usd_per_hour=5.0)
     assert (proved(plan, 5.0).status, proved(plan, 5.0).gap_ratio) == ("optimal", 0.0)
-    assert (proved(plan, 4.0).status, proved(plan, 4.0).gap_ratio) == ("feasible", pytest.approx(0.2))
+    assert proved(plan, 4.0).status == "feasible"
+    assert proved(plan, 4.0).gap_ratio == pytest.approx(0.2)
     cheaper = proved(plan, 6.0)
     assert (cheaper.status, cheaper.bound_usd_per_hour, cheaper.gap_ratio) == ("feasible", 0.0, 1.0)
     told = str(verified_report(Verified(cheaper, 1.0, True, 6.0, (), sized=True, beyond={"a": 1.2})))
