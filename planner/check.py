@@ -1,7 +1,7 @@
 """A plan checked by its own arithmetic, apart from the solver: what it says must hold, or nobody gets to see it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from planner.hardware import Inventory, NodeGroup
 from planner.options import anywhere, site_of, zones_wanted
@@ -16,16 +16,25 @@ Pools = Mapping[tuple[str, Recipe, str], tuple[Profile, PoolProfile]]
 
 
 def violations(
-    plan: Plan, services: Sequence[ServiceSpec], inventory: Inventory, profiles: Sequence[Profile]
+    plan: Plan,
+    services: Sequence[ServiceSpec],
+    inventory: Inventory,
+    profiles: Sequence[Profile],
+    simulated: Collection[str] = (),
 ) -> list[str]:
-    """Everything that the plan promises and does not keep; empty for a sound plan."""
+    """Everything that the plan promises and does not keep; empty for a sound plan.
+
+    `simulated`: names of services whose counts are put to a simulation of the whole plan instead, which tells better
+    what replicas carry than the bounds of `profiles` do. No service that is to survive losses belongs there.
+    """
     pools = {(p.service, p.recipe, pool.pool): (p, pool) for p in profiles for pool in p.pools}
     groups = {group.name: group for group in inventory.node_groups}
     out: list[str] = []
     for service in services:
         mine = [a for a in plan.allocations if a.service == service.name]
         out += _carried(service, mine)
-        out += _capacity(service, mine, pools, groups)
+        out += _served(service, mine, pools)
+        out += [] if service.name in simulated else _capacity(service, mine, pools, groups)
         out += _demands(service, mine, pools, profiles)
         out += _shares(service, mine, groups)
     out += [
@@ -89,6 +98,13 @@ def _carried(service: ServiceSpec, mine: Sequence[Allocation]) -> list[str]:
     return out
 
 
+def _served(service: ServiceSpec, mine: Sequence[Allocation], pools: Pools) -> list[str]:
+    """No pool is given sizes of requests that it cannot serve."""
+    given = {(a.recipe, a.pool, b): None for a in mine for b, share in a.shares.items() if share > 0}
+    unserved = [row for row in given if row[2] not in pools[service.name, row[0], row[1]][1].load]
+    return [f"{service.name}: {recipe} is given {bucket}, which it cannot serve" for recipe, _, bucket in unserved]
+
+
 def _capacity(
     service: ServiceSpec, mine: Sequence[Allocation], pools: Pools, groups: Mapping[str, NodeGroup]
 ) -> list[str]:
@@ -97,10 +113,8 @@ def _capacity(
     for recipe, pool, site in {(a.recipe, a.pool, site_of(service, groups[a.node_group])): None for a in mine}:
         here = [a for a in mine if (a.recipe, a.pool, site_of(service, groups[a.node_group])) == (recipe, pool, site)]
         load = pools[service.name, recipe, pool][1].load
-        unserved = [b for a in here for b, share in a.shares.items() if share > 0 and b not in load]
-        if unserved:
-            out.append(f"{service.name}: {recipe} is given {unserved[0]}, which it cannot serve")
-            continue
+        if any(share > 0 and b not in load for a in here for b, share in a.shares.items()):
+            continue  # said already
         need = _need(service, here, pools)
         have = sum(a.replicas for a in here) - (service.constraints.survive_replicas if need > 0 else 0)
         if need > have * (1 + _TOLERANCE) + _TOLERANCE:

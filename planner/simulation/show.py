@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from planner.show import Report, Table, Words, dollars, percent, watts
+from planner.simulation.bench import SAME_USD
 from planner.simulation.outcome import ClassOutcome, Latency, ServiceOutcome
 from planner.simulation.verify import Verified
 
@@ -103,36 +104,59 @@ def as_json(rows: Sequence[ServiceOutcome]) -> list[Mapping[str, object]]:
 
 def verified_report(made: Verified) -> Report:
     """How a plan that was verified did, and what its headroom costs."""
-    fluid = f"the fluid optimum, {dollars(made.fluid_usd_per_hour)}/h, which is planned for means"
-    if not made.held:
-        words = "The objectives do not hold in simulation, whatever headroom was tried; this is the last plan tried."
-    elif made.added_usd_per_hour <= 0:
-        words = f"Holds every objective in simulation at the cost of {fluid}: no headroom was added."
-    else:
-        added = made.added_usd_per_hour
-        ratio = added / made.fluid_usd_per_hour if made.fluid_usd_per_hour else 0.0
-        headroom = (
-            "With other counts of replicas" if made.sized else f"Planned for {made.factor:.3g} times the rate, and so"
-        )
-        words = (
-            f"{headroom} it holds every objective in simulation: {dollars(added)}/h ({ratio:.1%}) more than {fluid}."
-        )
-    if made.sized:
-        words += (
-            " Counts of replicas were changed to those that hold for the least, and every kind serves all sizes alike;"
-            " the gap is to the best plan for means."
-        )
-    elif made.held and made.moves:
-        words += " Load was moved from replicas under strain to others that have room."
     found: list[Words | Table] = [
         Words(""),
-        Words(words, style="bold"),
+        Words(_verdict(made), style="bold"),
         Words("Without --verify a plan is for percentiles, by bounds: another problem, and so another cheapest plan."),
         Words("BUSY above is the share of what replicas can carry within the objective, not of their time."),
     ]
     for name, rows in made.outcomes:
         found += [Words(""), *report(f"Simulated under {name}", rows)]
     return found
+
+
+def _verdict(made: Verified) -> str:
+    """What a plan costs beside the fluid optimum, and how it came to be; the dollars are those of the plan."""
+    if not made.held:
+        return "The objectives do not hold in simulation, whatever headroom was tried; this is the last plan tried."
+    words = _cost(made)
+    if made.sized:
+        counts = (
+            "Counts of replicas were changed to those that hold for the least, and every kind serves all sizes alike"
+        )
+        return f"{words} {counts}; {_gap(made)}"
+    if made.factor != 1:
+        words += f" What is proved of it is proved at {made.factor:.3g} times the rate."
+    return f"{words} Load was moved from replicas under strain to others that have room." if made.moves else words
+
+
+def _cost(made: Verified) -> str:
+    costs, added, fluid = dollars(made.usd_per_hour), made.added_usd_per_hour, made.fluid_usd_per_hour
+    means = "which is planned for means"
+    if abs(added) <= SAME_USD:
+        return f"Holds every objective in simulation at the cost of the fluid optimum, {costs}/h, {means}: no headroom."
+    ratio = abs(added) / fluid if fluid else 0.0
+    headroom = (
+        "With other counts of replicas" if made.sized else f"Planned for {made.factor:.3g} times the rate, and so"
+    )
+    beside = f"{dollars(abs(added))}/h ({ratio:.1%}) {'more' if added > 0 else 'less'}"
+    return (
+        f"{headroom} it holds every objective in simulation for {costs}/h: "
+        f"{beside} than the fluid optimum, {dollars(fluid)}/h, {means}."
+    )
+
+
+def _gap(made: Verified) -> str:
+    """What the gap of a sized plan is to, and the evidence where its counts are below the planner's bounds."""
+    gap = "the gap is to the best plan for means"
+    if not made.beyond:
+        return f"{gap}."
+    kinds = " and ".join(f"{kind} {ratio:.2f} times" for kind, ratio in made.beyond.items())
+    shown = f"Simulation shows that replicas carry more than the planner's bounds let them: {kinds} as much."
+    known = (
+        f"{gap} within the planner's bounds" if made.plan.bound_usd_per_hour else "nothing is proved of what costs less"
+    )
+    return f"{known}. {shown}"
 
 
 def verified_json(made: Verified) -> Mapping[str, object]:
@@ -144,5 +168,6 @@ def verified_json(made: Verified) -> Mapping[str, object]:
         "addedUsdPerHour": made.added_usd_per_hour,
         "loadMoved": made.moves > 0 and not made.sized,
         "countsChanged": made.sized,
+        "beyondBounds": dict(made.beyond),
         "simulations": [{"source": name, "services": as_json(rows)} for name, rows in made.outcomes],
     }

@@ -5,8 +5,8 @@ until every percentile holds under every trial; before that, load moves from kin
 after that counts of replicas are changed where fewer dollars do.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -50,8 +50,9 @@ class Verified:
     """A plan and how it did. `factor`: of the rate that was planned for; `fluid_usd_per_hour`: of the fluid optimum.
 
     `held`: whether every objective holds under every trial. `moves`: how often load was moved between kinds. `sized`:
-    whether counts of replicas were changed after that. What the allocations predict is what was simulated, at the
-    percentiles of the objectives.
+    whether counts of replicas were changed after that. `beyond`: kinds of a sized plan -> how many times what the
+    planner's bounds let them carry they do, as simulation shows. What the allocations predict is what was simulated, at
+    the percentiles of the objectives.
     """
 
     plan: Plan
@@ -61,6 +62,7 @@ class Verified:
     outcomes: Outcomes
     moves: int = 0
     sized: bool = False
+    beyond: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def usd_per_hour(self) -> float:
@@ -124,7 +126,7 @@ def _sized(bench: Bench, held: Verified, first: Verified) -> Verified:
     allocations = tuple(_predicting(bench.services, found.plan.allocations, found.outcomes))
     unknown = tuple({**held.plan.one_type, **dict.fromkeys(held.plan.one_type_unknown)})  # what they cost when sized
     plan = replace(found.plan, allocations=allocations, one_type={}, one_type_unknown=unknown)
-    return replace(held, plan=plan, factor=1.0, outcomes=found.outcomes, sized=True)
+    return replace(held, plan=plan, factor=1.0, outcomes=found.outcomes, sized=True, beyond=found.beyond)
 
 
 class _Try(NamedTuple):

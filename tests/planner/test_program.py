@@ -125,6 +125,20 @@ def test_the_checker_counts_gpus_at_rest() -> None:
     ]
 
 
+def test_the_checker_leaves_counts_to_simulation_where_it_is_told_so_and_nothing_else() -> None:
+    """One replica where 1.8 are busy: too few by the bounds; a size that it cannot serve stays wrong."""
+    hardware = inventory()
+    plan = decided([service()], [profile()], hardware)
+    few = replace(plan, allocations=tuple(replace(one, replicas=1) for one in plan.allocations))
+    assert violations(few, [service()], hardware, [profile()]) == [
+        "chat: G1 needs 1.800000 replicas and has 1 after the loss to survive"
+    ]
+    assert violations(few, [service()], hardware, [profile()], {"chat"}) == []
+    [wrong] = violations(few, [service()], hardware, [profile(load={SMALL: 0.1})], {"chat"})
+    assert "G1 is given" in wrong
+    assert "which it cannot serve" in wrong
+
+
 def test_surviving_one_replica_costs_one_replica() -> None:
     plan = decided([service(survive_replicas=1)], [profile()], inventory())
 

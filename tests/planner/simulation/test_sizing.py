@@ -16,7 +16,17 @@ from planner.show_plan import plan_report
 from planner.simulation.bench import MOST_STRAIN, Bench, strain
 from planner.simulation.run import simulate
 from planner.simulation.show import verified_report
-from planner.simulation.sizing import Kind, cheapest_counts, kinds_of, learnt, resized, sized
+from planner.simulation.sizing import (
+    Kind,
+    beyond_bounds,
+    cheapest_counts,
+    kinds_of,
+    learnt,
+    proved,
+    resized,
+    seen_to_carry,
+    sized,
+)
 from planner.simulation.verify import Verified, trials, verified
 from planner.spec.load import load_inventory, load_services
 from tests.planner.factories import LARGE, SMALL, group, inventory, prediction, profile, service
@@ -48,16 +58,30 @@ def test_kinds_share_every_size_as_they_carry_it_and_cost_what_their_replicas_do
     assert [one.busy_ratio for one in made.allocations] == pytest.approx([0.6 / 0.8, 1.0])
 
 
-def test_a_try_tells_what_replicas_carry_and_none_is_thought_to_carry_more_than_its_bound() -> None:
-    """Strain grows with the square of load: at 1.2 times as much as may be, a replica carries 1 / 1.2^0.5 of it."""
+def test_a_try_tells_what_replicas_carry_beyond_the_planner_s_bound_too() -> None:
+    """Strain grows with the square of load: at 1.2 times as much as may be, a replica carries 1 / 1.2^0.5 of it.
+
+    One with room is thought to carry a quarter more, whatever its bound (0.1).
+    """
     spec, kinds = service(), [a_kind("a", 5.0, most=0.4), a_kind("b", 2.0, most=0.1), a_kind("c", 1.0, most=0.2)]
     carries = [0.3, 0.1, 0.2]
     made = resized(spec, a_plan(*(one.of for one in kinds)), kinds, carries, [2, 4, 0]).allocations
-    found = learnt(spec, made, kinds, carries, [1.2 * MOST_STRAIN, 0.5], 1.3 * MOST_STRAIN)
-    assert found == pytest.approx([0.3 / 1.2**0.5, 0.1, 0.2])
-    less = learnt(spec, made, kinds, carries, [1.2 * MOST_STRAIN, 0.5], MOST_STRAIN)
+    found = learnt(spec, made, kinds, carries, [1.2 * MOST_STRAIN, 0.5], 1.3 * MOST_STRAIN, [0.0] * 3)
+    assert found == pytest.approx([0.3 / 1.2**0.5, 1.25 * 0.1, 0.2])
+    less = learnt(spec, made, kinds, carries, [1.2 * MOST_STRAIN, 0.5], MOST_STRAIN, [0.0] * 3)
     assert less[0] == pytest.approx(0.3)  # harder than its own limit, but all requests together hold
-    assert learnt(spec, made, kinds, carries, [1.0, 0.5], float("inf"))[:2] == pytest.approx([0.24, 0.08])
+    assert learnt(spec, made, kinds, carries, [1.0, 0.5], float("inf"), [0.0] * 3)[:2] == pytest.approx([0.24, 0.08])
+
+
+def test_what_replicas_were_seen_to_carry_bounds_how_far_a_failure_takes_them_back() -> None:
+    """One carried 0.27 in time and not 0.3: the next try is at (0.27 x 0.3)^0.5; b was seen to carry what it has."""
+    spec, kinds = service(), [a_kind("a", 5.0), a_kind("b", 2.0)]
+    made = resized(spec, a_plan(*(one.of for one in kinds)), kinds, [0.3, 0.1], [2, 4]).allocations
+    seen = seen_to_carry(spec, made, kinds, [0.27, 0.05], [30.0, 0.5], 30.0)
+    assert seen == pytest.approx([0.27, 0.1])
+    found = learnt(spec, made, kinds, [0.3, 0.1], [30.0, 0.5], 30.0, seen)
+    assert found == pytest.approx([(0.27 * 0.3) ** 0.5, 0.125])
+    assert seen_to_carry(spec, made, kinds, [0.3, 0.1], [30.0, 30.0], 30.0) == [0.0, 0.0]  # it did not hold again
 
 
 def test_kinds_carry_what_the_planner_says_and_promises_and_sizes_that_one_cannot_serve_leave_none() -> None:
@@ -78,11 +102,59 @@ def test_a_plan_with_too_much_headroom_is_made_cheaper_holds_and_is_sound() -> N
     fluid, roomy = a_plan_for(spec, hardware, 1.0), a_plan_for(spec, hardware, 1.5)
     made = sized(a_bench(spec, hardware), roomy, fluid.usd_per_hour or 0.0)
     assert made is not None
-    assert (fluid.usd_per_hour or 0) <= (made.plan.usd_per_hour or 0) < 0.8 * (roomy.usd_per_hour or 0)
+    assert (made.plan.usd_per_hour or 0) <= (fluid.usd_per_hour or 0) < 0.8 * (roomy.usd_per_hour or 0)
     assert made.plan.usd_per_hour == pytest.approx(sum(one.usd_per_hour for one in made.plan.allocations))
     assert strain(made.outcomes) <= MOST_STRAIN
-    assert violations(made.plan, [spec], hardware, offered(spec, hardware)) == []
-    assert made.plan.gap_ratio == pytest.approx(1 - (fluid.usd_per_hour or 0) / (made.plan.usd_per_hour or 1))
+    assert violations(made.plan, [spec], hardware, offered(spec, hardware), {spec.name}) == []
+    assert made.beyond  # what it costs less is what simulation shows replicas to carry beyond the planner's bounds
+    assert made.plan.bound_usd_per_hour == 0.0
+
+
+def test_replicas_carry_beyond_the_planner_s_bounds_where_simulation_shows_it_and_the_report_says_so() -> None:
+    """By bounds that let a replica carry two thirds of what the planner's do, the plan's counts are too few."""
+    spec, hardware = a_chat(), two_types()
+    strict = [dearer(one, 1.5) for one in offered(spec, hardware)]
+    roomy = a_plan_for(spec, hardware, 1.5)
+    made = sized(replace(a_bench(spec, hardware), profiled=lambda _: strict), roomy, 0.0)
+    assert made is not None
+    assert (made.plan.usd_per_hour or 0.0) < 0.8 * (roomy.usd_per_hour or 0.0)
+    assert strain(made.outcomes) <= MOST_STRAIN
+    assert made.beyond == beyond_bounds([spec], made.plan.allocations, strict)
+    assert max(made.beyond.values()) > 1.0
+    assert len(violations(made.plan, [spec], hardware, strict)) == len(made.beyond)
+    assert violations(made.plan, [spec], hardware, strict, {spec.name}) == []
+    verdict = str(verified_report(Verified(made.plan, 1.0, True, 1.0, made.outcomes, sized=True, beyond=made.beyond)))
+    assert all(f"{kind} {ratio:.2f} times" in verdict for kind, ratio in made.beyond.items())
+
+
+def test_a_kind_is_beyond_its_bound_by_what_its_shares_keep_busy() -> None:
+    """10 requests/s keep 1.8 replicas busy, half of them 0.9; by bounds that ask for 1.5 times as many 1.35."""
+    mine = [an_allocation("a", 1.0, replicas=1), an_allocation("b", 1.0, replicas=2)]
+    assert beyond_bounds([service()], mine, [profile()]) == {}
+    found = beyond_bounds([service()], mine, [dearer(profile(), 1.5)])
+    assert found == {"G1 serve in a": pytest.approx(1.35)}
+
+
+def test_a_plan_that_costs_less_than_any_within_the_planner_s_bounds_is_not_called_optimal() -> None:
+    plan = replace(a_plan(an_allocation("a", 5.0)), usd_per_hour=5.0)
+    assert (proved(plan, 5.0).status, proved(plan, 5.0).gap_ratio) == ("optimal", 0.0)
+    assert proved(plan, 4.0).status == "feasible"
+    assert proved(plan, 4.0).gap_ratio == pytest.approx(0.2)
+    cheaper = proved(plan, 6.0)
+    assert (cheaper.status, cheaper.bound_usd_per_hour, cheaper.gap_ratio) == ("feasible", 0.0, 1.0)
+    told = str(verified_report(Verified(cheaper, 1.0, True, 6.0, (), sized=True, beyond={"a": 1.2})))
+    assert "$5.00/h: $1.00/h (16.7%) less than the fluid optimum, $6.00/h" in told
+    assert "nothing is proved of what costs less" in told
+
+
+def test_the_report_says_the_dollars_of_the_plan_and_at_which_rate_they_are_proved() -> None:
+    plan = replace(a_plan(an_allocation("a", 6.17)), usd_per_hour=6.17)
+    told = str(verified_report(Verified(plan, 1.03, True, 6.16, ())))
+    assert "for $6.17/h: $0.01/h (0.2%) more than the fluid optimum, $6.16/h" in told
+    assert "proved at 1.03 times the rate" in told
+    same = str(verified_report(Verified(replace(plan, usd_per_hour=6.165), 1.0, True, 6.165 - 1e-9, (), sized=True)))
+    assert "at the cost of the fluid optimum, $6.17/h" in same or "at the cost of the fluid optimum, $6.16/h" in same
+    assert "$6.17" not in same or "$6.16" not in same
 
 
 @pytest.mark.parametrize("limit", ["gpus", "watts"])
@@ -114,7 +186,7 @@ def test_a_verified_plan_has_other_counts_where_the_first_that_holds_has_too_muc
     assert made.sized
     assert made.usd_per_hour < 0.8 * (much.usd_per_hour or 0)
     assert made.fluid_usd_per_hour == little.usd_per_hour
-    assert violations(made.plan, [spec], hardware, offered(spec, hardware)) == []
+    assert violations(made.plan, [spec], hardware, offered(spec, hardware), {spec.name}) == []
     others = simulate([spec], made.plan.allocations, hardware, trials([spec], None, seed=5)[0])
     assert all(one.met and not one.account.refused for one in others)
     assert "Counts of replicas were changed" in str(verified_report(made))
@@ -130,6 +202,12 @@ def test_plans_stay_as_they_are_where_commitments_are_paid_for_or_nothing_is_kno
     assert sized(a_bench(spec, held), a_plan_for(spec, held, 1.5), 0.0) is None
     bench = replace(a_bench(spec, hardware), profiled=None)
     assert sized(bench, a_plan_for(spec, hardware, 1.5), 0.0) is None
+
+
+def dearer(of: Profile, factor: float) -> Profile:
+    """A recipe of which so many times as many replicas are thought to be needed."""
+    pools = (replace(one, load={bucket: factor * load for bucket, load in one.load.items()}) for one in of.pools)
+    return replace(of, pools=tuple(pools))
 
 
 def a_kind(name: str, usd: float, most: float = 1.0, limit: int = 20) -> Kind:
