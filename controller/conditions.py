@@ -118,9 +118,10 @@ def _degraded(facts: Facts, causes: Iterable[Cause]) -> Said:
 
 
 def _when_missed(facts: Facts) -> str:
-    """What was said when the objective began to be missed: figures that move are no change of a status."""
+    """What was said when the objective of this spec began to be missed: figures that move change no status."""
     rows = (facts.service.get("status") or {}).get("conditions") or ()
-    told = (row for row in rows if (row["type"], row["status"], row["reason"]) == ("Degraded", "True", "SLOMissed"))
+    now = ("Degraded", "True", "SLOMissed", facts.service["metadata"].get("generation"))
+    told = (row for row in rows if (row["type"], row["status"], row["reason"], row.get("observedGeneration")) == now)
     return next((str(row["message"]) for row in told), "")
 
 

@@ -118,7 +118,10 @@ class Planner:
         return answers
 
     def _partly(self, refused: Answer, fleet: Fleet, freed: Sequence[str], least_per_s: float = 0.0) -> Answer:
-        """As much of the load of a service that runs as what is left carries, where that is more than a rate."""
+        """As much of the load of a service that runs as what is left carries, where that is more than a rate.
+
+        Nobody is asked to approve it where the places go to a service of higher priority: all of them go else.
+        """
         one, above = refused.wanted, 1.0
         least = least_per_s / one.planned_per_s if one.planned_per_s else 1.0
         for part in _PARTS if one.old is not None and _ran(one.old["spec"]) else ():
@@ -135,9 +138,12 @@ class Planner:
         return refused
 
     def _part(self, refused: Answer, fleet: Fleet, freed: Sequence[str], part: float) -> Answer | None:
-        """A plan for a part of a load; None where it does not fit either."""
+        """A plan for a part of a load; None where it does not fit either, or no answer comes."""
         part_per_s = part * refused.wanted.planned_per_s
-        (found,) = self._decide([replace(refused.wanted, rate_per_s=part_per_s)], fleet, freed)
+        try:
+            (found,) = self._decide([replace(refused.wanted, rate_per_s=part_per_s)], fleet, freed)
+        except PlanningFailed:  # what is known of the whole stands, and so do the answers for others
+            return None
         if found.infeasible is not None:
             return None
         return replace(refused, decision=found.decision, allocations=found.allocations, part_per_s=part_per_s)
@@ -234,7 +240,7 @@ def enacted(fresh: Object, old: Object, running: Sequence[Running], epoch: int) 
         # A plan in the middle of a move must not take what is ready now for what may be: that would sink step by step.
         ready = max(capacity_per_s((one.kind, one.ready) for one in running), floor_of(old))
         spec["floorPerSecond"] = min(carried_for(old), carried_for(fresh), ready)
-        if "infeasible" not in old:
+        if "infeasible" not in old and "partPerSecond" not in old:  # a part is nothing to go back to
             spec["previous"] = {
                 key: old[key] for key in ("decisionId", "planned", "allocations", "usdPerHour") if key in old
             }

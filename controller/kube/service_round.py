@@ -58,10 +58,11 @@ class ServiceRound:
     ) -> None:
         self._known, self._applier, self._ask_plan, self._again, self._tell = known, applier, ask_plan, again, tell
         self._unmade, self._around = unmade, Around(known, applier, again)
-        self._begun_s = known.clock()  # nothing was heard before
+        self._begun_s: float | None = None
 
     def run(self, key: str) -> None:
         """Look at one service and write what differs."""
+        self._begun_s = self._begun_s or self._known.clock()  # nothing is heard before somebody leads
         obj = self._known.service(key)
         if obj is None:
             self._known.forget(key)
@@ -230,7 +231,7 @@ class ServiceRound:
 
     def _unheard(self, pods: Sequence[Object], verdict: Verdict, now_s: float) -> bool:
         """Whether nothing could be heard yet: nobody listens, or process or replicas just began."""
-        since_s = max(self._begun_s, ready_since_s(pods))
+        since_s = max(self._begun_s or 0.0, ready_since_s(pods))
         settings = self._known.settings
         return not settings.hears or (verdict.stale and now_s - since_s < settings.laws.stale_s)
 

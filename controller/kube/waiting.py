@@ -18,7 +18,7 @@ from controller.laws import Laws
 from controller.plans import service_key
 from controller.trigger import Planned, Reason, Seen, Verdict, judge, world
 
-_MORE = ("rate_step", "rate_up", "slo_missed", "overrun")  # than what did not fit
+_MORE = ("rate_step", "rate_up")  # than what did not fit
 _DIGITS = 12
 
 
@@ -47,15 +47,21 @@ def try_again(before: Planned, seen: Seen, left: Callable[[], str], now_s: float
 
     Nothing is moved too often while there is no plan, so new hardware is not waited for. What others do is looked at
     once in a cool-down, or two that do not fit would have each other planned for ever. More than what did not fit does
-    not fit either.
+    not fit either, and is planned for as soon as something else is a reason.
     """
     parts = before.hardware.split(".", 2)
     known = replace(before, hardware=".".join(parts[:2]))
-    if (reason := world(known, seen)) is not None:
-        return Verdict(reason)
-    if now_s >= before.at_s + laws.cool_down_s and [left()] != parts[2:]:
-        return Verdict(Reason("nodes_changed", "other services hold other GPUs than before"))
-    verdict = judge(known, seen, now_s, laws)
+    # A part of what is needed misses the objective as a matter of course.
+    calm = replace(seen, samples=tuple(replace(one, slo_met=None) for one in seen.samples), overruns=frozenset())
+    verdict, more_per_s = judge(known, calm, now_s, laws), None
     if verdict.reason is not None and verdict.reason.cause in _MORE:
-        return Verdict(stale=verdict.stale)
-    return verdict if verdict.reason is not None or verdict.stale else Verdict()
+        more_per_s = verdict.reason.rate_per_s
+        verdict = judge(replace(known, rate_per_s=more_per_s or known.rate_per_s), calm, now_s, laws)
+    reason = world(known, seen)
+    if reason is None and now_s >= before.at_s + laws.cool_down_s and [left()] != parts[2:]:
+        reason = Reason("nodes_changed", "other services hold other GPUs than before")
+    if reason is None and verdict.reason is not None and verdict.reason.cause not in _MORE:
+        reason = verdict.reason
+    if reason is None:
+        return Verdict(held=verdict.held if verdict.stale else "", stale=verdict.stale)
+    return Verdict(replace(reason, rate_per_s=reason.rate_per_s or more_per_s), stale=verdict.stale)

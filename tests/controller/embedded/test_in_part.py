@@ -89,9 +89,7 @@ def test_what_did_not_fit_is_tried_again_for_new_hardware_at_once_and_for_what_o
     before = Planned(10.0, 1000.0, 1, "a.b.c", "p")
     missed = tuple(Sample(1000.0 + 15 * i, 20.0, False) for i in range(1, 100))
     seen = Seen(1, "a.b", "p", missed)
-    assert (
-        try_again(before, seen, lambda: "c", 2400.0, laws).reason is None
-    )  # more of what did not fit does not fit either
+    assert try_again(before, seen, lambda: "c", 2400.0, laws).reason is None  # more does not fit either
     assert try_again(before, seen, lambda: "d", 1001.0, laws).reason is None
     for reason in (
         try_again(before, seen, lambda: "d", 1000.0 + laws.cool_down_s, laws).reason,
@@ -99,3 +97,17 @@ def test_what_did_not_fit_is_tried_again_for_new_hardware_at_once_and_for_what_o
     ):
         assert reason is not None
         assert reason.cause == "nodes_changed"
+
+
+def test_misses_and_a_load_that_rises_hide_no_budget_and_are_planned_for_with_the_next_reason() -> None:
+    laws = Laws()
+    before = Planned(10.0, 1000.0, 1, "a.b.c", "p", power="p1")
+    missed = tuple(Sample(1000.0 + 15 * i, 20.0, False) for i in range(1, 100))
+    lower = try_again(before, Seen(1, "a.b", "p", missed, power="p2"), lambda: "c", 2400.0, laws).reason
+    assert lower is not None
+    assert lower.cause == "power_changed"
+    node = try_again(before, Seen(1, "a.other", "p", missed, power="p1"), lambda: "c", 2400.0, laws).reason
+    assert node is not None
+    assert node.cause == "nodes_changed"
+    assert node.rate_per_s is not None
+    assert node.rate_per_s > 15.0
