@@ -112,6 +112,16 @@ def test_the_time_of_a_condition_moves_with_its_state_alone() -> None:
     assert said(second, "RebalanceHeld")["lastTransitionTime"] == "2026-03-01T13:00:00Z"
 
 
+def test_what_is_said_of_a_miss_stays_while_it_lasts_and_is_said_anew_of_another_spec() -> None:
+    first = conditions.status(known(slo="Missed", missed="p99 TTFT 812 ms over 500 ms"))
+    served = {**SERVICE, "status": first}
+    second = conditions.status(known(service=served, slo="Missed", missed="p99 TTFT 640 ms over 500 ms"))
+    assert said(second, "Degraded") == said(first, "Degraded")
+    meta = {**SERVICE["metadata"], "generation": SERVICE["metadata"]["generation"] + 1}
+    other = known(service={**served, "metadata": meta}, slo="Missed", missed="p99 TPOT 50 ms over 40 ms")
+    assert said(conditions.status(other), "Degraded")["message"] == "p99 TPOT 50 ms over 40 ms"
+
+
 def test_while_a_new_spec_is_planned_what_serves_is_ready_for_the_old_one() -> None:
     newer = {"metadata": {**SERVICE["metadata"], "generation": 2}}
     status = conditions.status(known(service=newer))

@@ -1,13 +1,19 @@
 """A service whose load does not fit as a whole any more serves the part that does, and says so."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
+
+from controller.demand import Fleet
 from controller.embedded.world import World
+from controller.kube.planning import Answer, Planner, Wanted
 from controller.kube.waiting import try_again
 from controller.laws import Laws
-from controller.trigger import Planned, Sample, Seen
+from controller.plan_child import PlanChild, PlanningFailed
+from controller.trigger import Planned, Reason, Sample, Seen
 from tests.controller.embedded.a_world import SERVICES, ready, run, status, submit, told
+from tests.controller.running import a_body
 
 Make = Callable[..., World]
 TWO_TYPES = (
@@ -111,3 +117,19 @@ def test_misses_and_a_load_that_rises_hide_no_budget_and_are_planned_for_with_th
     assert node.cause == "nodes_changed"
     assert node.rate_per_s is not None
     assert node.rate_per_s > 15.0
+
+
+def test_a_part_of_which_no_answer_comes_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = a_body("low", 240.0)
+    refused = Answer(Wanted("default/low", service, Reason("spec_changed", ""), None, 240.0, None, 0, frozenset()), "d")
+    asked: list[float | None] = []
+
+    def fails(_: Planner, batch: Sequence[Wanted], *__: object) -> list[Answer]:
+        asked.extend(one.rate_per_s for one in batch)
+        raise PlanningFailed("no answer within 300 s")
+
+    monkeypatch.setattr(Planner, "_decide", fails)
+    fleet = Fleet((), (), (), (), (), {}, lambda _: None)
+    planner = Planner(PlanChild(), lambda: fleet, lambda *_: None)
+    assert planner._part(refused, fleet, (), 0.5) is None
+    assert asked == [120.0]
