@@ -60,6 +60,8 @@ def verdict(plan: Plan, simulated: bool = False) -> Words:
         proof = "proved optimal" if plan.status == "optimal" else f"gap {plan.gap_ratio or 0:.2%}"
         proof += " for means" if simulated else ""
         bound = "" if plan.status == "optimal" else f", no plan costs less than {dollars(plan.bound_usd_per_hour)}/h"
+        if plan.status == "feasible" and not plan.bound_usd_per_hour:  # fewer replicas than a plan for means has
+            proof, bound = "shown by simulation", ", nothing is proved of what costs less"
         cost = f"{dollars(plan.usd_per_hour)}/h, {proof}{bound}"
         text = f"{cost}; {watts(plan.power_w)} at full load; {plan.solve_s:.2f} CPU s"
         return Words(text, "bold green" if plan.status == "optimal" else "bold yellow")
@@ -71,7 +73,7 @@ def verdict(plan: Plan, simulated: bool = False) -> Words:
 
 def _stopped(plan: Plan, gap_ratio: float, time_limit_s: float | None) -> list[Words]:
     """Why the search ended before the proof, and how to go on."""
-    if plan.status not in ("feasible", "unknown"):
+    if plan.status not in ("feasible", "unknown") or (plan.status == "feasible" and not plan.bound_usd_per_hour):
         return []
     if plan.status == "feasible" and (plan.gap_ratio or 0.0) <= gap_ratio:
         return [Words(f"Stopped at the gap asked for, --gap={gap_ratio:g}; a smaller one looks longer.")]
