@@ -5,12 +5,18 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller.web.asking import LOCAL, CaFile, Server, TokenFile, run, the_client
 from planner.errors import BadInput
+
+if TYPE_CHECKING:
+    from controller.approval import Waiting
 
 DIFFERS, FAILED = 3, 4
 Kubeconfig = Annotated[
@@ -124,25 +130,55 @@ def approve(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    server: Server = "",
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
 ) -> None:
     """Let a plan that waits for a person be applied (services with approval: Manual).
 
-    Example: muster approve team-a/chat --decision 1b42ebb885a9
+    It is said to the Muster of --server or MUSTER_SERVER, else to the cluster of the kubeconfig, which needs no server;
+    without a kubeconfig to the Muster of this machine (muster up).
+
+    Examples: muster approve team-a/chat --decision 1b42ebb885a9
+
+              muster approve chat --server http://127.0.0.1:8080
     """
-    from controller.approval import approved, waiting
     from controller.kube.rest import connect
 
-    api = connect(kubeconfig, context)
     space, _, name = ("default/" + service if "/" not in service else service).partition("/")
-    plan = waiting(api, space, name)
+    if kubeconfig is None and context is None:
+        try:
+            api = None if server else connect(None, None)
+        except BadInput:  # there is none: as for the other commands it is the Muster of this machine
+            api = None
+    else:
+        api = connect(kubeconfig, context)
+    if api is not None:
+        from controller.approval import approved, waiting
+
+        _approve(
+            f"{space}/{name}", decision, yes, partial(waiting, api, space, name), partial(approved, api, space, name)
+        )
+        return
+    from controller.web.approving import approved_at, waiting_at
+
+    with the_client(server or LOCAL, token_file, ca_file) as client:
+        ask, say = partial(waiting_at, client, space, name), partial(approved_at, client, space, name)
+        run(lambda: _approve(f"{space}/{name}", decision, yes, ask, say))
+
+
+def _approve(
+    key: str, decision: str, yes: bool, waiting: "Callable[[], Waiting]", approved: Callable[[str], None]
+) -> None:
+    plan = waiting()
     if decision and decision != plan.decision:
         raise BadInput(f"--decision: got {decision}, allowed: {plan.decision}, which is what waits now")
     typer.echo("\n".join(plan.words))
     if not yes and not decision and not _agreed():
         typer.echo(f"nothing was approved; to say it in one go: --decision {plan.decision}", err=True)
         raise typer.Exit(DIFFERS)
-    approved(api, space, name, plan.decision)
-    typer.echo(f"{space}/{name}: decision {plan.decision} is approved")
+    approved(plan.decision)
+    typer.echo(f"{key}: decision {plan.decision} is approved")
 
 
 def install(

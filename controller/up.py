@@ -167,7 +167,7 @@ def tokens(options: Options, now_s: float) -> tuple[Tokens, str]:
 
 
 def events_since(site: Site, seen: set[str]) -> list[Mapping[str, Any]]:
-    """Events that were not seen yet, in order; they are from now on."""
+    """Events that were not seen yet, or not as often, in order; they are from now on."""
     path = site.served.need("events").path()
     found = [one for one in site.objects.request("GET", path)["items"] if _mark(one) not in seen]
     seen.update(map(_mark, found))
@@ -175,4 +175,5 @@ def events_since(site: Site, seen: set[str]) -> list[Mapping[str, Any]]:
 
 
 def _mark(event: Mapping[str, Any]) -> str:
-    return f"{event['metadata']['uid']}"
+    """One that is told again is the same object with a higher count."""
+    return f"{event['metadata']['uid']} {(event.get('series') or {}).get('count', 1)}"

@@ -94,7 +94,7 @@ def narrate(
     """Say what happens until it is to end: events as they come, and now and then how the fleet does."""
     seen: set[str] = set()
     events_since(made.site, seen)
-    said_s = 0.0
+    said_s, since_s = 0.0, made.world.now_s
     played = story is not None and is_over(story, made.world.store.said(STORY), made.world.now_s)
     if played and exit_after:
         return
@@ -104,7 +104,8 @@ def narrate(
             say(f"{_time(made.world.now_s)}  {event['reason']:<{_WIDTH}}  {about}: {event.get('note', '')}")
         if story is not None and time.monotonic() - said_s > _STATUS_S:
             said_s = time.monotonic()
-            say(f"{_time(made.world.now_s)}  {_fleet(made)}")
+            say(f"{_time(made.world.now_s)}  {_fleet(made, since_s)}")
+            since_s = made.world.now_s
         if story is not None and not played and is_over(story, made.world.store.said(STORY), made.world.now_s):
             if exit_after:
                 return
@@ -112,18 +113,39 @@ def narrate(
             say(over(again))
 
 
-def _fleet(made: Embedded) -> str:
+def _fleet(made: Embedded, since_s: float) -> str:
+    """How the fleet does; of requests since the line before, as the last minute alone may have missed all that was."""
+
     def last(metric: str) -> float | None:
         return made.world.history.latest(metric).get("")
 
-    attained, used, total = last("attainment_ratio"), last("gpus_used"), last("gpus_total")
+    attained, used, total = attained_ratio(made, since_s), last("gpus_used"), last("gpus_total")
     parts = [
         f"${last('usd_per_hour') or 0.0:,.2f}/h",
         f"{(last('power_w') or 0.0) / 1000:.1f} kW",
         f"{used or 0:.0f} of {total or 0:.0f} GPUs",
-        "no requests yet" if attained is None else f"{attained:.1%} of requests within the objective",
+        "no requests"
+        if attained is None
+        else f"{_share(attained)} of requests within the objective since the last line",
     ]
     return "· " + ", ".join(parts)
+
+
+def attained_ratio(made: Embedded, since_s: float) -> float | None:
+    """The share of requests within the objective since a time, of all services; None where none was measured."""
+    history, now_s = made.world.history, made.world.now_s
+    came, held = 0.0, 0.0
+    for service in history.latest("attainment_ratio"):
+        rates = dict(history.series("rate_per_s", service, since_s, now_s)) if service else {}
+        ratios = history.series("attainment_ratio", service, since_s, now_s) if service else ()
+        came += sum(rates.get(at_s, 0.0) for at_s, _ in ratios)
+        held += sum(rates.get(at_s, 0.0) * ratio for at_s, ratio in ratios)
+    return held / came if came else None
+
+
+def _share(ratio: float) -> str:
+    """Never 100 % where a request missed."""
+    return f"{ratio:.1%}" if ratio == 1.0 else f"{min(ratio, 0.999):.1%}"
 
 
 def _time(at_s: float) -> str:

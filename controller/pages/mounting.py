@@ -1,5 +1,6 @@
 """Puts the pages on an application: their paths, who may see them, and signing in."""
 
+import logging
 from collections.abc import Callable
 from html import escape
 from typing import Any, TypeVar
@@ -40,6 +41,7 @@ _YEAR = "public, max-age=31536000, immutable"
 
 def mount(app: FastAPI, secret: str) -> None:
     """Add the pages to an application that `controller.web.app.make_app` made. `secret` signs cookies of NiceGUI's."""
+    logging.getLogger("nicegui").addFilter(_is_ours_to_tell)
     web: Web = app.state.web
     sessions, glance = Sessions(web.tokens), Glance(KEEP_S)
     seen = _Seen(web, sessions, glance)
@@ -115,6 +117,11 @@ def fleet(viewer: Viewer) -> bool:
 def anyone(viewer: Viewer) -> bool:
     """Whoever is known."""
     return True
+
+
+def _is_ours_to_tell(record: logging.LogRecord) -> bool:
+    """Whoever asks for a page that is not there is told so; the terminal, where a story may be told, is not."""
+    return not record.getMessage().endswith(" not found")
 
 
 class _Seen:

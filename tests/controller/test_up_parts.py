@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from controller.story import Story, load
-from controller.up import STORY
-from controller.up_parts import beginning, is_over, midnight_s, narrate, start_s
+from controller.up import STORY, events_since
+from controller.up_parts import attained_ratio, beginning, is_over, midnight_s, narrate, start_s
 
 DEMO = Path(__file__).parents[2] / "deploy" / "examples" / "demo.yaml"
 AGAIN = "muster up --demo --fresh"
@@ -28,7 +28,9 @@ class Made:
     def __init__(self, told: Any, now_s: float, speed: float = 1.0) -> None:
         self.told, self.failed, self.address, self.token = told, None, "http://127.0.0.1:1", ""
         self.options = SimpleNamespace(speed=speed)
-        self.world = SimpleNamespace(now_s=now_s, store=self, history=SimpleNamespace(latest=lambda metric: {}))
+        self.world = SimpleNamespace(
+            now_s=now_s, store=self, history=SimpleNamespace(latest=lambda metric: {}, series=lambda *asked: ())
+        )
         self.site = SimpleNamespace(
             served=SimpleNamespace(need=lambda plural: SimpleNamespace(path=lambda: "")),
             objects=SimpleNamespace(request=lambda method, path: {"items": []}),
@@ -72,3 +74,28 @@ def test_the_end_of_the_day_is_said_once(story: Story) -> None:
 
     narrate(made, story, ended, say, False, AGAIN)
     assert [line for line in said if AGAIN in line] == [f"The day has been played; `{AGAIN}` plays it again"]
+
+
+def test_an_event_that_is_counted_up_again_is_told_again() -> None:
+    made: Any = Made(None, 0.0)
+    event = {"metadata": {"uid": "u", "resourceVersion": "1"}, "reason": "SLOMissed", "note": "chat"}
+    found = [event]
+    made.site.objects.request = lambda method, path: {"items": found}
+    seen = set[str]()
+    assert (len(events_since(made.site, seen)), len(events_since(made.site, seen))) == (1, 0)
+    found[:] = [{**event, "series": {"count": 2}}]
+    assert (len(events_since(made.site, seen)), len(events_since(made.site, seen))) == (1, 0)
+
+
+def test_a_line_says_the_share_of_requests_since_the_one_before() -> None:
+    made: Any = Made(None, 120.0)
+    kept = {
+        ("rate_per_s", "chat"): ((60.0, 10.0), (120.0, 30.0)),
+        ("attainment_ratio", "chat"): ((60.0, 0.5), (120.0, 1.0)),
+    }
+    made.world.history = SimpleNamespace(
+        latest=lambda metric: {"": 1.0, "chat": 1.0}, series=lambda metric, of, start_s, end_s: kept[metric, of]
+    )
+    assert attained_ratio(made, 0.0) == pytest.approx((10 * 0.5 + 30 * 1.0) / 40)
+    made.world.history.latest = lambda metric: {}
+    assert attained_ratio(made, 0.0) is None
