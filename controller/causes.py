@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -13,6 +13,8 @@ from controller.cluster import Hold, Node, Running, Target
 from controller.pods import Trouble
 from controller.redact import shown
 from controller.trigger import Verdict
+from controller.unplaced import UNTRIED
+from planner.units import counted
 
 Object: TypeAlias = Mapping[str, Any]
 PlanState = Literal["unplanned", "solving", "solved", "infeasible", "awaiting_approval", "failed"]
@@ -156,7 +158,7 @@ def moves_of(facts: Facts) -> list[str]:
         for name in sorted(told.keys() | want.keys())
         if told.get(name, 0) != want.get(name, 0)
     ]
-    return said + ([f"{leaving} replicas leave"] if leaving else [])
+    return said + ([f"{counted(leaving, 'replica')} leave{'s' * (leaving == 1)}"] if leaving else [])
 
 
 def causes_of(facts: Facts) -> list[Cause]:
@@ -202,7 +204,9 @@ def _of_pods(facts: Facts) -> list[Cause]:
     found = [(one, False) for one in (*map(pods.refusal, facts.workloads), *facts.unmade)]
     for pod in facts.pods:
         if pods.kind_of(pod) in (*wanted, ""):
-            found.append((pods.trouble(pod, facts.now), (pod.get("status") or {}).get("phase") == "Failed"))
+            found.append(
+                (_by_room(facts, pod, pods.trouble(pod, facts.now)), (pod.get("status") or {}).get("phase") == "Failed")
+            )
     known = [(one, ended) for one, ended in found if one is not None]
     live = any(not ended and one.reason in HARD for one, ended in known)
     groups: dict[str, list[pods.Trouble]] = {}
@@ -210,6 +214,22 @@ def _of_pods(facts: Facts) -> list[Cause]:
         if not (ended and live):
             groups.setdefault(one.reason, []).append(one)
     return [_grouped(facts, troubles) for troubles in groups.values()]
+
+
+def _by_room(facts: Facts, pod: Object, found: Trouble | None) -> Trouble | None:
+    """The same, and where no scheduler says why a pod has no place, what the nodes' free GPUs say."""
+    if found is None or found.text != UNTRIED:
+        return found
+    need, kind = pods.gpus(pod), next((one.kind for one in facts.targets if one.kind.name == pods.kind_of(pod)), None)
+    if kind is None or fits(facts.nodes, kind.node_group, need):
+        return found
+    text = f"needs {counted(need, 'GPU')} in one node of {kind.node_group}, none has {'it' if need == 1 else 'them'}"
+    return replace(found, reason="WaitingForGPU", text=text)
+
+
+def fits(nodes: Sequence[Node], group: str, gpus: int) -> bool:
+    """Whether a node of a group has so many GPUs free, or none is known."""
+    return not nodes or any(node.free >= gpus for node in nodes if node.group == group)
 
 
 def _grouped(facts: Facts, troubles: Sequence[pods.Trouble]) -> Cause:

@@ -112,6 +112,9 @@ def _degraded(facts: Facts, causes: Iterable[Cause]) -> Said:
     hard = [cause for cause in causes if cause.reason in HARD and cause.reason not in of_plan]
     if hard:
         return "True", hard[0].reason, hard[0].text
+    waits = [cause for cause in causes if cause.reason in ("WaitingForGPU", "Unschedulable")]
+    if waits and not any(one.ready for one in facts.running):  # there is no place for anything of it
+        return "True", waits[0].reason, waits[0].text
     if facts.slo.lower().startswith("missed"):
         return "True", "SLOMissed", _when_missed(facts) or facts.missed or f"latency objectives: {facts.slo}"
     return "False", "NoFault", "nothing fails"

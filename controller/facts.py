@@ -9,7 +9,7 @@ from typing import Any
 
 from controller import names
 from controller.demand import Fleet, budgets, hardware, prices
-from controller.hardware import group_of, groups_of, node_gpus
+from controller.hardware import group_of, groups_of, node_gpus, node_size
 from controller.quotas import Limit, limits
 
 Object = Mapping[str, Any]
@@ -50,7 +50,7 @@ def facts(
     most: dict[str, int] = {}
     for node in nodes:
         if group := group_of(node, groups):
-            most[group] = max(most.get(group, 0), node_gpus(node))
+            most[group] = max(most.get(group, 0), node_size(node))  # a fault makes no other kinds
     fleet = Fleet(inventories, (), nodes, (), (), {}, gpu_of_product)
     return Facts(
         groups=groups,

@@ -134,6 +134,12 @@ def node_gpus(node: Object) -> int:
     return int(((node.get("status") or {}).get("allocatable") or {}).get(GPU_RESOURCE, 0))
 
 
+def node_size(node: Object) -> int:
+    """GPUs that a node has, with those that its device plugin has withdrawn."""
+    status = node.get("status") or {}
+    return max(node_gpus(node), int((status.get("capacity") or {}).get(GPU_RESOURCE, 0)))
+
+
 def nodes_of(nodes: Iterable[Object], groups: Mapping[str, Object], held: Mapping[str, int]) -> tuple[Node, ...]:
     """The nodes that belong to a group, as the rollout sees them."""
     found = []

@@ -9,6 +9,7 @@ from controller.redact import shown
 Object: TypeAlias = Mapping[str, Any]
 
 GPU = "nvidia.com/gpu"
+UNTRIED = "waits for the scheduler"
 
 
 def unplaced(pod: Object, placed: Object, gpus: int) -> tuple[str, str] | None:
@@ -19,7 +20,7 @@ def unplaced(pod: Object, placed: Object, gpus: int) -> tuple[str, str] | None:
     if placed.get("reason") == "SchedulingGated" or gates:
         return "Queued", f"waits at gate {', '.join(one['name'] for one in gates) or 'of its queue'}"
     if placed.get("status") != "False":
-        return "Starting", "waits for the scheduler"
+        return "Starting", UNTRIED
     words = str(placed.get("message") or placed.get("reason") or "no reason given").partition(" preemption:")[0]
     if "persistentvolumeclaim" in words.lower():
         return "VolumeUnavailable", shown(_claims(words))

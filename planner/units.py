@@ -186,3 +186,8 @@ def show_percentile(ratio: float) -> str:
 def rate_words(per_s: float) -> str:
     """A rate to three figures, never in powers of ten: 0.25, 13.7, 4,000."""
     return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}" if per_s >= 1e-4 or not per_s else f"{per_s:.6f}"
+
+
+def counted(count: int, what: str) -> str:
+    """`1 GPU`, `2 GPUs`."""
+    return f"{count:,} {what}{'s' * (count != 1)}"

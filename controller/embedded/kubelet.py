@@ -7,6 +7,7 @@ from typing import Any
 from controller.embedded.api import EmbeddedApi
 from controller.embedded.paths import SERVED
 from controller.embedded.scheduler import indices
+from controller.hardware import GPU_RESOURCE, node_gpus, node_size
 from controller.status import is_ready
 from controller.when import seconds, text
 
@@ -38,6 +39,17 @@ def tend(api: EmbeddedApi, care: Care, now_s: float) -> None:
         if status is not None:
             meta = pod["metadata"]
             api.request("PUT", SERVED.need("pods").path(meta["namespace"], meta["name"], "status"), {"status": status})
+
+
+def withdraw(api: EmbeddedApi, gone: Mapping[str, Collection[int]]) -> None:
+    """What device plugins do: nodes offer no GPUs that their drivers have lost, or plans would count on them."""
+    for node in api.store.items("nodes"):
+        name, status = node["metadata"]["name"], node.get("status") or {}
+        offers = node_size(node) - len(gone.get(name, ()))
+        if node_gpus(node) != offers:
+            left = {**(status.get("allocatable") or {}), GPU_RESOURCE: str(offers)}
+            path = SERVED.need("nodes").path("", name, "status")
+            api.request("PUT", path, {"status": {**status, "allocatable": left}})
 
 
 def started_s(pod: Object) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 from controller import names
 from controller.embedded.api import EmbeddedApi
 from controller.embedded.paths import SERVED
-from controller.hardware import gpus_of, holds, is_open, node_gpus
+from controller.hardware import gpus_of, holds, is_open, node_size
 from controller.kube.rest import MERGE
 from controller.when import text
 
@@ -40,7 +40,7 @@ def seats(pods: Sequence[Object], nodes: Sequence[Object], broken: Mapping[str, 
         for node in nodes:
             name = node["metadata"]["name"]
             out = taken.get(name, set()) | broken.get(name, frozenset())
-            free = [index for index in range(node_gpus(node)) if index not in out]
+            free = [index for index in range(node_size(node)) if index not in out]
             if len(free) >= wanted and _takes(node, pod):
                 best.append((len(free) - wanted, name, tuple(free[:wanted])))
         if best:

@@ -16,7 +16,7 @@ import orjson
 from controller.embedded.agents import Ailment, Load, SimulatedAgent, agent_of, meaning, uuid_of
 from controller.embedded.api import EmbeddedApi
 from controller.embedded.history import SeriesHistory
-from controller.embedded.kubelet import Care, tend
+from controller.embedded.kubelet import Care, tend, withdraw
 from controller.embedded.loop import Loop
 from controller.embedded.recording import rows
 from controller.embedded.replicas import holders
@@ -24,7 +24,7 @@ from controller.embedded.scheduler import bind, seats
 from controller.embedded.serving import TRAFFIC, Serving
 from controller.embedded.store import Store
 from controller.embedded.workloads import reconcile
-from controller.hardware import node_gpus
+from controller.hardware import node_size
 from controller.kube.known import Settings
 from controller.kube.node_round import NodeSettings
 from controller.kube.view import kind_of
@@ -117,7 +117,7 @@ class World:
         row = self.store.get(("nodes", "", node))
         if row is None:
             raise BadInput(f"node: got {node!r}, allowed: a node of the cluster")
-        count = node_gpus({"status": {"allocatable": row.body["status"]["capacity"]}})
+        count = node_size(row.body)
         if not 0 <= gpu < count:
             raise BadInput(f"gpu: got {gpu}, allowed on {node}: 0 to {count - 1}")
         made = _ailment(kind, xid, factor)
@@ -182,6 +182,7 @@ class World:
             ills = self.ills()
             stopped = {node: frozenset(g for g, ill in gpus.items() if ill.stops) for node, gpus in ills.items()}
             gone = {node: frozenset(g for g, ill in gpus.items() if ill.gone) for node, gpus in ills.items()}
+            withdraw(self.api, gone)
             reconcile(self.api)
             for seat in seats(self.store.items("pods"), self.store.items("nodes"), gone):
                 bind(self.api, seat, self.now_s)

@@ -14,7 +14,6 @@ from controller.conditions import status
 from controller.demand import faulty
 from controller.effect import in_part
 from controller.events import of_change
-from controller.hardware import gpus_of
 from controller.kube.applier import Applier
 from controller.kube.around import CLAIMS, Around
 from controller.kube.cache import WORKLOADS
@@ -22,7 +21,7 @@ from controller.kube.known import Known
 from controller.kube.planning import enacted, gone_back
 from controller.kube.unmade import Unmade
 from controller.kube.view import running
-from controller.kube.waiting import others, try_again
+from controller.kube.waiting import cornered, others, stuck, try_again, unplaced
 from controller.manifests.service import foreign_scalers
 from controller.manifests.workload import Made
 from controller.plans import planned
@@ -40,7 +39,6 @@ Tell = Callable[[Object, str, str], None]
 
 _CHILDREN = ("plans", *WORKLOADS, "services", "configmaps", "poddisruptionbudgets", "httproutes", CLAIMS)
 _SCALERS = ("horizontalpodautoscalers", "scaledobjects")
-_STUCK_S = 60.0
 _FINISH_S = 600.0
 
 
@@ -124,7 +122,7 @@ class ServiceRound:
         known, facts = self._known, self._known.facts()
         before = planned(plan) if plan is not None else None
         infeasible = plan is not None and plan["spec"].get("infeasible") is not None
-        waits = infeasible or self._stuck(pods)
+        waits = infeasible or stuck(known, pods)
         counted = facts.counted if waits or before is None else before.hardware.partition(".")[2]
         seen = Seen(
             generation=obj["metadata"].get("generation", 1),
@@ -142,12 +140,8 @@ class ServiceRound:
         )
         if infeasible and before is not None:
             return try_again(before, seen, partial(others, known, key), known.clock(), known.settings.laws)
-        return judge(before, seen, known.clock(), known.settings.laws)
-
-    def _stuck(self, pods: Sequence[Object]) -> bool:
-        """Whether a pod with GPUs found no place for a while."""
-        now_s = self._known.clock()
-        return any(now_s - seconds(pod["metadata"]["creationTimestamp"]) > _STUCK_S for pod in _unplaced(pods))
+        verdict = judge(before, seen, known.clock(), known.settings.laws)
+        return cornered(known, verdict, before, pods, known.made(obj, plan)) if waits else verdict
 
     def _planning(self, key: str, obj: Object, plan: Object | None) -> Planning:
         reason, spec = self._known.wanted().get(key), {} if plan is None else plan["spec"]
@@ -189,7 +183,7 @@ class ServiceRound:
             planning=self._planning(key, obj, plan),
             targets=tuple(Target(_bare(one.kind), one.replicas) for one in made),
             running=tuple(replace(one, kind=_bare(one.kind)) for one in counted if one is not None),
-            nodes=known.nodes() if _unplaced(pods) else (),
+            nodes=known.nodes() if unplaced(pods) else (),
             pods=pods,
             workloads=workloads,
             unmade=self._not_made(workloads, by_kind, now_s),
@@ -285,12 +279,6 @@ class ServiceRound:
             self._again(f"service/{key}", 2.0)
         else:
             self._applier.finalizer(obj, present=False)
-
-
-def _unplaced(pods: Sequence[Object]) -> list[Object]:
-    """Pods with GPUs that no node was found for."""
-    waiting = [pod for pod in pods if not pod["spec"].get("nodeName") and not pod["metadata"].get("deletionTimestamp")]
-    return [pod for pod in waiting if gpus_of(pod)]
 
 
 def _bare(kind: Kind) -> Kind:

@@ -3,23 +3,60 @@
 Pure but for what `Known` knows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import orjson
 
 from controller.capacity import capacity_per_s
-from controller.hardware import held_by_node
+from controller.causes import fits
+from controller.hardware import gpus_of, held_by_node
 from controller.kube.cache import WORKLOADS
 from controller.kube.counting import runs
 from controller.kube.known import Known
 from controller.laws import Laws
+from controller.manifests.workload import Made
 from controller.plans import service_key
+from controller.pods import kind_of
 from controller.trigger import Planned, Reason, Seen, Verdict, judge, world
+from controller.when import seconds
+from planner.units import counted
 
+Object = Mapping[str, Any]
+_STUCK_S = 60.0
 _MORE = ("rate_step", "rate_up")  # than what did not fit
 _DIGITS = 12
+
+
+def unplaced(pods: Sequence[Object]) -> list[Object]:
+    """Pods with GPUs that no node was found for."""
+    waiting = [pod for pod in pods if not pod["spec"].get("nodeName") and not pod["metadata"].get("deletionTimestamp")]
+    return [pod for pod in waiting if gpus_of(pod)]
+
+
+def stuck(known: Known, pods: Sequence[Object]) -> list[Object]:
+    """Pods with GPUs that found no place for a while."""
+    now_s = known.clock()
+    return [pod for pod in unplaced(pods) if now_s - seconds(pod["metadata"]["creationTimestamp"]) > _STUCK_S]
+
+
+def cornered(
+    known: Known, verdict: Verdict, before: Planned | None, pods: Sequence[Object], made: Sequence[Made]
+) -> Verdict:
+    """The verdict, or to plan again what was planned where no node has room for it now, once in a cool-down.
+
+    Others may have taken what the plan counted on, a part of each node, with as many GPUs free as before.
+    """
+    if verdict.reason is not None or before is None or known.clock() < before.at_s + known.settings.laws.cool_down_s:
+        return verdict
+    groups, nodes = {one.name: one.kind.node_group for one in made}, known.nodes()
+    for pod in stuck(known, pods):
+        group, gpus = groups.get(kind_of(pod)), gpus_of(pod)
+        if group is not None and not pod["spec"].get("schedulingGates") and not fits(nodes, group, gpus):
+            return Verdict(Reason("nodes_changed", f"no node of {group} has {counted(gpus, 'GPU')} free any more"))
+    return verdict
 
 
 def stays_per_s(known: Known, key: str) -> float:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller import conditions, pods
+from controller import conditions, names, pods
 from controller.causes import ORDER, Facts, Planning
-from controller.cluster import Kind, Running, Target
+from controller.cluster import Kind, Node, Running, Target
 from controller.crds.kinds import ServiceStatus
 from controller.crds.reasons import CONDITIONS, REASONS
 from controller.redact import shown
@@ -304,3 +304,25 @@ def test_a_service_that_serves_without_a_plan_for_what_is_asked_says_both() -> N
     assert status["why"].startswith("what fits carries 5 of 9; 2 nodes more in h100s would do")
     none = conditions.status(replace(known, running=(Running(kind, 2, 2, 0),)))
     assert said(none, "Ready")["reason"] == "Infeasible"
+
+
+def waiting_pod(name: str) -> dict[str, Any]:
+    """A pod of two GPUs that no scheduler has said anything of."""
+    limits = {"resources": {"limits": {"nvidia.com/gpu": "2"}}}
+    meta = {"name": name, "labels": {names.KIND: KIND.name}}
+    return {"metadata": meta, "spec": {"containers": [limits]}, "status": {"phase": "Pending"}}
+
+
+def test_a_pod_that_no_nodes_free_gpus_hold_waits_for_gpus_though_no_scheduler_says_so() -> None:
+    of_one = tuple(Node(f"n{i}", "l4s", 4, 3) for i in range(3))
+    facts = known(running=(Running(KIND, 2),), pods=[waiting_pod("a"), waiting_pod("b")], nodes=of_one)
+    status = conditions.status(facts)
+    ready, degraded = said(status, "Ready"), said(status, "Degraded")
+    assert (ready["status"], ready["reason"]) == ("False", "WaitingForGPU")
+    assert "needs 4 L4 in l4s, 3 free, at most 1 in a node" in ready["message"]
+    assert "pod a: needs 2 GPUs in one node of l4s, none has them (and 1 more)" in ready["message"]
+    assert (degraded["status"], degraded["reason"]) == ("True", "WaitingForGPU")
+    some = conditions.status(replace(facts, running=(Running(KIND, 2, 1, 1),)))
+    assert said(some, "Degraded")["status"] == "False"
+    room = conditions.status(replace(facts, nodes=(*of_one, Node("n3", "l4s", 4, 2))))
+    assert said(room, "Ready")["reason"] == "Starting"
