@@ -91,8 +91,8 @@ class Drawer:
         self._faults.show(_faults(tile, found.now_s))
         self._placed.show(_placed(self._made, row, tile))
         power, warm, busy = found.series
-        cap = tile.cap_w or tile.limit_w
-        limit = None if cap is None else Limit(f"limit {watts(cap)}{'' if tile.service else ' while idle'}", cap)
+        # a limit of an idle GPU is of this moment alone: across what it drew before it would read as broken
+        limit = Limit(f"limit now {watts(tile.cap_w)}", tile.cap_w) if tile.cap_w and tile.service else None
         dark = self._made.dark
         self._charts[0].show(lines([Line("power", power, area=True)], "watts", found.span, dark=dark, limit=limit))
         self._charts[1].show(lines([Line("temperature", warm, colour=1)], "celsius", found.span, dark=dark))

@@ -70,7 +70,7 @@ def _group(name: str, rows: Sequence[NodeRow], look: _Look) -> str:
         f'<span class="m-note">{some(len(rows), "node")}, {held} of {total} GPUs in use</span></div>'
     )
     nodes = "".join(_node(row, look) for row in rows)
-    label, wide = f"Node group {escape(name)}", (156 if look.small else 246) * len(rows) - 10
+    label, wide = f"Node group {escape(name)}", (156 if look.small else 370) * len(rows) - 10
     css = "m-nodes small" if look.small else "m-nodes"
     return f'<section aria-label="{label}" style="width:{wide}px">{head}<div class="{css}">{nodes}</div></section>'
 
@@ -118,8 +118,8 @@ def _tile(tile: GpuTile, look: _Look, out: bool) -> str:
     sign = icon(STATES[state][1]) if ill or (look.colour == "health" and not look.small) else ""
     shown = word if tile.health in ("faulty", "lost") else figures[look.colour] or ("ok" if tile.health == "ok" else "")
     mark = f"<i class=m-{state}>{sign}</i>" if sign else ""
-    head = f"<b>{mark if look.small else text(shown)}</b>"
-    holds = "" if look.small else f"<span>{mark}{text(holder)}</span>"
+    head = f"<b>{mark if look.small else mark + text(shown)}</b>"
+    holds = "" if look.small else f"<span>{text(holder)}</span>"  # the whole width is the name's
     return (
         f'<button id="gpu-{escape(tile.node)}-{tile.index}" class="{css}" style="{_ground(tile, look.colour)}{bar}" '
         f'title="{name}" aria-label="{name}" onclick="{call}">{head}{holds}</button>'

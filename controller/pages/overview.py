@@ -1,18 +1,17 @@
 """Overview: cost, power, objectives and GPUs at a glance, the services, and what changed last and why."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from controller.kube.rest import ApiError
 from controller.pages import overview_charts as drawn
 from controller.pages import parts
 from controller.pages.context import Context, Points
+from controller.pages.headline import headline
 from controller.pages.live import Html, Stat, card, charted, grid, static
-from controller.pages.states import state_of, state_words, why_of
+from controller.pages.overview_changes import changes as changed
+from controller.pages.states import state_of, state_words, waits_words, why_of
 from controller.pages.words import (
-    ago,
-    cause,
-    change,
     count,
     model_name,
     money,
@@ -21,10 +20,10 @@ from controller.pages.words import (
     share,
     short,
     some,
-    time_of,
     watts,
 )
-from controller.web.model import Change, DomainRow, GpuCount, Overview, ServiceRow, diff, domains, overview
+from controller.web.model import Change, DomainRow, GpuCount, Outcome, Overview, ServiceRow, diff, domains, overview
+from controller.web.model_plans import outcome
 from controller.web.problems import Refused
 
 _WELL_OVER = 1.1  # of the planned rate: what is closer is the noise that plans leave room for
@@ -49,6 +48,7 @@ class Seen:
     changes: Sequence[Change]
     asking: frozenset[str]
     tints: Mapping[str, int]
+    waits: Mapping[str, Outcome] = field(default_factory=dict)  # plans that wait for a person, by service
 
 
 def load(made: Context) -> Seen:
@@ -61,7 +61,14 @@ def load(made: Context) -> Seen:
     series = {one: made.series(*one, *span) for one in wanted}
     held = made.view("domains", domains) if fleet else ()
     asking = frozenset(row.key for row in rows if _asks(made, row.key))
-    return Seen(now, fleet, rows, held, span, series, _recent(made, now, rows), asking, made.tinted)
+    return Seen(
+        now, fleet, rows, held, span, series, _recent(made, now, rows), asking, made.tinted, _waiting(made, rows)
+    )
+
+
+def _waiting(made: Context, rows: Sequence[ServiceRow]) -> dict[str, Outcome]:
+    found = {row.key: made.site.known.plan(row.key) for row in rows if row.awaits_approval}
+    return {key: outcome(one["spec"]["proposal"]) for key, one in found.items() if one and one["spec"].get("proposal")}
 
 
 def _asks(made: Context, key: str) -> bool:
@@ -97,10 +104,10 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
         ]
     with grid("repeat(3, minmax(0, 1fr))"):
         attained, cost, power = (
-            charted(made, 150, head, label, keyed)
+            charted(made, 120, head, label, keyed)
             for head, label, keyed in (
                 ("Requests within the objective", "Share of requests within the objective over time", _KEYED),
-                ("Cost by service", "Dollars an hour over time", _KEYED),
+                ("Cost of what runs, by service", "Dollars an hour over time", _KEYED),
                 ("Power of all nodes", "Power drawn over time", ""),
             )
         )
@@ -111,37 +118,15 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
             changes = Html(made, "m-fill")
 
     def show(seen: Seen) -> None:
-        title.show(f'<h1 class="m-title">Overview</h1>{_headline(seen)}')
+        title.show(f'<h1 class="m-title">Overview</h1>{headline(seen)}')
         _tiles(tiles, seen)
         attained.show(drawn.attained(seen, made.dark))
         cost.show(drawn.cost(seen, made.dark))
         power.show(drawn.power(seen, made.dark))
         table.show(_services(made, seen))
-        changes.show(_changes(made, seen))
+        changes.show(changed(made, seen))
 
     return show
-
-
-def _headline(seen: Seen) -> str:
-    """The worst that there is to say, or that there is nothing."""
-    missed = [short(row.key) for row in seen.rows if row.slo == "Missed"]
-    waits = [short(row.key) for row in seen.rows if row.awaits_approval]
-    if missed:
-        return parts.badge("bad", f"{', '.join(missed[:3])} {'misses' if len(missed) == 1 else 'miss'} the objective")
-    if seen.fleet and seen.now.nodes_out:
-        return parts.badge("bad", f"{some(seen.now.nodes_out, 'node')} out for faults")
-    over = [row.name for row in seen.domains if (row.drawn_w or 0.0) > row.budget_w]
-    if over:
-        return parts.badge("bad", f"{', '.join(over[:3])} over the power budget")
-    if waits:
-        return parts.badge("warn", f"a plan of {', '.join(waits[:3])} waits for approval")
-    asking = [row for row in seen.rows if row.key in seen.asking and (row.replicas or not row.ready)]
-    unseen = [short(row.key) for row in asking if row.slo != "Met"]
-    if len(unseen) == len(asking):
-        return parts.badge("soft", "no objective is observed yet") if unseen else ""
-    if unseen:
-        return parts.badge("soft", f"the objective of {', '.join(unseen[:3])} is not observed yet")
-    return parts.badge("good", "every objective is held")
 
 
 def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
@@ -152,7 +137,7 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
         return [value for _, value in seen.series.get((metric, ""), ())][-40:]
 
     mine = sum(row.usd_per_hour for row in seen.rows)
-    cost.show(money(mine), some(sum(row.replicas for row in seen.rows), "replica"), line=line("usd_per_hour"))
+    cost.show(money(mine), _costs(seen, mine, line("usd_per_hour")), line=line("usd_per_hour"))
     held = now.attainment_ratio if seen.fleet else None
     attained.show(share(held), "of requests in the last minute", line=line("attainment_ratio"))
     served = sum(row.ready for row in seen.rows)
@@ -173,6 +158,12 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
         power.show(watts(now.power_w), words, ratio=(tight.drawn_w or 0.0) / tight.budget_w)
     total = now.gpus_total
     gpus.show(f"{now.gpus_used} of {total:,}", _busy(now), ratio=now.gpus_used / total if total else 0.0)
+
+
+def _costs(seen: Seen, planned: float, runs: Sequence[float]) -> str:
+    """What the figure counts, and what is drawn where that differs: what runs now comes and goes after the plans."""
+    words = f"GPUs of {some(sum(row.replicas for row in seen.rows), 'planned replica')}"
+    return words + (f"; {money(runs[-1])} run now" if runs and abs(runs[-1] - planned) >= 0.005 else "")
 
 
 def _busy(now: Overview) -> str:
@@ -207,8 +198,12 @@ def _services(made: Context, seen: Seen) -> str:
         for row in rows
     ]
     heads = ("Service", "State", "Model", "Replicas", "Rate of planned", "In time", "Cost")
-    under = [parts.folded(*_why(row)) for row in rows]
+    under = [_asked(row, seen.waits) or parts.folded(*_why(row)) for row in rows]
     return parts.table(heads, cells, (3, 4, 5, 6), "Services", under)
+
+
+def _asked(row: ServiceRow, waits: Mapping[str, Outcome]) -> str:
+    return parts.text(waits_words(waits[row.key])) if row.key in waits else ""
 
 
 def _why(row: ServiceRow) -> tuple[str, str]:
@@ -225,44 +220,6 @@ def _load(row: ServiceRow) -> str:
     ratio = row.rate_per_s / row.planned_per_s
     colour = "warn" if ratio > _WELL_OVER else "accent"
     return said + parts.meter(ratio, f"{100 * ratio:.0f} percent of the planned rate", colour=colour)
-
-
-def _changes(made: Context, seen: Seen) -> str:
-    if not seen.changes:
-        words = "Each time a plan comes into force, this says what moved, what asked for it, and what it costs."
-        return parts.empty("Nothing was planned yet", words, "history")
-    return (
-        '<div class="m-list" tabindex="0" aria-label="Changes">'
-        + "".join(_change(made, one, seen.now.at_s) for one in seen.changes[:12])
-        + "</div>"
-    )
-
-
-def _change(made: Context, one: Change, now_s: float) -> str:
-    cost = money(one.usd_per_hour) if one.diff is None else change(one.diff.usd_per_hour)
-    head = (
-        f'<div class="m-row" style="min-height:0;gap:8px">'
-        f"{parts.link(short(one.service), made.link(f'/plans/{one.service}'), 'm-strong')}"
-        f"{parts.chip(cause(one.cause))}"
-        f'<span class="m-note" title="{time_of(one.at_s)} UTC">{ago(one.at_s, now_s)}</span>'
-        f'<span class="m-nowrap" style="margin-left:auto">{parts.text(cost)}</span></div>'
-    )
-    return f'<div class="m-item">{head}{parts.note(said(one.reason))}{_moves(one)}</div>'
-
-
-def _moves(one: Change) -> str:
-    if one.diff is None:
-        return ""
-    rows = [
-        f"{row.before} → {row.after} × {parts.text(row.recipe)}"
-        f" <span class='m-soft'>on {parts.text(row.node_group)}</span>"
-        for row in one.diff.moves[:3]
-    ]
-    more = len(one.diff.moves) - 3
-    if more > 0:
-        rows.append(f'<span class="m-soft">and {some(more, "other move")}</span>')
-    same = "The same replicas" if one.usd_per_hour else "No replica"
-    return f'<div style="font-size:12px;line-height:18px">{"<br>".join(rows) or same}</div>'
 
 
 def nothing(made: Context, title: str) -> None:

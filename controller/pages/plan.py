@@ -12,8 +12,9 @@ from controller.pages.context import Context
 from controller.pages.explore_parts import WhatIf
 from controller.pages.heading import heading
 from controller.pages.live import Html, card, grid
-from controller.pages.plan_parts import allocations, binding, changes, compare, why
+from controller.pages.plan_parts import allocations, binding, changes, compare, nothing_runs, why
 from controller.pages.shell import send
+from controller.pages.words import rate
 from controller.web.model import Outcome, PlanView, ServiceRow, diff, plan
 from controller.web.problems import Refused
 from planner.service import SLO
@@ -34,6 +35,7 @@ class Seen:
     may_approve: bool
     now_s: float
     slos: Sequence[SLO]
+    part_per_s: float | None = None  # where the plan is for a part of what is asked
 
 
 def load(made: Context, key: str, against: str) -> Seen:
@@ -50,13 +52,21 @@ def load(made: Context, key: str, against: str) -> Seen:
     space, _, name = key.partition("/")
     waits = found is not None and found.proposal is not None
     approves = waits and made.viewer.may("patch", "gpuservices", space, name)
-    return Seen(key, service, rows, found, older, before, approves, made.site.clock(), _asked(made, key))
+    return Seen(
+        key, service, rows, found, older, before, approves, made.site.clock(), _asked(made, key), _part(made, key)
+    )
 
 
 def _asked(made: Context, key: str) -> Sequence[SLO]:
     """The service's objectives."""
     spec = made.site.known.spec_of(key)
     return () if spec is None else spec.slos
+
+
+def _part(made: Context, key: str) -> float | None:
+    found = made.site.known.plan(key)
+    part_per_s = None if found is None else found["spec"].get("partPerSecond")
+    return None if part_per_s is None else float(part_per_s)
 
 
 def build(made: Context, first: Seen) -> Callable[[Seen], None]:
@@ -78,14 +88,15 @@ def build(made: Context, first: Seen) -> Callable[[Seen], None]:
             said.show(parts.banner("warn", "Deleted", f"The service {seen.key} is gone; what is below was its plan."))
             return
         title.show(heading(made, seen.service, seen.others, "plans"))
-        said.show(_infeasible(seen.plan))
+        said.show(_infeasible(seen.plan, seen.part_per_s))
         waits.show(seen.plan, seen.may_approve)
         now = seen.plan.current
         first_waits = seen.plan.proposal is not None and not now.allocations
-        reason.show(_NONE if first_waits else why(now, seen.now_s))
         feasible = seen.plan.infeasible is None
+        nothing = not feasible and not now.allocations
+        reason.show(_NONE if first_waits else nothing_runs() if nothing else why(now, seen.now_s))
         limits.show("" if first_waits or not (feasible or seen.plan.binding) else binding(seen.plan.binding))
-        runs.show(allocations(now, seen.slos, feasible))
+        runs.show(allocations(now, seen.slos, feasible, seen.plan.proposal))
         compared.show(compare(seen.past, seen.against, seen.now_s))
         moved.show(changes(None if seen.against is None else diff(seen.key, seen.against, now)))
         more.of(now.decision)
@@ -108,12 +119,22 @@ def _nothing(made: Context, seen: Seen, title: Html, said: Html) -> None:
     said.show(f'<div class="m-card">{parts.empty(f"{seen.key} has no plan", words, "hourglass_empty")}</div>')
 
 
-def _infeasible(found: PlanView) -> str:
+def _infeasible(found: PlanView, part_per_s: float | None) -> str:
     if found.infeasible is None:
         return ""
+    if part_per_s and found.current.allocations:
+        asked = found.current.rate_per_s
+        of = f" of {rate(asked)}" if asked and asked > part_per_s else ""
+        return parts.banner(
+            "warn", "A part is served", f"What fits carries {rate(part_per_s)}{of}. {_sentence(found.infeasible.why)}."
+        )
     way = f" The cheapest way out: {found.infeasible.relaxation}." if found.infeasible.relaxation else ""
     goes_on = " What is left of it goes on." if found.current.allocations else ""
     return parts.banner("bad", "No plan for what is asked", f"{found.infeasible.why}.{way}{goes_on}")
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 class _Waiting:

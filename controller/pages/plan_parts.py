@@ -5,6 +5,7 @@ from html import escape
 
 from controller.effect import nearest, unmoved
 from controller.pages.parts import badge, chip, empty, facts, meter, note, table, text
+from controller.pages.states import waits_words
 from controller.pages.words import ago, asked, cause, change, clock, duration, money, rate, said, share, some, watts
 from controller.web.model import AllocationRow, Binding, MoveRow, Outcome, PlanDiff
 from planner.service import SLO
@@ -53,12 +54,18 @@ def _amount(value: float, unit: str) -> str:
     return shown[unit](value) if unit in shown else f"{value:,.0f} {unit}"
 
 
-def allocations(one: Outcome, slos: Sequence[SLO] = (), feasible: bool = True) -> str:
-    """What runs where. `slos`: what is asked; of each latency the class nearest its limit is shown."""
+def nothing_runs() -> str:
+    """In place of why a plan is as it is, where there is none: neither a time nor a cost is to be told of it."""
+    return empty("No plan: nothing runs", "What is asked cannot be had, and nothing was in force before.", "block")
+
+
+def allocations(one: Outcome, slos: Sequence[SLO] = (), feasible: bool = True, waits: Outcome | None = None) -> str:
+    """What runs where. `slos`: what is asked; of each latency the class nearest its limit is shown. `waits`: the plan
+    that waits for a person."""
     if not one.allocations:
-        words = (
-            "The plan has no replica: at no request it needs none." if feasible else "There is no place for a replica."
-        )
+        words = f"{waits_words(waits)}." if waits is not None else "There is no place for a replica."
+        if waits is None and feasible:
+            words = "The plan has no replica" + ("." if one.rate_per_s else ": at no request it needs none.")
         return empty("Nothing runs", words, "dns")
     rows = [
         (

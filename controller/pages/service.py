@@ -10,7 +10,7 @@ from controller.pages.context import Context
 from controller.pages.heading import heading
 from controller.pages.live import Html, Stat, card, charted, grid
 from controller.pages.service_parts import conditions, latencies, past, replicas, weights
-from controller.pages.states import state_words, why_of
+from controller.pages.states import state_words, waits_words, why_of
 from controller.pages.words import asked, cause, money, rate, share, some, watts
 from controller.web.model import Outcome, ServiceDetail, ServiceRow, service
 from controller.web.problems import Refused
@@ -110,7 +110,9 @@ def _why(now: ServiceDetail) -> str:
     if now.problems:
         return parts.banner("bad", "Invalid spec", "; ".join(now.problems[:3]))
     if row.awaits_approval:
-        return parts.banner("warn", "Needs approval", "A new plan waits for a person: see Plan.")
+        waits = None if now.plan is None else now.plan.proposal
+        words = "A plan waits for a person" if waits is None else waits_words(waits)
+        return parts.banner("warn", "Needs approval", f"{words}: see Plan.")
     state, words = state_words(row)
     why = why_of(row)
     return parts.banner(state, words, why) if why else ""

@@ -3,8 +3,8 @@
 import re
 
 from controller.pages.parts import badge
-from controller.pages.words import said
-from controller.web.model import ServiceRow
+from controller.pages.words import money, rate, said, some
+from controller.web.model import Outcome, ServiceRow
 
 HEALTH = {  # state, word
     "ok": ("good", "healthy"), "suspect": ("soft", "suspect"), "degraded": ("warn", "degraded"),
@@ -47,9 +47,16 @@ def why_of(row: ServiceRow) -> str:
     state, _ = state_words(row)
     if state == "good":
         return ""
-    if row.ready and not row.replicas:
+    if row.ready and not row.replicas and not row.awaits_approval:
         return "The plan has no replica" + ("" if row.planned_per_s else ": at no request it needs none")
     return said(row.explained)
+
+
+def waits_words(one: Outcome) -> str:
+    """What a plan that waits for a person would run, and at which cost."""
+    runs = f"{some(one.replicas, 'replica')} on {some(one.gpus, 'GPU')}"
+    for_rate = f" for {rate(one.rate_per_s)}" if one.rate_per_s else ""
+    return f"A plan waits for approval: {runs}{for_rate}, {money(one.usd_per_hour)}"
 
 
 def spaced(reason: str) -> str:

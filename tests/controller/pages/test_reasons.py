@@ -75,4 +75,4 @@ def test_headings_of_charts_take_one_line_beside_what_says_their_colours(page: P
         assert box is not None
         assert title is not None
         assert title["height"] == box["height"] == 18
-    expect(heads.nth(1)).to_contain_text("Cost by service")
+    expect(heads.nth(1)).to_contain_text("Cost of what runs, by service")

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from controller.pages.overview import _headline as headline
+from controller.pages.headline import headline
 from controller.pages.overview_charts import apart
 from controller.pages.overview_charts import cost as cost_chart
 from controller.pages.pace import Pace, speed_words
@@ -95,7 +95,7 @@ def test_without_replicas_nothing_is_marked_good_and_it_is_said_why() -> None:
     assert attained(none) == ("no replica serves", "")
     assert state_words(none) == ("soft", "No replicas")  # scaled to zero
     assert why_of(replace(none, planned_per_s=0.0)) == "The plan has no replica: at no request it needs none"
-    assert headline(seen(none)) == ""  # there is no objective to observe
+    assert headline(seen(replace(none, rate_per_s=0.0))) == ""  # there is no objective to observe
     rows = [("Accepted", "True"), ("Ready", "True"), ("Degraded", "False"), ("TelemetryFresh", "False")]
     aspects = tuple(ConditionRow(kind, status, "Reason", "all of it", 0.0) for kind, status in rows)
     made = conditions(replace(DETAIL, service=none, conditions=aspects), 60.0)

@@ -8,9 +8,9 @@ from controller.pages.cluster import _ill as ill
 from controller.pages.cluster import _lost as lost
 from controller.pages.cluster_tiles import groups
 from controller.pages.context import Context
+from controller.pages.headline import headline
 from controller.pages.overview import Seen
 from controller.pages.overview import _busy as busy
-from controller.pages.overview import _headline as headline
 from controller.pages.service_parts import conditions, latencies, weights
 from controller.web.model import (
     ConditionRow,
