@@ -1,12 +1,11 @@
-"""Why there is no plan, in the groups that a cluster's inventory names: planning sees what is free of them. Pure."""
+"""Why there is no plan, where there is nothing to plan on, and as a Plan object says it. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from controller.hardware import Offer
 from planner.hardware import Stock
-from planner.plan import Change, Infeasible
+from planner.plan import Infeasible
 from planner.words import free_of
 
 _UNKNOWN = Infeasible(
@@ -26,21 +25,6 @@ def nothing(made: Offer) -> Infeasible:
     return Infeasible(
         f"no GPU is free; {free_of(stock)}", ("free GPUs",), "add a node, or have other services need less"
     )
-
-
-def in_groups(why: Infeasible, made: Offer) -> Infeasible:
-    """Changes of nodes as those of the cluster's groups: how many nodes each then has in all."""
-    spec = made.document["spec"]
-    rows, stock = ({one["name"]: one["nodes"] for one in spec.get(key, ())} for key in ("nodeGroups", "stock"))
-    changes: dict[tuple[str, str], Change] = {}
-    for one in why.changes:
-        group = made.group_of.get(one.target, "") if one.kind == "nodes" else ""
-        if group not in stock:
-            changes[one.kind, one.target] = one
-            continue
-        there = changes.get(("nodes", group), Change("nodes", group, float(stock[group])))
-        changes["nodes", group] = replace(there, value=there.value + one.value - rows[one.target])
-    return replace(why, changes=tuple(changes.values()))
 
 
 def as_object(why: Infeasible) -> Mapping[str, Any]:

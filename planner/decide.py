@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from planner.added import in_stock
 from planner.billing import committed_usd_per_hour, exactly
 from planner.check import crowded, violations
 from planner.decompose import decompose
@@ -110,8 +111,8 @@ def _conflict(
     short = over_budget(program, model, services, search) or over_quota(program, model, services, inventory, search)
     why, after = short or explain(program, model, services, search)
     if turns and why.changes and len(model.cost) <= SMALL_COLUMNS:
-        return mended(why, program, partial(again, after), turns - 1)
-    return why
+        why = mended(why, program, partial(again, after), turns - 1)
+    return replace(why, changes=in_stock(why.changes, program))
 
 
 def _again(
@@ -126,7 +127,7 @@ def _again(
     turns: int,
 ) -> Plan:
     """The plan after changes to constraints."""
-    asked, hardware = loosened(services, inventory, changes)
+    asked, hardware = loosened(services, replace(inventory, stock=()), changes)  # changes of what is planned on
     return decide(asked, profiles, hardware, objective, current, search, turns=turns, start=start)
 
 

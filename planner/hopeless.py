@@ -6,6 +6,7 @@ from planner.hardware import Inventory, Stock
 from planner.options import busy_buckets, serves
 from planner.plan import Infeasible, Profile
 from planner.service import ServiceSpec
+from planner.units import rate_words
 from planner.words import free_of
 
 _FAR = 100.0  # times the GPUs that there are
@@ -54,9 +55,10 @@ def far_beyond(services: Sequence[ServiceSpec], profiles: Sequence[Profile], inv
     worst = max(needed, key=lambda name: needed[name])
     rate = next(s.workload.rate_per_s for s in services if s.name == worst)
     most = rate * gpus / needed[worst]
-    there = free_of(inventory.stock) if inventory.stock else f"there are {gpus}"
+    there = free_of(inventory.stock) if inventory.stock else f"there {'is' if gpus == 1 else 'are'} {gpus}"
+    asked, low, least = (rate_words(one) for one in (rate, most, needed[worst]))
     return Infeasible(
-        why=f"{worst} asks for {rate:.3g} requests/s, which take at least {needed[worst]:.3g} GPUs; {there}",
+        why=f"{worst} asks for {asked} requests/s, which take at least {least} GPUs; {there}",
         constraints=(f"rate of {worst}", "nodes of all node groups"),
-        relaxation=f"lower the rate of {worst} below {most:.3g} requests/s, or have {total / gpus:,.0f} times the GPUs",
+        relaxation=f"lower the rate of {worst} below {low} requests/s, or have {total / gpus:,.0f} times the GPUs",
     )

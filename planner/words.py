@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from planner.added import in_stock, is_part
 from planner.hardware import Quota, Stock
 from planner.plan import Change
 from planner.program_rows import Loosening, Program
+from planner.units import counted
 
 _NAMES = {
     "nodes": "the nodes of {target}",
@@ -46,18 +48,17 @@ def told(conflict: Sequence[Loosening], program: Program) -> str:
 def way_out(changes: Sequence[Change], program: Program) -> str:
     """`raise the nodes of h100s from 2 to 4 and ...`; `add 2 nodes to l40s (2 nodes, 3 of 8 GPUs free)`."""
     before = {(k.kind, k.target): k for k in program.loosenings}
-    said, more = [], dict.fromkeys((program.stock[c.target] for c in changes if _is_part(c, program.stock)), 0)
-    for change in changes:
+    parts = [change for change in changes if is_part(change, program.stock)]
+    there, said = {one.name: one for one in program.stock.values()}, []
+    for change in (one for one in changes if one not in parts):
         knob = before[change.kind, change.target]
-        if _is_part(change, program.stock):
-            more[program.stock[change.target]] += round(change.value - knob.now)
-            continue
         verb = "raise" if knob.sign > 0 else "lower"
         name = _NAMES[change.kind].format(target=change.target)
         said.append(f"{verb} {name} from {_amount(change.kind, knob.now)} to {_amount(change.kind, change.value)}")
     added = [
-        f"add {nodes} node{'s' * (nodes != 1)} to {one.name} ({one.nodes} there, {_share(one)})"
-        for one, nodes in more.items()
+        f"add {counted(round(more.value) - one.nodes, 'node')} to {one.name} ({one.nodes} there, {_share(one)})"
+        for more in in_stock(parts, program)
+        if (one := there[more.target])
     ]
     return " and ".join((*added, *said))
 
@@ -66,10 +67,6 @@ def free_of(stock: Sequence[Stock]) -> str:
     """`free are 3 of 8 GPUs in l40s, 0 of 4 in h100`."""
     rows = [f"{one.free_gpus} of {one.gpus}{' GPUs' * (at == 0)} in {one.name}" for at, one in enumerate(stock)]
     return f"free are {', '.join(rows[:_MOST_GROUPS])}" + (", and others" if len(rows) > _MOST_GROUPS else "")
-
-
-def _is_part(change: Change, stock: Mapping[str, Stock]) -> bool:
-    return change.kind == "nodes" and change.target in stock
 
 
 def _owners(knob: Loosening, stock: Mapping[str, Stock]) -> str:
@@ -84,7 +81,7 @@ def _has(knob: Loosening, stock: Mapping[str, Stock]) -> str:
 
 
 def _share(one: Stock) -> str:
-    return f"{one.free_gpus} of {one.gpus} GPUs free"
+    return f"{one.free_gpus} of {counted(one.gpus, 'GPU')} free"
 
 
 def needs(quota: Quota, gpus: int) -> str:

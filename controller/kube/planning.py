@@ -18,7 +18,7 @@ from controller.facts import Facts
 from controller.plan_child import PlanChild, PlanningFailed
 from controller.plans import allocations, by_service, carried_for, counts, plan_object, planned, planned_row, read, rows
 from controller.trigger import Planned, Reason
-from controller.ways_out import as_object, in_groups, nothing
+from controller.ways_out import as_object, nothing
 from controller.when import text
 from planner.plan import Allocation, Infeasible
 
@@ -160,7 +160,7 @@ class Planner:
         if plan.status in ("optimal", "feasible"):
             found = by_service(plan, made.group_of)
             return [Answer(one, decision, found.get(one.key, ())) for one in batch]
-        why = _UNKNOWN if plan.infeasible is None else in_groups(plan.infeasible, made)
+        why = plan.infeasible or _UNKNOWN
         return [Answer(one, decision, infeasible=why) for one in batch]
 
 

@@ -15,7 +15,7 @@ from controller.hardware import Offer
 from controller.plan_child import PlanChild, PlanningFailed
 from controller.plans import by_service, read, rows
 from controller.specs import key_of
-from controller.ways_out import as_object, in_groups, nothing
+from controller.ways_out import as_object, nothing
 from controller.web.model_plans import NoPlan, Outcome, PlanDiff, diff, no_plan, outcome
 from controller.web.one_by_one import Busy, Late, OneByOne
 from controller.web.site import Site
@@ -264,7 +264,7 @@ class Explorer:
         except BadInput as error:
             raise PlanningFailed(str(error)) from None
         if plan.status not in ("optimal", "feasible"):
-            why = None if plan.infeasible is None else no_plan(as_object(in_groups(plan.infeasible, made)))
+            why = None if plan.infeasible is None else no_plan(as_object(plan.infeasible))
             return _Found(spec["status"], None, None, why, refused)
         mine = by_service(plan, made.group_of).get(key, ())
         return _Found(spec["status"], outcome({"allocations": rows(mine)}), spec.get("boundUsdPerHour"), None, refused)

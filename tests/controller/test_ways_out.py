@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pytest
+
 from controller.decision import decide, snapshot
 from controller.hardware import Offer, offer
-from controller.ways_out import in_groups, nothing
-from planner.plan import Change, Infeasible
+from controller.ways_out import nothing
+from planner.plan import Infeasible
 from tests.controller.objects import L4, a_node, a_service, an_inventory
 from tests.controller.test_decision import product
 
@@ -18,7 +20,7 @@ def what_is_free(**taken: int) -> Offer:
 def why(made: Offer, rate_per_s: float = 8.0, **spec: Any) -> Infeasible:
     found = decide(snapshot([(a_service(**spec), rate_per_s, (1.0, 1.0))], made.document, {})).infeasible
     assert found is not None
-    return in_groups(found, made)
+    return found
 
 
 def test_a_group_of_which_others_hold_some_is_told_by_its_own_name() -> None:
@@ -46,10 +48,22 @@ def test_a_cluster_of_which_everything_is_held_is_not_told_to_label_its_nodes() 
     assert "label nodes" in nothing(offer([an_inventory()], [], [], {}, {}, product)).relaxation
 
 
-def test_nodes_that_parts_of_a_group_lack_add_up() -> None:
-    made = what_is_free(s0=1)
-    changes = (Change("nodes", "l4", 4.0), Change("nodes", "l4.free3", 2.0), Change("budget", "chat", 9.0))
-    assert in_groups(Infeasible("", (), "", changes), made).changes == (
-        Change("nodes", "l4", 6.0),  # 3 there, 2 more whole ones and 1 more of the part
-        Change("budget", "chat", 9.0),
-    )
+def grown(nodes: int, **taken: int) -> Offer:
+    """The same with more nodes that nobody uses."""
+    made = [*(f"s{i}" for i in range(3)), *(f"new{i}" for i in range(nodes))]
+    return offer([an_inventory()], [], [a_node(name, "small", 4, L4) for name in made], taken, {}, product)
+
+
+@pytest.mark.parametrize(
+    "taken", [{"s0": 3, "s1": 3, "s2": 3}, {"s0": 1, "s1": 2, "s2": 3}, {"s0": 4, "s1": 4, "s2": 1}]
+)
+def test_nodes_to_add_are_whole_and_with_them_there_is_a_plan(taken: dict[str, int]) -> None:
+    rate_per_s = 200.0
+    found = why(what_is_free(**taken), rate_per_s)
+    (change,) = found.changes
+    nodes = round(change.value) - 3
+    assert f"add {nodes} nodes to l4 (3 there, {12 - sum(taken.values())} of 12 GPUs free)" in found.relaxation
+    asked = [(a_service(), rate_per_s, (1.0, 1.0))]
+    assert decide(snapshot(asked, grown(nodes, **taken).document, {})).status in ("optimal", "feasible")
+    fewer = decide(snapshot(asked, grown(nodes // 2, **taken).document, {}))
+    assert fewer.status == "infeasible"  # GPUs of new nodes are counted, and not nodes with as few as are free

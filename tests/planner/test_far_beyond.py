@@ -20,7 +20,7 @@ def test_the_bound_is_rate_times_gpus_per_request_by_the_best_recipe() -> None:
     assert far_beyond([enough], recipes, hardware) is None
     answer = far_beyond([flood], recipes, hardware)
     assert answer is not None
-    assert f"at least {101 * gpus:.3g} GPUs; there are {gpus}" in answer.why
+    assert f"at least {101 * gpus:,} GPUs; there are {gpus}" in answer.why
     assert f"below {gpus:.3g} requests/s" in answer.relaxation
 
 
