@@ -139,8 +139,8 @@ def approve(
     It is said to the Muster of --server or MUSTER_SERVER, else to the cluster of the kubeconfig, which needs no server;
     without a kubeconfig to the Muster of this machine (muster up).
 
+    \b
     Examples: muster approve team-a/chat --decision 1b42ebb885a9
-
               muster approve chat --server http://127.0.0.1:8080
     """
     from controller.kube.rest import connect

@@ -84,6 +84,7 @@ def up(
 
     Exit codes: 0 ended, 2 bad input, 3 the lease was lost (start it again), 4 failed: no cluster, no port, no rights.
 
+    \b
     Examples: muster up --demo
               muster up --inventory deploy/examples/cluster.yaml --speed 60
               muster up --kubeconfig ~/.kube/config --prometheus http://127.0.0.1:9090

@@ -56,19 +56,33 @@ class WhatIf:
 
     def __init__(self, made: Context, key: str) -> None:
         self._made, self._key, self._decision = made, key, ""
-        self._progress, self._shown = Progress(), ""
+        self._progress, self._shown, self._worked = Progress(), "", ""  # _worked: the decision of what is drawn
         with card("What other limits would cost", "planned from scratch, without the price of change") as self._card:
+            self._old = ui.element("div").style("width:100%")
             self._place = ui.element("div").style("width:100%")
 
+    def _outdated(self) -> None:
+        words = "The plan was changed since this was worked out: it is of the rate and the fleet of then."
+        self._old.clear()
+        with self._old:
+            static(parts.banner("soft", "Out of date", words))
+            with ui.element("button").classes("m-btn").style("margin-top:6px").on("click", self._go):
+                static(f"{parts.icon('insights')}Work it out again", "display:contents")
+
     def of(self, decision: str) -> None:
-        """Show what is known for a decision; another decision's answers stay until they are asked for anew."""
+        """Show what is known for a decision; another decision's answers stay until they are asked for anew, and say
+        that they are another's."""
         self._decision = decision
         if self._shown:
+            if self._worked and self._worked != decision:
+                self._worked = ""
+                self._outdated()
             return
         self._shown = decision
         kept = self._made.answers.get(f"{self._key}:{decision}")
         if isinstance(kept, tuple):
-            self._draw(*kept)
+            said, curves = kept
+            self._draw(said, curves, decision)
         else:
             self._offer("")
 
@@ -93,6 +107,8 @@ class WhatIf:
             self._offer("The service is gone.")
             return
         explorer, site, asked = self._made.web.explorer, self._made.site, self._progress
+        decision = self._decision  # that is planned from: another may come into force meanwhile
+        self._old.clear()
         self._place.clear()
         with self._place:
             asked.begin("What each limit costs")
@@ -109,20 +125,27 @@ class WhatIf:
             watch.cancel()
         if said is None or curves is None:
             return  # the server ends
-        self._made.answers.keep(f"{self._key}:{self._decision}", (said, curves))
-        self._draw(said, curves)
+        self._made.answers.keep(f"{self._key}:{decision}", (said, curves))
+        self._draw(said, curves, decision)
 
-    def _draw(self, said: Explained, curves: Curves) -> None:
+    def _draw(self, said: Explained, curves: Curves, decision: str) -> None:
+        self._worked = decision
         self._place.clear()
         with self._place, grid("minmax(0, 5fr) minmax(0, 7fr)", "gap:20px"):
-            static(_savings(said))
+            static(_savings(said, rate_of(curves)))
             with ui.element("div"):
                 draw(self._made, curves, fronts=True)
 
 
-def _savings(said: Explained) -> str:
+def rate_of(found: Curves) -> float | None:
+    """The rate that was worked out for, as points with other objectives have it; None where there are none."""
+    return found.by_slo[0].rate_per_s if found.by_slo else None
+
+
+def _savings(said: Explained, rate_per_s: float | None) -> str:
     rows = sorted(said.savings, key=lambda one: -(one.saves_usd_per_hour or 0.0))
-    head = parts.note(f"The best plan from scratch costs {money(said.usd_per_hour)}.")
+    of = f" for {rate(rate_per_s)}" if rate_per_s else ""
+    head = parts.note(f"The best plan from scratch{of} costs {money(said.usd_per_hour)}.")
     if rows and all((one.saves_usd_per_hour or 0.0) <= 0.005 for one in rows):
         head += parts.note("Loosening none of these would make it cheaper.")
     body = [(parts.text(_named(row)), money(row.usd_per_hour), _saves(row)) for row in rows]
@@ -148,8 +171,11 @@ def _saves(row: Saving) -> str:
     return f'<b class="m-good" style="font-weight:600">{money(row.saves_usd_per_hour)}</b>'
 
 
-def draw(made: Context, found: Curves, *, fronts: bool) -> None:
-    """Cost against rate and objective, and with `fronts` against latency and power. Place them in a column."""
+def draw(made: Context, found: Curves, *, fronts: bool, there: bool = True) -> None:
+    """Cost against rate and objective, and with `fronts` against latency and power. Place them in a column. `there`:
+    whether the service runs, or is only asked for."""
+    here_is = "as things are" if there else "as asked for"
+    of_what = "of today's latencies" if there else "of the objective asked for"
     by_rate, by_slo = [_priced(rows) for rows in (found.by_rate, found.by_slo)]
     now = next((one for one in by_slo if one[0].slo_factor == 1.0), None)
 
@@ -162,12 +188,20 @@ def draw(made: Context, found: Curves, *, fronts: bool) -> None:
 
     with grid("repeat(2, minmax(0, 1fr))", "gap:14px"):
         plot("Cost against rate", by_rate, ("requests/s", "count"), lambda p: p.rate_per_s)
-        plot("Cost against the objective", by_slo, ("of today's latencies", "percent"), lambda p: p.slo_factor)
+        plot(
+            "Cost against the objective",
+            by_slo,
+            (of_what, "percent"),
+            lambda p: p.slo_factor,
+        )
         if fronts:
             plot("Pareto front: cost against latency", by_slo, ("predicted TTFT", "seconds"), lambda p: p.ttft_s, True)
             plot("Pareto front: cost against power", by_slo, ("power at full load", "watts"), lambda p: p.power_w, True)
     palette = SERIES[made.dark]
-    legend = [("as things are", palette[1], False), ("cheapest plan at each point", palette[0], False)]
+    legend = [
+        (here_is, palette[1], False),
+        ("cheapest plan at each point", palette[0], False),
+    ]
     if fronts:
         legend.append(("beaten by another point", colours(made.dark)["soft"], False))
     static(parts.keys(legend))

@@ -13,6 +13,7 @@ from controller.pages.live import static
 from controller.pages.plan_parts import allocations, changes
 from controller.pages.words import duration, money, some, watts
 from controller.plan_child import PlanningFailed
+from controller.specs import key_of
 from controller.web.explore import Busy, DryRun, rate_of
 
 Object = Mapping[str, Any]
@@ -68,7 +69,7 @@ class Preview:
         if curves is not None and turn == self._turn:
             more.clear()
             with more:
-                draw(self._made, curves, fronts=False)
+                draw(self._made, curves, fronts=False, there=site.known.service(key_of(obj)) is not None)
 
     async def _watched(self, words: str, work: Any, place: ui.element | None = None) -> Any:
         """Do long work in a thread while its progress is shown; None where it failed, which is told in its place."""

@@ -51,18 +51,20 @@ def get(
     everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")] = False,
     output: Output = "",
     watch: Watch = False,
+    as_json: AsJson = False,
     server: Server = LOCAL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
     """List services, plans, nodes, gpus, inventories, powerdomains or events, or show one.
 
+    \b
     Examples: muster get services
               muster get plan chat -o yaml
     """
     from controller.web.commands import gotten
 
-    _known(output)
+    output = _known(output, as_json)
     what, name = _split(what, name)
     with the_client(server, token_file, ca_file) as client:
         run(lambda: gotten(client, what, name, "" if everywhere else namespace or "default", output, watch))
@@ -83,9 +85,12 @@ def describe(
     Example: muster describe service chat
     """
     from controller.web.commands import described
+    from controller.web.describe import has_report
+    from controller.web.tables import resource
 
     output = _data(output, as_json)
     what, name = _split(what, name)
+    has_report(resource(what))
     if not name:
         raise BadInput("NAME: got none, allowed: which one to describe, such as muster describe service chat")
     with the_client(server, token_file, ca_file) as client:
@@ -146,6 +151,7 @@ def events(
     namespace: Namespace = "",
     output: Output = "",
     watch: Watch = False,
+    as_json: AsJson = False,
     server: Server = LOCAL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
@@ -158,7 +164,7 @@ def events(
     """
     from controller.web.commands import told
 
-    _known(output)
+    output = _known(output, as_json)
     with the_client(server, token_file, ca_file) as client:
         run(lambda: told(client, about, namespace, output, watch))
 
@@ -194,9 +200,12 @@ def _split(what: str, name: str) -> tuple[str, str]:
     return (kind, after) if slash else (what, name)
 
 
-def _known(output: str) -> None:
-    if output not in _OUTPUTS:
-        raise BadInput(f"-o: got {output!r}, allowed: {', '.join(_OUTPUTS[1:])}")
+def _known(output: str, as_json: bool = False) -> str:
+    """The form that is asked for; empty for a table."""
+    if output not in _OUTPUTS or (as_json and output not in ("", "json")):
+        got = f"{output!r}{' with --json' if as_json else ''}"
+        raise BadInput(f"-o: got {got}, allowed: {', '.join(_OUTPUTS[1:])}")
+    return "json" if as_json else output
 
 
 def _data(output: str, as_json: bool) -> str:

@@ -11,6 +11,15 @@ from planner.units import rate_words
 
 Object = Mapping[str, Any]
 _MOST_EVENTS = 20
+_DESCRIBED = ("services", "plans", "nodes", "powerdomains")
+_INSTEAD = {"gpus": "; GPUs are told by their node: muster describe node NODE"}
+
+
+def has_report(kind: Resource) -> None:
+    """Raises BadInput for what has none."""
+    if kind.name not in _DESCRIBED:
+        allowed = ", ".join(_DESCRIBED) + _INSTEAD.get(kind.name, "")
+        raise BadInput(f"KIND: got {kind.name!r}, allowed: {allowed}")
 
 
 def report_of(client: Client, kind: Resource, name: str, namespace: str) -> Report:
@@ -18,8 +27,7 @@ def report_of(client: Client, kind: Resource, name: str, namespace: str) -> Repo
     reports: Mapping[str, Callable[[Client, str, str], Report]] = {
         "services": _service, "plans": _plan, "nodes": _node, "powerdomains": _domain,
     }  # fmt: skip
-    if kind.name not in reports:
-        raise BadInput(f"got {kind.name!r}, allowed: {', '.join(reports)}")
+    has_report(kind)
     return reports[kind.name](client, name, namespace)
 
 
@@ -29,8 +37,7 @@ def view_of(client: Client, kind: Resource, name: str, namespace: str) -> Object
         "services": f"/services/{namespace}/{name}/view", "plans": f"/plans/{namespace}/{name}",
         "nodes": f"/nodes/{name}", "powerdomains": f"/powerdomains/{name}/view",
     }  # fmt: skip
-    if kind.name not in paths:
-        raise BadInput(f"got {kind.name!r}, allowed: {', '.join(paths)}")
+    has_report(kind)
     found: Object = client.ask("GET", paths[kind.name]).found
     return found
 

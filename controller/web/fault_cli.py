@@ -16,6 +16,10 @@ fault = typer.Typer(no_args_is_help=True, help="Play faults on simulated GPUs: l
 Where = Annotated[str, typer.Argument(metavar="NODE/GPU", help="Which GPU, such as h100-1/0.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _MOST_GPU = 255
+_ARGUMENTS = {  # of what is sent
+    "node, gpu": "NODE/GPU", "node": "NODE/GPU", "gpu": "NODE/GPU", "kind": "KIND", "xid": "--xid",
+    "factor": "--factor",
+}  # fmt: skip
 
 
 @fault.command("list")
@@ -49,6 +53,7 @@ def inject(
 
     A Muster on a Kubernetes cluster plays none, and says so with exit code 3.
 
+    \b
     Examples: muster fault inject h100-1/0 xid --xid 79
               muster fault inject h100-1/0 slow --factor 0.6
               muster fault inject h100-1/0 lost
@@ -75,6 +80,7 @@ def clear(
 ) -> None:
     """Mend a GPU, or all: no fault is played on it any more.
 
+    \b
     Examples: muster fault clear h100-1/0
               muster fault clear --all
     """
@@ -118,11 +124,25 @@ def _clear(client: "Client", place: tuple[str, int] | None, as_json: bool) -> No
 
 
 def _done(client: "Client", body: dict[str, Any], as_json: bool) -> None:
-    found = client.ask("POST", "/faults", body).found
+    from controller.web.client import Answered
+
+    try:
+        found = client.ask("POST", "/faults", body).found
+    except Answered as error:
+        raise Answered(error.status, _named(str(error)), error.errors) from None
     if as_json:
         _print(found)
     else:
         typer.echo(found["said"])
+
+
+def _named(words: str) -> str:
+    """What is wrong by the names of arguments: whoever types them sends no body that they know of."""
+    words = words.removeprefix("the body: ").removeprefix("parameters: ")
+    for field, argument in _ARGUMENTS.items():
+        if words.startswith(f"{field}: "):
+            return f"{argument}: {words.removeprefix(f'{field}: ')}"
+    return words
 
 
 def _print(found: object) -> None:

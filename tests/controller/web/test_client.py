@@ -227,7 +227,7 @@ def test_a_fault_that_cannot_be_played_is_refused_in_a_line(made: Served) -> Non
         (("inject", "big-1", "lost"), "NODE/GPU: got 'big-1', allowed: a node and the index"),
         (("inject", "big-1/3", "xid"), "allowed: xid --xid N, slow --factor SHARE, lost"),
         (("inject", "big-1/3", "lost", "--xid", "79"), "allowed: xid --xid N"),
-        (("inject", "big-1/3", "dead"), "kind: got 'dead', allowed: xid, slow, lost, clear"),
+        (("inject", "big-1/3", "dead"), "KIND: got 'dead', allowed: xid, slow, lost, clear"),
         (("inject", "nowhere/3", "lost"), "allowed: a GPU of big-0"),
         (("clear",), "got both or neither of NODE/GPU and --all"),
     ):
