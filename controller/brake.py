@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from controller import names
+
 BurnIn = Literal["none", "running", "passed", "failed"]
 
 
@@ -77,7 +79,9 @@ def orders(
             going.append(node.name)
             room -= 1
         else:
-            held[node.name] = f"{node.fault}; {limit} of {len(nodes)} nodes may be out without a person's approval"
+            held[node.name] = (
+                f"{node.fault}; {limit} of {len(nodes)} nodes may be out without a person's approval{_how(node)}"
+            )
     back, test = [], []
     for node in sorted(out, key=lambda one: one.name):
         why = _not_yet(node, now_s, brake, node.name in approved)
@@ -97,6 +101,11 @@ def most_out(total: int, brake: Brake) -> int:
     return max(brake.least, int(total * brake.share_ratio))
 
 
+def _how(node: NodeState) -> str:
+    """How a person approves, which nothing else in a cluster says."""
+    return f": annotate node {node.name} with {names.APPROVED}=yes"
+
+
 def _silent(node: NodeState, now_s: float, brake: Brake) -> bool:
     return now_s - node.heard_s > brake.stale_s
 
@@ -112,9 +121,9 @@ def _not_yet(node: NodeState, now_s: float, brake: Brake, approved: bool) -> str
         return f"on probation for another {brake.probation_s - well_s:.0f} s"
     lately = sum(now_s - brake.flap_s <= at_s <= now_s for at_s in node.returns_s)
     if lately >= brake.most_returns and not approved:
-        return f"came back {lately} times in {brake.flap_s / 86_400.0:.0f} days: a person must approve"
+        return f"came back {lately} times in {brake.flap_s / 86_400.0:.0f} days: a person must approve{_how(node)}"
     if not brake.burn_in or node.burn_in == "passed" or (node.burn_in == "failed" and approved):
         return None
     if node.burn_in == "none":
         return "test" if not node.busy_gpus else f"burn-in waits for {node.busy_gpus} GPUs that pods still hold"
-    return "burn-in runs" if node.burn_in == "running" else "burn-in failed: a person must approve"
+    return "burn-in runs" if node.burn_in == "running" else f"burn-in failed: a person must approve{_how(node)}"

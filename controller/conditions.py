@@ -97,7 +97,7 @@ def _applied(facts: Facts) -> Said:
 
 
 def _ready(facts: Facts, causes: Sequence[Cause], wanted: int, serving: int) -> Said:
-    counts = f"{serving} of {wanted} replicas serve"
+    counts = f"{serving} of {wanted} replicas serve" if wanted else "no replica is planned"
     if causes:
         some = causes[0].reason == "Infeasible" and any(one.ready for one in facts.running)
         reason = "PartiallyServing" if some else causes[0].reason

@@ -7,6 +7,7 @@ from controller.plans import allocations, carried_for, counts
 from controller.trigger import Reason
 from planner.plan import Allocation, ClassLatency
 from planner.service import SLO
+from planner.units import rate_words
 
 Object = Mapping[str, Any]
 _SHOWN = 4
@@ -40,7 +41,7 @@ def unmoved(cause: str, before_per_s: float | None, after_per_s: float | None) -
     if cause == "fault":
         return "as many replicas as before, on other GPUs than the faulty ones"
     if before_per_s and after_per_s and abs(after_per_s - before_per_s) >= _OTHER_RATE * before_per_s:
-        return f"the same replicas, for {after_per_s:.3g} instead of {before_per_s:.3g} requests/s"
+        return f"the same replicas, for {rate_words(after_per_s)} instead of {rate_words(before_per_s)} requests/s"
     return "the same replicas, for requests of other sizes" if cause == "size_drift" else "the same replicas"
 
 
@@ -49,7 +50,7 @@ def in_part(spec: Object) -> str:
     if not (part_per_s := spec.get("partPerSecond")):
         return ""
     asked_per_s = float((spec.get("planned") or {}).get("ratePerSecond") or 0.0)
-    return f"what fits carries {part_per_s:.3g} of {asked_per_s:.3g} requests/s"
+    return f"what fits carries {rate_words(part_per_s)} of {rate_words(asked_per_s)} requests/s"
 
 
 def _read(spec: Object) -> tuple[Allocation, ...]:

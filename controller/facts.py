@@ -51,6 +51,7 @@ def facts(
     for node in nodes:
         if group := group_of(node, groups):
             most[group] = max(most.get(group, 0), node_size(node))  # a fault makes no other kinds
+    fed = {group.get("powerDomain") for group in groups.values()}  # by others nothing hangs on
     fleet = Fleet(inventories, (), nodes, (), (), {}, gpu_of_product)
     return Facts(
         groups=groups,
@@ -59,7 +60,7 @@ def facts(
         prices=prices(inventories),
         offered=hardware(fleet, counts=False),
         counted=hardware(fleet, counts=True),
-        power=budgets(domains),
+        power=budgets([one for one in domains if one["metadata"]["name"] in fed]),
         quotas=limits(quotas),
     )
 

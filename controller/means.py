@@ -1,9 +1,12 @@
 """What noisy samples of a rate surely say: between what its mean lies, and whether it rises. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
+
+from controller.laws import Laws
 
 _LEAST = 8
 
@@ -90,3 +93,23 @@ def _alike(off: Sequence[float]) -> float:
     power = sum(one * one for one in off)
     ratio = min(max(sum(a * b for a, b in pairwise(off)) / power, 0.0), 0.9) if power else 0.0
     return (1 + ratio) / (1 - ratio)
+
+
+class Told(Protocol):
+    """Whether an objective was met at one time; None: nothing was said."""
+
+    @property
+    def at_s(self) -> float: ...
+
+    @property
+    def slo_met(self) -> bool | None: ...
+
+
+def still_late(told: Iterable[Told], short_s: float, now_s: float, laws: Laws) -> bool:
+    """Whether a backlog may be served of when replicas were last missing, which says nothing of what comes.
+
+    That is for a window after it, and for longer where the objective was not met since, but not for ever: what is
+    missed for much longer is missed for another reason.
+    """
+    met = any(one.slo_met for one in told if short_s < one.at_s <= now_s)
+    return now_s - short_s < laws.slo_window_s + (0.0 if met else laws.lead_s)

@@ -23,7 +23,7 @@ from statistics import median
 from typing import Literal
 
 from controller.laws import Laws
-from controller.means import mean_below, mean_between, outlook, towards
+from controller.means import mean_below, mean_between, outlook, still_late, towards
 
 Cause = Literal[
     "first_plan", "spec_changed", "rate_step", "rate_up", "rate_down", "slo_missed", "overrun", "fault",
@@ -270,7 +270,7 @@ def _slo(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | Non
 
 def _over(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | None:
     """Replicas have been over what their plan gives them for a whole window: they are to have less to do."""
-    if not seen.overruns:
+    if not seen.overruns or still_late(seen.samples, seen.short_s, now_s, laws):
         return None
     first, *others = sorted(seen.overruns)
     text = f"over what was planned: {first}" + (f" and {len(others)} more" if others else "")
@@ -278,11 +278,12 @@ def _over(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> Reason | No
 
 
 def _more(planned: Planned, seen: Seen, now_s: float, laws: Laws) -> float:
-    """Headroom above what was planned for, or what comes where that is more; not for ever more of it."""
+    """Headroom above what was planned for, or what comes where that is more; not for ever, nor where it is late."""
     since_s = max(now_s - laws.slo_window_s, planned.at_s)
     lately = [one.rate_per_s for one in seen.samples if one.rate_per_s is not None and since_s < one.at_s <= now_s]
     comes = sum(lately) / len(lately) if lately else planned.rate_per_s
-    more = max(planned.rate_per_s, comes) * (1 + laws.slo_headroom_ratio)
+    late = still_late(seen.samples, seen.short_s, now_s, laws)
+    more = max(planned.rate_per_s, comes) * (1.0 if late else 1 + laws.slo_headroom_ratio)
     return min(more, max(planned.rate_per_s, comes * (1 + laws.most_headroom_ratio)))
 
 

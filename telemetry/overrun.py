@@ -193,5 +193,5 @@ def _over(since_s: float, got: float, limit: float, ratio: float, unit: str) -> 
 def _late(since_s: float, got_s: float, limit_s: float) -> Over | None:
     if got_s <= limit_s:
         return None
-    words = f"slowest 1 % of requests took {got_s:.4g} s end to end, planned {limit_s:.4g} s"
+    words = f"slowest 1 % of requests took {got_s:.4g} s with waits in queues, end to end, planned {limit_s:.4g} s"
     return Over(since_s, got_s / limit_s, words)

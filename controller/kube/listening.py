@@ -90,6 +90,9 @@ def slo_met(spec: ServiceSpec, seen: Heard) -> bool | None:
     return all(verdicts) if verdicts else None
 
 
+_MOST_MS = 10.0  # seconds, above which they are easier to read
+
+
 def missed(spec: ServiceSpec, seen: Heard) -> str:
     """The worst miss: `p99 TTFT 812 ms over 500 ms in the last 60 s (97.2 % of 240 requests in time, 99 % asked)`."""
     rows = [row for row in _looked_at(spec, seen) if row[2] > row[3]]
@@ -97,7 +100,7 @@ def missed(spec: ServiceSpec, seen: Heard) -> str:
         return ""
     metric, percentile, latency_s, limit_s = max(rows, key=lambda row: row[2] / row[3])
     asked = f"{100 * percentile:.3g}"
-    text = f"p{asked} {LATENCIES[f'{metric}_s']} {_ms(latency_s)} over {_ms(limit_s)} in the last {seen.window_s:.0f} s"
+    text = f"p{asked} {LATENCIES[f'{metric}_s']} {_apart(latency_s, limit_s)} in the last {seen.window_s:.0f} s"
     of = "all requests" if seen.ended is None else f"{seen.ended:,.0f} requests"
     if seen.attained_ratio is None:
         return f"{text} (of {of})"
@@ -117,4 +120,10 @@ def _looked_at(spec: ServiceSpec, seen: Heard) -> list[tuple[str, float, float, 
 
 
 def _ms(time_s: float) -> str:
-    return f"{in_ms(time_s)} ms"
+    return f"{in_ms(time_s)} ms" if time_s < _MOST_MS else f"{time_s:,.0f} s"
+
+
+def _apart(got_s: float, limit_s: float) -> str:
+    """One over the other, with as many digits as tell them apart."""
+    got, limit = _ms(got_s), _ms(limit_s)
+    return f"{got} over {limit}" if got != limit else f"{1000 * got_s:.6g} ms over {1000 * limit_s:.6g} ms"

@@ -4,7 +4,7 @@ Reports come in by `hear` at any time and in any thread; a fault asks for a roun
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,6 +33,8 @@ from controller.kube.drain import drained
 from controller.kube.known import Known
 from controller.kube.rest import STRATEGIC, ApiError, Requests
 from controller.lost import Down, begun, followed, given_up
+from controller.means import still_late
+from controller.overruns import LATE
 from controller.reports import Kept, Report, escalated, fault_words, overrun_words, take
 from controller.specs import service_of
 from controller.status import is_ready
@@ -127,6 +129,8 @@ class NodeRound:
         for name, one in list(self.kept.items()):
             over = frozenset((row.kind, row.gpu) for row in one.report.overruns)
             if not over <= self._over.get(name, frozenset()) and name in nodes:  # by how much changes all the time
+                if any(self._late(one.report)):
+                    continue  # requests that waited for replicas that were missing say nothing of these GPUs
                 self._tell(nodes[name], "OverrunDetected", overrun_words(one.report, self._known.service_of_pod))
             self._over[name] = over
         for name in done & set(step.quarantine):
@@ -144,6 +148,14 @@ class NodeRound:
         for error in errors:  # one node that cannot be written holds up no other; the round is tried again for it
             if error is not None:
                 raise error
+
+    def _late(self, report: Report) -> Iterator[bool]:
+        """For each service that is over what was planned, whether it may still serve what is late since an outage."""
+        known, pods = self._known, {gpu.gpu: gpu.pods for gpu in report.gpus}
+        over = {pod[:2] for one in report.overruns if one.kind == LATE for pod in pods.get(one.gpu, ())}
+        for service in {known.service_of_pod(*pod) for pod in over} - {""}:
+            short_s = known.short.get(service, float("-inf"))
+            yield still_late(known.samples(service), short_s, known.clock(), known.settings.laws)
 
     def _lose(self, nodes: Mapping[str, Object], out: int) -> None:
         """Find which nodes are lost, within what the brake leaves."""

@@ -1,16 +1,18 @@
 """What the leader says of hardware: one round writes statuses of inventories and domains, and caps on nodes."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller import names
 from controller.grants import Grants
 from controller.kube.applier import Applier
-from controller.kube.known import Known
+from controller.kube.known import Known, gpu_of_product
 from controller.kube.node_round import NodeRound
-from controller.reports import Kept
+from controller.reports import Gpu, Kept
 from controller.status import condition
 from controller.supply import domain_status, fed_by, inventory_status
+from planner.catalog import gpu as catalogue
 
 Object = Mapping[str, Any]
 _SETTLED_S = 2.0  # after a report its caps are surely worked out
@@ -56,6 +58,19 @@ def tell_caps(known: Known, rounds: NodeRound, grants: Grants, tell: Tell) -> No
         if said == before or (said is None and early):  # who was hardly heard of yet keeps what was noted
             continue
         rounds.note(node, {names.POWER_LIMIT: said})
-        if said is not None:
-            words = f"each GPU may draw {said} W" if alike else f"GPUs may draw {', '.join(watts)} W"
+        if name in kept and (words := cap_words(before, said, min(map(_full_w, kept[name].report.gpus), default=0.0))):
             tell(node, "PowerCapApplied", words)
+
+
+def cap_words(before: str | None, now: str | None, full_w: float) -> str:
+    """What to say where caps changed: a limit at which a GPU may draw all that it can is none. Empty: nothing."""
+    was, caps_w = ([float(one) for one in (said or "").split(",") if one] for said in (before, now))
+    if any(one < full_w for one in caps_w):
+        return f"each GPU may draw {now} W" if len(caps_w) == 1 else f"GPUs may draw {', '.join(str(now).split(','))} W"
+    return "lifted: each GPU may draw all that it can" if any(one < full_w for one in was) else ""
+
+
+def _full_w(one: Gpu) -> float:
+    """What a GPU may draw without a cap; whatever is granted to one that nobody knows is a cap."""
+    known = gpu_of_product(one.model)
+    return math.inf if known is None else catalogue(known).tdp_w

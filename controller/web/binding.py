@@ -54,7 +54,7 @@ def _groups(known: Known, mine: tuple[Allocation, ...], every: list[Allocation])
     for group in dict.fromkeys(one.node_group for one in mine if one.replicas):
         used = sum(one.replicas * one.gpus_per_replica for one in every if one.node_group == group)
         least = min(one.gpus_per_replica for one in mine if one.node_group == group and one.replicas)
-        if group in have and have[group] - used < least:
+        if group in have and 0 <= have[group] - used < least:  # below: it was planned on GPUs that are gone
             yield Binding("nodes", group, f"GPUs of node group {group}", used, have[group], "GPUs")
 
 
@@ -78,7 +78,7 @@ def _quotas(known: Known, key: str, mine: tuple[Allocation, ...]) -> Iterator[Bi
             continue
         under = [one for other in known.items("plans") if quota.on(key_of(other)) for one in known.decided(other)]
         used = sum(one.replicas * one.gpus_per_replica for one in under)
-        if quota.gpus - used < least:
+        if 0 <= quota.gpus - used < least:
             yield Binding("quota", quota.name, f"GPUs of ResourceQuota {quota.name}", used, quota.gpus, "GPUs")
 
 

@@ -6,6 +6,8 @@ from controller.brake import Brake, NodeState, Orders, most_out, orders
 
 NOW_S = 100_000.0
 
+HOW = ": annotate node a with muster.dev/approved=yes"
+
 
 def well(name: str, **known: object) -> NodeState:
     return replace(NodeState(name, heard_s=NOW_S), **known)  # type: ignore[arg-type]
@@ -32,7 +34,8 @@ def test_of_four_hundred_faults_in_a_thousand_nodes_fifty_go_and_the_rest_is_hel
     assert len(found.quarantine) == 50
     assert found.quarantine[0] == "f399"  # the oldest fault first
     assert len(found.held) == 350
-    assert found.held["f000"] == "Xid 79; 50 of 1000 nodes may be out without a person's approval"
+    words = "Xid 79; 50 of 1000 nodes may be out without a person's approval: annotate node f000 with "
+    assert found.held["f000"] == f"{words}muster.dev/approved=yes"
 
 
 def test_nodes_that_are_out_already_count() -> None:
@@ -73,7 +76,7 @@ def test_a_node_comes_back_after_probation_and_burn_in() -> None:
     assert orders(fleet(out("a")), NOW_S).test == ("a",)
     assert orders(fleet(out("a", burn_in="running")), NOW_S).held == {"a": "burn-in runs"}
     assert orders(fleet(out("a", burn_in="passed")), NOW_S).give_back == ("a",)
-    assert orders(fleet(out("a", burn_in="failed")), NOW_S).held == {"a": "burn-in failed: a person must approve"}
+    assert orders(fleet(out("a", burn_in="failed")), NOW_S).held == {"a": f"burn-in failed: a person must approve{HOW}"}
     assert orders(fleet(out("a", burn_in="failed")), NOW_S, approved={"a"}).give_back == ("a",)
 
 
@@ -98,7 +101,7 @@ def test_a_node_whose_fault_comes_and_goes_is_taken_out_once() -> None:
 
 def test_a_node_that_came_back_often_waits_for_a_person() -> None:
     often = out("a", burn_in="passed", returns_s=tuple(NOW_S - 86_400.0 * day for day in (1, 2, 3)))
-    assert orders(fleet(often), NOW_S).held == {"a": "came back 3 times in 7 days: a person must approve"}
+    assert orders(fleet(often), NOW_S).held == {"a": f"came back 3 times in 7 days: a person must approve{HOW}"}
     assert orders(fleet(often), NOW_S, approved={"a"}).give_back == ("a",)
 
 

@@ -10,6 +10,7 @@ from controller.caps import Capped, shared
 from controller.crds.reasons import REASONS
 from controller.hardware import offer
 from controller.kube.known import gpu_of_product
+from controller.kube.supply_round import cap_words
 from controller.manifests.pod import pod
 from controller.supply import domain_status, fed_by, inventory_status
 from planner.plan import Recipe
@@ -134,3 +135,12 @@ def test_kubectl_shows_them_on_a_real_server_and_nothing_is_written_while_nothin
         writes = controller.applier.writes
         time.sleep(5.0)  # two ticks
         assert controller.applier.writes == writes
+
+
+def test_only_limits_below_what_a_gpu_may_draw_are_told_as_caps_and_once_that_they_are_lifted() -> None:
+    assert cap_words(None, "700", 700.0) == ""
+    assert cap_words("700", "500", 700.0) == "each GPU may draw 500 W"
+    assert cap_words("500", "500,700", 700.0) == "GPUs may draw 500, 700 W"
+    assert cap_words("500,700", "700", 700.0) == cap_words("500", None, 700.0)
+    assert cap_words("500", "700", 700.0) == "lifted: each GPU may draw all that it can"
+    assert cap_words("700", None, 700.0) == ""

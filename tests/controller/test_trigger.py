@@ -196,7 +196,23 @@ def test_a_miss_counts_from_when_what_was_planned_is_there_but_a_plan_that_is_he
     samples = [Sample(at_s, 100.0, slo_met=False) for at_s in range(0, 3601, 15)]
     assert cause(judge(planned(at_s=3200.0), seen(*samples), 3600.0)) == "slo_missed"
     assert judge(planned(at_s=3200.0), seen(*samples, short_s=3400.0), 3600.0).reason is None
-    assert cause(judge(planned(at_s=2000.0), seen(*samples, short_s=3590.0), 3600.0)) == "slo_missed"
+    more = [*samples, *(Sample(at_s, 108.0, slo_met=False) for at_s in range(3601, 3901, 15))]
+    found = judge(planned(at_s=2000.0), seen(*more, short_s=3890.0), 3900.0).reason
+    assert found is not None
+    assert found.rate_per_s == pytest.approx(108.0, rel=0.02)  # what comes, with nothing on top
+
+
+def test_a_backlog_of_when_replicas_were_missing_is_no_reason_for_headroom() -> None:
+    missed = [Sample(at_s, 100.0, slo_met=False) for at_s in range(0, 3601, 15)]
+    plan, laws = planned(at_s=600.0), Laws()
+    assert cause(judge(plan, seen(*missed), 3600.0)) == "slo_missed"
+    for short_s in (3600.0, 3400.0, 3300.0 - laws.lead_s + 1):  # missing now, and until lately with nothing met since
+        assert judge(plan, seen(*missed, short_s=short_s), 3600.0).reason is None
+        over = seen(*missed, short_s=short_s, overruns=frozenset({"GPU 1 of a-0 serves later than its objective"}))
+        assert judge(plan, over, 3600.0).reason is None
+    assert cause(judge(plan, seen(*missed, short_s=3300.0 - laws.lead_s), 3600.0)) == "slo_missed"
+    met_once = [replace(one, slo_met=one.at_s == 3000.0) for one in missed]
+    assert cause(judge(plan, seen(*met_once, short_s=2990.0), 3600.0)) == "slo_missed"
 
 
 def test_less_is_asked_for_once_and_again_when_still_less_comes() -> None:

@@ -90,7 +90,7 @@ def test_latency_over_its_objective_names_the_cap_where_it_is_the_cause(
     assert phases(watch) == {key: "confirmed"}  # three of five windows of 10 s
     over = overruns.over[key]
     assert (over.since_s, over.ratio, over.cause) == (0.0, 0.5 / 0.4, cause)
-    assert over.words.startswith("slowest 1 % of requests took 0.5 s end to end, planned 0.4 s")
+    assert over.words.startswith("slowest 1 % of requests took 0.5 s with waits in queues, end to end, planned 0.4 s")
     assert over.words.endswith(words)
 
 

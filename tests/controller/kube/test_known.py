@@ -5,11 +5,11 @@ from typing import Any, cast
 import pytest
 
 from controller import names
-from controller.facts import respecified
+from controller.facts import facts, respecified
 from controller.kube.caches import Caches
 from controller.kube.discovery import Served
 from controller.kube.known import Known, Settings
-from tests.controller.objects import a_node
+from tests.controller.objects import a_node, an_inventory
 
 
 class Shelves:
@@ -54,3 +54,12 @@ def test_an_edit_of_the_spec_alone_is_told_from_a_pause_and_from_an_end(
     before = {"metadata": {"name": "chat", "generation": 1}}
     assert respecified(before, {"metadata": {**before["metadata"], **change}}) is spec_alone
     assert not respecified(None, before)
+
+
+def test_a_power_domain_that_feeds_no_group_changes_no_plan() -> None:
+    def power(*names: str) -> str:
+        group = {"name": "h100", "nodeSelector": {"pool": "big"}, "pricePerHour": "$2.50", "powerDomain": "hall"}
+        domains = [{"metadata": {"name": name}, "spec": {"budget": "40kW"}} for name in names]
+        return facts([an_inventory(group)], [], domains, [], lambda label: None).power
+
+    assert power("hall", "unused") == power("hall") != power()
