@@ -59,11 +59,10 @@ def verdict(plan: Plan, simulated: bool = False) -> Words:
     if plan.status in ("optimal", "feasible"):
         proof = "proved optimal" if plan.status == "optimal" else f"gap {plan.gap_ratio or 0:.2%}"
         proof += " for means" if simulated else ""
-        bound = "" if plan.status == "optimal" else f", no plan costs less than {dollars(plan.bound_usd_per_hour)}/h"
+        proof += "" if plan.status == "optimal" else f", no plan costs less than {dollars(plan.bound_usd_per_hour)}/h"
         if plan.status == "feasible" and not plan.bound_usd_per_hour:  # fewer replicas than a plan for means has
-            proof, bound = "shown by simulation", ", nothing is proved of what costs less"
-        cost = f"{dollars(plan.usd_per_hour)}/h, {proof}{bound}"
-        text = f"{cost}; {watts(plan.power_w)} at full load; {plan.solve_s:.2f} CPU s"
+            proof = "shown by simulation, nothing is proved of what costs less"
+        text = f"{dollars(plan.usd_per_hour)}/h, {proof}; {watts(plan.power_w)} at full load; {plan.solve_s:.2f} CPU s"
         return Words(text, "bold green" if plan.status == "optimal" else "bold yellow")
     if plan.status == "infeasible":
         return Words("infeasible: no plan keeps every constraint", "bold red")
