@@ -57,8 +57,7 @@ def plan_report(
 def verdict(plan: Plan, simulated: bool = False) -> Words:
     """Status, cost, proof, power, CPU time. `simulated`: what is proved is that no plan for means costs less."""
     if plan.status in ("optimal", "feasible"):
-        proof = "proved optimal" if plan.status == "optimal" else f"gap {plan.gap_ratio or 0:.2%}"
-        proof += " for means" if simulated else ""
+        proof = ("proved optimal" if plan.status == "optimal" else f"gap {plan.gap_ratio or 0:.2%}") + " for means" * simulated
         proof += "" if plan.status == "optimal" else f", no plan costs less than {dollars(plan.bound_usd_per_hour)}/h"
         if plan.status == "feasible" and not plan.bound_usd_per_hour:  # fewer replicas than a plan for means has
             proof = "shown by simulation, nothing is proved of what costs less"
