@@ -56,16 +56,16 @@ def plan_report(
 
 def verdict(plan: Plan, simulated: bool = False) -> Words:
     """Status, cost, proof, power, CPU time. `simulated`: what is proved is that no plan for means costs less."""
+    bound = f", no plan costs less than {dollars(plan.bound_usd_per_hour)}/h" if plan.bound_usd_per_hour else ""
     if plan.status in ("optimal", "feasible"):
-        proof = ("proved optimal" if plan.status == "optimal" else f"gap {plan.gap_ratio or 0:.2%}") + " for means" * simulated
-        proof += "" if plan.status == "optimal" else f", no plan costs less than {dollars(plan.bound_usd_per_hour)}/h"
-        if plan.status == "feasible" and not plan.bound_usd_per_hour:  # fewer replicas than a plan for means has
+        proof = "proved optimal" if plan.status == "optimal" else f"gap {plan.gap_ratio or 0:.2%}{bound}"
+        proof += " for means" if simulated else ""
+        if plan.status == "feasible" and not bound:  # fewer replicas than a plan for means has
             proof = "shown by simulation, nothing is proved of what costs less"
         text = f"{dollars(plan.usd_per_hour)}/h, {proof}; {watts(plan.power_w)} at full load; {plan.solve_s:.2f} CPU s"
         return Words(text, "bold green" if plan.status == "optimal" else "bold yellow")
     if plan.status == "infeasible":
         return Words("infeasible: no plan keeps every constraint", "bold red")
-    bound = f"; no plan costs less than {dollars(plan.bound_usd_per_hour)}/h" if plan.bound_usd_per_hour else ""
     return Words(f"unknown: no plan found within the limit{bound}", "bold red")
 
 
