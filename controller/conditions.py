@@ -140,11 +140,7 @@ def _rebalance(facts: Facts) -> Said:
 
 def _fresh(facts: Facts) -> Said:
     if facts.verdict is None:
-        return (
-            "Unknown",
-            "NotObserved",
-            "nothing is heard yet: nothing serves for long, or no Prometheus is asked",
-        )
+        return "Unknown", "NotObserved", "nothing is heard yet: nothing serves for long, or no Prometheus is asked"
     if facts.verdict.stale:
         return "False", "Stale", "no rate was heard lately; nothing is concluded from silence"
     return "True", "Fresh", "rates and latencies are recent"

@@ -17,6 +17,7 @@ from planner.errors import BadInput
 
 if TYPE_CHECKING:
     from controller.approval import Waiting
+    from controller.kube.rest import Api
 
 DIFFERS, FAILED = 3, 4
 Kubeconfig = Annotated[
@@ -143,28 +144,31 @@ def approve(
     Examples: muster approve team-a/chat --decision 1b42ebb885a9
               muster approve chat --server http://127.0.0.1:8080
     """
-    from controller.kube.rest import connect
-
-    space, _, name = ("default/" + service if "/" not in service else service).partition("/")
-    if kubeconfig is None and context is None:
-        try:
-            api = None if server else connect(None, None)
-        except BadInput:  # there is none: as for the other commands it is the Muster of this machine
-            api = None
-    else:
-        api = connect(kubeconfig, context)
-    if api is not None:
-        from controller.approval import approved, waiting
-
-        _approve(
-            f"{space}/{name}", decision, yes, partial(waiting, api, space, name), partial(approved, api, space, name)
-        )
-        return
+    from controller.approval import approved, waiting
     from controller.web.approving import approved_at, waiting_at
 
+    space, _, name = ("default/" + service if "/" not in service else service).partition("/")
+    key = f"{space}/{name}"
+    if (api := _cluster(server, kubeconfig, context)) is not None:
+        _approve(key, decision, yes, partial(waiting, api, space, name), partial(approved, api, space, name))
+        return
     with the_client(server or LOCAL, token_file, ca_file) as client:
         ask, say = partial(waiting_at, client, space, name), partial(approved_at, client, space, name)
-        run(lambda: _approve(f"{space}/{name}", decision, yes, ask, say))
+        run(lambda: _approve(key, decision, yes, ask, say))
+
+
+def _cluster(server: str, kubeconfig: Path | None, context: str | None) -> "Api | None":
+    """The cluster that is meant; None where it is a running Muster. Raises BadInput."""
+    from controller.kube.rest import connect
+
+    if kubeconfig is not None or context is not None:
+        return connect(kubeconfig, context)
+    if server:
+        return None
+    try:
+        return connect(None, None)
+    except BadInput:  # there is none: as for the other commands it is the Muster of this machine
+        return None
 
 
 def _approve(

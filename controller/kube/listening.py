@@ -22,6 +22,7 @@ Hear = Callable[[Mapping[ServiceKey, int], Sequence[float]], Mapping[ServiceKey,
 """What is heard of services, given how many replicas of each serve, and the quantiles of latency to tell."""
 
 _LAST = "decode"  # the pool that requests reach by way of another
+_LONG_S = 10.0  # from which seconds are easier to read than milliseconds
 
 
 class Listening:
@@ -90,9 +91,6 @@ def slo_met(spec: ServiceSpec, seen: Heard) -> bool | None:
     return all(verdicts) if verdicts else None
 
 
-_MOST_MS = 10.0  # seconds, above which they are easier to read
-
-
 def missed(spec: ServiceSpec, seen: Heard) -> str:
     """The worst miss: `p99 TTFT 812 ms over 500 ms in the last 60 s (97.2 % of 240 requests in time, 99 % asked)`."""
     rows = [row for row in _looked_at(spec, seen) if row[2] > row[3]]
@@ -120,7 +118,7 @@ def _looked_at(spec: ServiceSpec, seen: Heard) -> list[tuple[str, float, float, 
 
 
 def _ms(time_s: float) -> str:
-    return f"{in_ms(time_s)} ms" if time_s < _MOST_MS else f"{time_s:,.0f} s"
+    return f"{in_ms(time_s)} ms" if time_s < _LONG_S else f"{time_s:,.0f} s"
 
 
 def _apart(got_s: float, limit_s: float) -> str:

@@ -160,8 +160,7 @@ class Planner:
         if plan.status in ("optimal", "feasible"):
             found = by_service(plan, made.group_of)
             return [Answer(one, decision, found.get(one.key, ())) for one in batch]
-        why = plan.infeasible or _UNKNOWN
-        return [Answer(one, decision, infeasible=why) for one in batch]
+        return [Answer(one, decision, infeasible=plan.infeasible or _UNKNOWN) for one in batch]
 
 
 _UNKNOWN = Infeasible("no plan was found within the limits of the search", (), "")

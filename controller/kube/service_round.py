@@ -176,7 +176,7 @@ class ServiceRound:
         counted = [running(one, by_kind.get(one["metadata"]["name"], ()), now_s, (), known.lost) for one in workloads]
         # Where its pods are now, and not where they were when it was planned; of lost nodes their pods tell.
         out = faulty(known.facts().out, pods, frozenset()) - known.lost
-        moves = known.held.get(key)
+        moves, (slo, missed) = known.held.get(key), self._slo(key)
         return Facts(
             service=obj,
             now=datetime.fromtimestamp(now_s, UTC),
@@ -192,8 +192,8 @@ class ServiceRound:
             verdict=verdict if plan is not None and not self._unheard(pods, verdict, now_s) else None,
             faults=self._faults(key, out),
             paused=names.PAUSED in (obj["metadata"].get("annotations") or {}),
-            slo=(slo := self._slo(key))[0],
-            missed=slo[1],
+            slo=slo,
+            missed=missed,
             bounded=words(obj, known.settings.ceilings),
         )
 

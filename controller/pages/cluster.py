@@ -12,8 +12,9 @@ from controller.pages.context import Context
 from controller.pages.live import Html, Stat, grid, static
 from controller.pages.parts import badge, search
 from controller.pages.shell import send
-from controller.pages.words import count, degrees, some, watts
+from controller.pages.words import count, degrees, few, watts
 from controller.web.model import NodeRow, nodes
+from planner.units import counted
 
 _Part = tuple[str, int]
 """A node and one of its GPUs; -1: the node itself."""
@@ -117,11 +118,10 @@ def _colours(chosen: str) -> str:
 def _headline(rows: Sequence[NodeRow]) -> str:
     out = [row.name for row in rows if row.out]
     if out:
-        more = f" and {len(out) - 3} more" if len(out) > 3 else ""
-        return badge("bad", f"{', '.join(out[:3])}{more} out for faults")
+        return badge("bad", f"{few(out)} out for faults")
     unheard = sum(row.heard_s is None or row.heard_s > 60 for row in rows)
     if unheard:
-        return badge("warn", f"{some(unheard, 'agent')} not heard lately")
+        return badge("warn", f"{counted(unheard, 'agent')} not heard lately")
     return badge("good", "every node is in and heard") if rows else ""
 
 
@@ -134,7 +134,8 @@ def _tiles(tiles: Sequence[Stat], rows: Sequence[NodeRow]) -> None:
     out = sum(row.out for row in rows)
     kinds = len({row.gpu for row in rows})
     inside.show(
-        f"{len(rows) - out} of {len(rows)}", f"{some(kinds, 'GPU type')}, {out} out" if out else some(kinds, "GPU type")
+        f"{len(rows) - out} of {len(rows)}",
+        f"{counted(kinds, 'GPU type')}, {out} out" if out else counted(kinds, "GPU type"),
     )
     ill, sure = _ill(rows)
     faults.show(str(len(ill)), _findings(ill, sure), state="bad" if sure else "soft" if ill else "good")
@@ -162,6 +163,6 @@ def _findings(ill: Collection[_Part], sure: Collection[_Part]) -> str:
     if not ill:
         return "no detector sees any"
     nodes = sum(gpu < 0 for _, gpu in ill)
-    what = [some(number, noun) for number, noun in ((len(ill) - nodes, "GPU"), (nodes, "node")) if number]
+    what = [counted(number, noun) for number, noun in ((len(ill) - nodes, "GPU"), (nodes, "node")) if number]
     doubt = len(ill) - len(sure)
     return " and ".join(what) + (f", {doubt} of them suspected" if sure and doubt else ", suspected" if doubt else "")

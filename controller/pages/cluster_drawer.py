@@ -11,9 +11,10 @@ from controller.pages.live import Chart, Html
 from controller.pages.parts import badge, facts, icon, link, note, table, text
 from controller.pages.shell import send
 from controller.pages.states import HEALTH
-from controller.pages.words import ago, degrees, gibibytes, said, share, short, some, watts
+from controller.pages.words import ago, degrees, gibibytes, said, share, short, watts
 from controller.web.model import FaultRow, GpuTile, NodeRow
 from planner.errors import MusterError
+from planner.units import counted
 
 _METRICS = ("power_w", "temperature_c", "busy_ratio")
 _PLAYED = {  # words -> kind, Xid, factor
@@ -175,7 +176,7 @@ def _placed(made: Context, row: NodeRow, tile: GpuTile) -> str:
         (
             link(short(one.service), made.link(f"/services/{one.service}"))
             + (' <span class="m-chip">here</span>' if tile.index in one.gpu_indices else ""),
-            some(one.gpus, "GPU") + (f" ({', '.join(map(str, one.gpu_indices))})" if one.gpu_indices else ""),
+            counted(one.gpus, "GPU") + (f" ({', '.join(map(str, one.gpu_indices))})" if one.gpu_indices else ""),
             badge("good", "serving") if one.ready else badge("soft", one.phase.lower() or "starting"),
         )
         for one in row.placements

@@ -8,8 +8,9 @@ from html import escape
 from controller.pages.context import Context
 from controller.pages.parts import STATES, badge, chip, empty, folded, icon, note, text
 from controller.pages.states import HEALTH
-from controller.pages.words import degrees, said, share, short, some, watts
+from controller.pages.words import degrees, said, share, short, watts
 from controller.web.model import GpuTile, NodeRow
+from planner.units import counted
 
 COLOURS = ("load", "temperature", "health")
 _MOST_NODES = 150
@@ -67,7 +68,7 @@ def _group(name: str, rows: Sequence[NodeRow], look: _Look) -> str:
     head = (
         f'<div class="m-row" style="margin:0 0 4px;gap:8px"><h2 class="m-sub">{text(name)}</h2>'
         f"{' '.join(chip(word) for word in about if word)}"
-        f'<span class="m-note">{some(len(rows), "node")}, {held} of {total} GPUs in use</span></div>'
+        f'<span class="m-note">{counted(len(rows), "node")}, {held} of {total} GPUs in use</span></div>'
     )
     nodes = "".join(_node(row, look) for row in rows)
     label, wide = f"Node group {escape(name)}", (156 if look.small else 370) * len(rows) - 10

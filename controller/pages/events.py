@@ -12,8 +12,9 @@ from controller.pages.live import Html, static
 from controller.pages.parts import badge, chip, empty, icon, link, search, text
 from controller.pages.shell import send
 from controller.pages.states import spaced
-from controller.pages.words import ago, day_of, said, short, some, time_of
+from controller.pages.words import ago, day_of, said, short, time_of
 from controller.web.model import EventRow
+from planner.units import counted
 
 _MORE = 100
 KINDS = {
@@ -82,7 +83,7 @@ def build(made: Context, first: Seen, asked: Asked) -> Callable[[Seen], None]:
     def show(seen: Seen) -> None:
         kept[0] = kept[0] if asked.held else seen
         chosen = [row for row in kept[0].rows if _wanted(row, asked)]
-        count.show(f'<span class="m-note">{some(len(chosen), "event")}</span>')
+        count.show(f'<span class="m-note">{counted(len(chosen), "event")}</span>')
         kinds.show(_kinds(asked.kind, kept[0].rows))
         hold.show(_hold(asked.held, len(seen.rows) - len(kept[0].rows)))
         listed.show(_list(made, kept[0], chosen, asked))
@@ -166,7 +167,7 @@ def _nothing(seen: Seen, asked: Asked) -> str:
     if seen.older:
         return empty(
             "Nothing happened in this time",
-            f"There are {some(seen.older, 'event')} before: choose a longer range above.",
+            f"There are {counted(seen.older, 'event')} before: choose a longer range above.",
             "event_busy",
         )
     return empty(

@@ -13,9 +13,10 @@ from controller.pages.context import Context
 from controller.pages.curves import Spot, chart
 from controller.pages.live import card, grid, static
 from controller.pages.style import SERIES, colours
-from controller.pages.words import duration, money, rate, some, watts
+from controller.pages.words import duration, money, rate, watts
 from controller.plan_child import PlanningFailed
 from controller.web.explore import LONGEST_S, Busy, Curves, Explained, Point, Saving
+from planner.units import counted
 
 __all__ = ["Progress", "WhatIf", "draw"]
 Priced = tuple[Point, float]
@@ -43,9 +44,9 @@ class Progress:
     def html(self) -> str:
         """As a bar with words; the time where nobody counts."""
         passed_s = time.monotonic() - self.began_s
-        counted = f"{self.done} of {self.every} plans" if self.every else f"{passed_s:.0f} s"
+        far = f"{self.done} of {self.every} plans" if self.every else f"{passed_s:.0f} s"
         ratio = self.done / self.every if self.every else min(passed_s / LONGEST_S, 0.95)
-        said = f"{self.words} · {counted}, at most {LONGEST_S:.0f} s"
+        said = f"{self.words} · {far}, at most {LONGEST_S:.0f} s"
         bar = parts.meter(ratio, said, warn=2.0)
         style = "padding:20px 0;max-width:420px;margin:auto;width:100%"
         return f'<div role="status" style="{style}">{parts.note(said)}{bar}</div>'
@@ -231,5 +232,5 @@ def _one(head: str, options: dict[str, object], count: int) -> None:
 def _words(p: Point) -> str:
     looser = "" if p.slo_factor == 1.0 else f", objectives × {p.slo_factor:g}"
     latency = f"TTFT {duration(p.ttft_s)}, TPOT {duration(p.tpot_s)}"
-    fleet = f"{some(p.gpus or 0, 'GPU')}, {watts(p.power_w)}"
+    fleet = f"{counted(p.gpus or 0, 'GPU')}, {watts(p.power_w)}"
     return f"<b>{money(p.usd_per_hour)}</b> at {rate(p.rate_per_s)}{looser}<br>{fleet}<br>{latency}"

@@ -1,12 +1,12 @@
 """What the overview says beside its title: the worst first. Pure."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from controller.pages import parts
 from controller.pages.states import state_words
-from controller.pages.words import short, some
+from controller.pages.words import few, short
 from controller.web.model import ServiceRow
+from planner.units import counted
 
 if TYPE_CHECKING:
     from controller.pages.overview import Seen
@@ -24,7 +24,7 @@ def headline(seen: "Seen") -> str:
     if len(unseen) == len(asking):
         return parts.badge("soft", "no objective is observed yet") if unseen else ""
     if unseen:
-        return parts.badge("soft", f"the objective of {_few(unseen)} is not observed yet")
+        return parts.badge("soft", f"the objective of {few(unseen)} is not observed yet")
     return parts.badge("good", "every objective is held")
 
 
@@ -36,11 +36,11 @@ def _bad(seen: "Seen") -> list[tuple[str, str]]:
     over = [row.name for row in seen.domains if (row.drawn_w or 0.0) > row.budget_w]
     out = seen.now.nodes_out if seen.fleet else 0
     found = (
-        (none, f"no plan possible for {_few(none)}"),
-        (down, f"{_few(down)}: no replica serves"),
-        (missed, f"{_few(missed)} {'misses' if len(missed) == 1 else 'miss'} the objective"),
-        (out, f"{some(out, 'node')} out for faults"),
-        (over, f"{_few(over)} over the power budget"),
+        (none, f"no plan possible for {few(none)}"),
+        (down, f"{few(down)}: no replica serves"),
+        (missed, f"{few(missed)} {'misses' if len(missed) == 1 else 'miss'} the objective"),
+        (out, f"{counted(out, 'node')} out for faults"),
+        (over, f"{few(over)} over the power budget"),
     )
     return [("bad", words) for is_so, words in found if is_so]
 
@@ -55,12 +55,8 @@ def _amiss(seen: "Seen") -> list[tuple[str, str]]:
     waits = [short(row.key) for row in seen.rows if row.awaits_approval]
     soon = [short(row.key) for row in seen.rows if _is_down(row) and row.reason in _SOON]
     found = (
-        (soon, f"{_few(soon)}: no replica serves yet"),
-        (part, f"{_few(part)}: a part is served"),
-        (waits, f"a plan of {_few(waits)} waits for approval"),
+        (soon, f"{few(soon)}: no replica serves yet"),
+        (part, f"{few(part)}: a part is served"),
+        (waits, f"a plan of {few(waits)} waits for approval"),
     )
     return [("warn", words) for is_so, words in found if is_so]
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -11,20 +11,11 @@ from controller.pages.headline import headline
 from controller.pages.live import Html, Stat, card, charted, grid, static
 from controller.pages.overview_changes import changes as changed
 from controller.pages.states import state_of, state_words, waits_words, why_of
-from controller.pages.words import (
-    count,
-    model_name,
-    money,
-    rate,
-    said,
-    share,
-    short,
-    some,
-    watts,
-)
+from controller.pages.words import count, model_name, money, rate, said, share, short, watts
 from controller.web.model import Change, DomainRow, GpuCount, Outcome, Overview, ServiceRow, diff, domains, overview
 from controller.web.model_plans import outcome
 from controller.web.problems import Refused
+from planner.units import counted
 
 _WELL_OVER = 1.1  # of the planned rate: what is closer is the noise that plans leave room for
 _MOST_ASKED = 20
@@ -142,7 +133,9 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
     attained.show(share(held), "of requests in the last minute", line=line("attainment_ratio"))
     served = sum(row.ready for row in seen.rows)
     faults = (
-        f"{some(now.nodes_out, 'node')} of {now.nodes} out" if now.nodes_out else f"all {some(now.nodes, 'node')} in"
+        f"{counted(now.nodes_out, 'node')} of {now.nodes} out"
+        if now.nodes_out
+        else f"all {counted(now.nodes, 'node')} in"
     )
     state = "" if not seen.fleet else "bad" if now.nodes_out else "good"
     ready.show(f"{served} of {len(seen.rows)}", faults if seen.fleet else "", state=state)
@@ -162,7 +155,7 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
 
 def _costs(seen: Seen, planned: float, runs: Sequence[float]) -> str:
     """What the figure counts, and what is drawn where that differs: what runs now comes and goes after the plans."""
-    words = f"GPUs of {some(sum(row.replicas for row in seen.rows), 'planned replica')}"
+    words = f"GPUs of {counted(sum(row.replicas for row in seen.rows), 'planned replica')}"
     return words + (f"; {money(runs[-1])} run now" if runs and abs(runs[-1] - planned) >= 0.005 else "")
 
 
@@ -175,7 +168,7 @@ def _busy(now: Overview) -> str:
 
 def _named(busy: Sequence[GpuCount], most: int) -> str:
     named, others = ", ".join(f"{one.used} {one.gpu}" for one in busy[:most]), sum(one.used for one in busy[most:])
-    return f"{named} and {some(others, 'other')}" if others else named
+    return f"{named} and {counted(others, 'other')}" if others else named
 
 
 def _services(made: Context, seen: Seen) -> str:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from controller.pages import parts
 from controller.pages.context import Context
 from controller.pages.states import waits_words
-from controller.pages.words import ago, cause, change, money, said, short, some, time_of
+from controller.pages.words import ago, cause, change, money, said, short, time_of
 from controller.web.model import Change, Outcome
+from planner.units import counted
 
 if TYPE_CHECKING:
     from controller.pages.overview import Seen
@@ -67,6 +68,6 @@ def _moves(one: Change) -> str:
     ]
     more = len(one.diff.moves) - 3
     if more > 0:
-        rows.append(f'<span class="m-soft">and {some(more, "other move")}</span>')
+        rows.append(f'<span class="m-soft">and {counted(more, "other move")}</span>')
     same = "The same replicas" if one.usd_per_hour else "No replica"
     return f'<div style="font-size:12px;line-height:18px">{"<br>".join(rows) or same}</div>'

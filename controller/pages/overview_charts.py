@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from controller.pages.charts import Limit, Line, Mark, lines
 from controller.pages.context import Points
 from controller.pages.style import OTHERS
-from controller.pages.words import cause, short, some, watts
+from controller.pages.words import cause, short, watts
 from controller.web.model import ServiceRow
+from planner.units import counted
 
 if TYPE_CHECKING:
     from controller.pages.overview import Seen
@@ -42,7 +43,7 @@ def cost(seen: "Seen", dark: bool) -> Mapping[str, object]:
     ]
     if others:
         added = _sum([_of(seen, "usd_per_hour", row) for row in others])
-        rows.append(Line(some(len(others), "other"), added, stack="cost", colour=OTHERS))
+        rows.append(Line(counted(len(others), "other"), added, stack="cost", colour=OTHERS))
     return lines(rows, "money", seen.span, dark=dark, marks=_marks(seen))
 
 

@@ -6,9 +6,10 @@ from html import escape
 from controller.effect import nearest, unmoved
 from controller.pages.parts import badge, chip, empty, facts, meter, note, table, text
 from controller.pages.states import waits_words
-from controller.pages.words import ago, asked, cause, change, clock, duration, money, rate, said, share, some, watts
+from controller.pages.words import ago, asked, cause, change, clock, duration, money, rate, said, share, watts
 from controller.web.model import AllocationRow, Binding, MoveRow, Outcome, PlanDiff
 from planner.service import SLO
+from planner.units import counted
 
 _SOURCES = {"measured": "good", "modelled": "soft", "extrapolated": "warn"}
 
@@ -23,7 +24,7 @@ def why(one: Outcome, now_s: float, *, waits: bool = False) -> str:
         ("Planned for", rate(one.rate_per_s)),
         ("Costs", f"{money(one.usd_per_hour)}"),
         ("Draws", f"{watts(one.power_w)} <span class='m-soft'>at full load</span>"),
-        ("Runs", f"{some(one.replicas, 'replica')} on {some(one.gpus, 'GPU')}"),
+        ("Runs", f"{counted(one.replicas, 'replica')} on {counted(one.gpus, 'GPU')}"),
         ("Decision", f'<span class="m-mono">{text(one.decision or "–")}</span>'),
     )
     return head + facts(rows)
@@ -145,7 +146,7 @@ def _move(row: MoveRow) -> str:
 
 
 def _signed(number: int, noun: str) -> str:
-    return f"{'+' if number > 0 else '−' if number < 0 else '±'}{some(abs(number), noun)}"
+    return f"{'+' if number > 0 else '−' if number < 0 else '±'}{counted(abs(number), noun)}"
 
 
 def _watts(power_w: float) -> str:

@@ -13,10 +13,10 @@ from controller.pages.charts import Line, Points, lines
 from controller.pages.context import Context
 from controller.pages.live import Chart, Html, Stat, charted, grid
 from controller.pages.shell import send
-from controller.pages.words import share, short, some, watts
+from controller.pages.words import share, short, watts
 from controller.web.model import DomainRow, GpuTile, NodeRow, domains, nodes
 from planner.errors import BadInput
-from planner.units import POWER
+from planner.units import POWER, counted
 
 _DRAWN = "Drawn now"
 
@@ -80,7 +80,7 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
     whole, inside, planned, capped = tiles
     drawn = [row.power_w for row in seen.rows if row.power_w is not None]
     line = [value for _, value in seen.series[("power_w", "")]][-40:]
-    whole.show(watts(sum(drawn)) if drawn else "–", some(sum(row.gpus for row in seen.rows), "GPU"), line=line)
+    whole.show(watts(sum(drawn)) if drawn else "–", counted(sum(row.gpus for row in seen.rows), "GPU"), line=line)
     budget, used = (
         sum(row.budget_w for row in seen.domains.values()),
         sum(row.drawn_w or 0.0 for row in seen.domains.values()),
@@ -89,8 +89,8 @@ def _tiles(tiles: Sequence[Stat], seen: Seen) -> None:
         inside.show(watts(used), f"of {watts(budget)}", ratio=used / budget)
         full = sum(row.planned_w for row in seen.domains.values())
         idle = sum(row.idle_w or 0.0 for row in seen.domains.values())
-        counted = f"{watts(full)} by replicas, {watts(idle)} by idle GPUs"
-        planned.show(watts(full + idle), counted, ratio=(full + idle) / budget)
+        parted = f"{watts(full)} by replicas, {watts(idle)} by idle GPUs"
+        planned.show(watts(full + idle), parted, ratio=(full + idle) / budget)
     else:
         inside.show("–", "there is none")
         planned.show("–", "there is no domain")
@@ -129,9 +129,8 @@ class _Domain:
     def show(self, seen: Seen, row: DomainRow) -> None:
         """Have it be this."""
         chips = " ".join(map(parts.chip, row.groups))
-        self._head.show(
-            f'<h2 class="m-sub">{parts.text(row.name)}</h2>{chips}<span class="m-note">{some(row.gpus, "GPU")}</span>'
-        )
+        gpus = counted(row.gpus, "GPU")
+        self._head.show(f'<h2 class="m-sub">{parts.text(row.name)}</h2>{chips}<span class="m-note">{gpus}</span>')
         self._bars.show(_bars(row))
         rows = [
             Line("drawn", seen.series.get(("power_w", row.name), ()), area=True),
@@ -179,7 +178,7 @@ def _written(power_w: float) -> str:
 
 def _bars(row: DomainRow) -> str:
     """What is drawn, what may be drawn, and what is planned, each against the budget."""
-    used, idle = some(row.gpus - row.idle_gpus, "GPU"), watts(row.idle_w)
+    used, idle = counted(row.gpus - row.idle_gpus, "GPU"), watts(row.idle_w)
     busy_w = None if row.drawn_w is None else row.drawn_w - (row.idle_w or 0.0)
     rows = (
         (_DRAWN, row.drawn_w, f"{watts(busy_w)} by {used} in use, {idle} by {row.idle_gpus} idle"),

@@ -11,10 +11,11 @@ from controller.pages.heading import heading
 from controller.pages.live import Html, Stat, card, charted, grid
 from controller.pages.service_parts import conditions, latencies, past, replicas, weights
 from controller.pages.states import state_words, waits_words, why_of
-from controller.pages.words import asked, cause, money, rate, share, some, watts
+from controller.pages.words import asked, cause, money, rate, share, watts
 from controller.web.model import Outcome, ServiceDetail, ServiceRow, service
 from controller.web.problems import Refused
 from planner.service import Bucket
+from planner.units import counted
 
 _METRICS = (
     "ttft_p95_s", "ttft_p50_s", "tpot_p95_s", "tpot_p50_s", "rate_per_s", "planned_per_s", "attainment_ratio",
@@ -130,11 +131,11 @@ def _tiles(tiles: Sequence[Stat], seen: Seen, now: ServiceDetail) -> None:
     attained.show(share(row.attainment_ratio), below, line=line("attainment_ratio"), state=state)
     missing = row.replicas - row.replicas_ready
     if row.replicas or row.replicas_ready:
-        counts = f"{some(missing, 'replica')} on the way" if missing > 0 else f"on {some(row.gpus, 'GPU')}"
+        counts = f"{counted(missing, 'replica')} on the way" if missing > 0 else f"on {counted(row.gpus, 'GPU')}"
         ready.show(f"{row.replicas_ready} of {row.replicas}", counts, state="soft" if missing > 0 else "")
     else:
         ready.show("none", "no replica is planned")
-    waits = some(round(now.waiting or 0), "request") + " waiting"
+    waits = counted(round(now.waiting or 0), "request") + " waiting"
     cache.show(
         share(now.kv_cache_ratio, 0), waits if row.replicas_ready else "no replica serves", ratio=now.kv_cache_ratio
     )

@@ -3,8 +3,9 @@
 import re
 
 from controller.pages.parts import badge
-from controller.pages.words import money, rate, said, some
+from controller.pages.words import money, rate, said
 from controller.web.model import Outcome, ServiceRow
+from planner.units import counted
 
 HEALTH = {  # state, word
     "ok": ("good", "healthy"), "suspect": ("soft", "suspect"), "degraded": ("warn", "degraded"),
@@ -54,7 +55,7 @@ def why_of(row: ServiceRow) -> str:
 
 def waits_words(one: Outcome) -> str:
     """What a plan that waits for a person would run, and at which cost."""
-    runs = f"{some(one.replicas, 'replica')} on {some(one.gpus, 'GPU')}"
+    runs = f"{counted(one.replicas, 'replica')} on {counted(one.gpus, 'GPU')}"
     for_rate = f" for {rate(one.rate_per_s)}" if one.rate_per_s else ""
     return f"A plan waits for approval: {runs}{for_rate}, {money(one.usd_per_hour)}"
 

@@ -17,11 +17,12 @@ from controller.pages.palette import plain as palette
 from controller.pages.shell import send
 from controller.pages.submit_form import fill, form_html
 from controller.pages.submit_plan import Preview
-from controller.pages.words import short, some
+from controller.pages.words import short
 from controller.specs import key_of
 from controller.web.problems import FieldError, Refused
 from controller.web.site import Objects
 from planner.catalog import models
+from planner.units import counted
 from planner.yaml_text import dump
 
 _PAUSE_S = 0.3
@@ -173,7 +174,7 @@ def _read(
 def _verdict(made: Context, draft: Draft, began: str) -> str:
     """Whether it is sound, and whether it is a service that is there already."""
     if draft.obj is None:
-        return parts.badge("bad", some(len(draft.errors), "problem"))
+        return parts.badge("bad", counted(len(draft.errors), "problem"))
     key = key_of(draft.obj)
     if key != began and made.site.known.service(key) is not None:
         return parts.badge("warn", f"{short(key)} exists: applying this changes it")

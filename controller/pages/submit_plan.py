@@ -11,10 +11,11 @@ from controller.pages.context import Context
 from controller.pages.explore_parts import Progress, draw
 from controller.pages.live import static
 from controller.pages.plan_parts import allocations, changes
-from controller.pages.words import duration, money, some, watts
+from controller.pages.words import duration, money, watts
 from controller.plan_child import PlanningFailed
 from controller.specs import key_of
 from controller.web.explore import Busy, DryRun, rate_of
+from planner.units import counted
 
 Object = Mapping[str, Any]
 _IDLE = (
@@ -102,11 +103,11 @@ def _outcome(found: DryRun) -> None:
     state, proof = _PROOF.get(found.status, ("soft", found.status))
     static(
         f'<div class="m-row" style="gap:8px 16px"><span class="m-value">{money(made.usd_per_hour)}</span>'
-        f"<span>{some(made.replicas, 'replica')} on {some(made.gpus, 'GPU')}</span>"
+        f"<span>{counted(made.replicas, 'replica')} on {counted(made.gpus, 'GPU')}</span>"
         f'<span>{watts(made.power_w)} <span class="m-soft">at full load</span></span>{parts.badge(state, proof)}'
         f'<span class="m-note" style="margin-left:auto">in {duration(found.took_s)}; nothing is applied</span></div>'
     )
-    more = [f"{some(found.displaces_unseen, 'service')} of other namespaces"] if found.displaces_unseen else []
+    more = [f"{counted(found.displaces_unseen, 'service')} of other namespaces"] if found.displaces_unseen else []
     if taken := [*found.displaces, *more]:
         static(parts.banner("warn", "Takes places", f"{', '.join(taken)} would be planned anew on what is left."))
     static(allocations(made))

@@ -1,6 +1,7 @@
 """Figures as people write them. Pure."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 NOTHING = "–"
@@ -118,9 +119,9 @@ def cause(name: str) -> str:
     return CAUSES.get(name, name.replace("_", " ") or NOTHING)
 
 
-def some(number: int, noun: str) -> str:
-    """`1 replica`, `2 replicas`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def few(names: Sequence[str]) -> str:
+    """The first three of names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def time_of(at_s: float) -> str:

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controller.approval import Waiting
+from controller.approval import Waiting, nothing_waits, told
 from controller.web.client import Client
-from planner.errors import BadInput
 
 Object = Mapping[str, Any]
 
@@ -16,26 +15,16 @@ def waiting_at(client: Client, namespace: str, service: str) -> Waiting:
     found = client.ask("GET", f"/plans/{namespace}/{service}").found
     now, waits = found["current"], found["proposal"]
     if waits is None:
-        raise BadInput(f"{namespace}/{service}: no plan waits for approval")
-    cost = f"${waits['usd_per_hour']:.2f}/h, now ${now['usd_per_hour']:.2f}/h"
-    head = f"{namespace}/{service}: decision {waits['decision']}: {waits['reason']}; {cost}"
-    lines = _changes(now["allocations"], waits["allocations"]) or ["  no replica starts or stops"]
-    return Waiting(waits["decision"], (head, *lines))
+        raise nothing_waits(f"{namespace}/{service}")
+    were, are = _counts(now["allocations"]), _counts(waits["allocations"])
+    changes = [(*place, were[place], are[place]) for place in sorted({*were, *are}) if were[place] != are[place]]
+    usd_per_hour = now["usd_per_hour"], waits["usd_per_hour"]
+    return told(f"{namespace}/{service}", waits["decision"], waits["reason"], usd_per_hour, changes)
 
 
 def approved_at(client: Client, namespace: str, service: str, decision: str) -> None:
     """Say yes to a decision; another one that takes its place waits again."""
     client.ask("POST", f"/services/{namespace}/{service}/approve", {"decision": decision})
-
-
-def _changes(before: Sequence[Object], after: Sequence[Object]) -> list[str]:
-    were, are = _counts(before), _counts(after)
-    return [
-        f"  {recipe} in {group} ({pool}): {were[place]} -> {are[place]} replicas"
-        for place in sorted({*were, *are})
-        for recipe, group, pool in [place]
-        if were[place] != are[place]
-    ]
 
 
 def _counts(rows: Sequence[Object]) -> Counter[tuple[str, str, str]]:

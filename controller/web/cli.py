@@ -3,15 +3,12 @@
 Exit codes: 0 done, 1 differs (diff), 2 bad input or refused, 3 not there, 4 no answer.
 """
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from controller.web.asking import LOCAL, CaFile, Server, TokenFile, run, the_client
 from planner.errors import BadInput
-
-if TYPE_CHECKING:
-    pass
 
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.", show_default=False)]
 Files = Annotated[list[str], typer.Option("--filename", "-f", help="File of objects; - for standard input.")]

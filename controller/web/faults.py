@@ -17,11 +17,11 @@ class PlayedFault:
 
 
 def played(faults: Faults) -> list[PlayedFault]:
-    """By node and GPU."""
+    """All of them."""
     return [
         PlayedFault(
             node, gpu, ill.kind, ill.xid if ill.kind == "xid" else None, ill.factor if ill.kind == "slow" else None
         )
-        for node, gpus in sorted(faults.ills().items())
-        for gpu, ill in sorted(gpus.items())
+        for node, gpus in faults.ills().items()
+        for gpu, ill in gpus.items()
     ]
