@@ -166,6 +166,7 @@ def test_a_gpu_that_refuses_is_told_and_holds_nobody_else_up(
         wait(lambda: one.watts() == [FULL_W] + [350.0] * 7)
         agent = Running(one.processes["agent"], one.port)
         agent.wait_for(lambda a: a.values("muster_cap_set_total")['result="refused"'] >= 1)
-        assert len(stub.wait_for(lambda report: bool(report["caps"]))["caps"]) == 7
+        # A report may be of the moment in which some of them are set.
+        assert len(stub.wait_for(lambda report: len(report["caps"]) >= 7)["caps"]) == 7
         nvml.gpu(0).may_set = 1
         wait(lambda: one.watts() == [350.0] * 8)
